@@ -1,0 +1,29 @@
+"""What a user can get wrong. Every message is one line: what is wrong, the value, what to do."""
+
+
+class LogitLensError(Exception):
+    """Base of all errors that end a command with one line instead of a traceback.
+
+    ``problem`` names the thing and its value, ``hint`` the way out.
+    """
+
+    def __init__(self, problem: str, hint: str) -> None:
+        self.problem = " ".join(problem.split())
+        self.hint = " ".join(hint.split())
+        super().__init__(f"{self.problem}; {self.hint}")
+
+
+class UsageError(LogitLensError):
+    """The command line, the prompt or a preset asks for something that cannot be."""
+
+
+class WorkError(LogitLensError):
+    """What was asked for is sound, but the work failed (disk, network, weights, numbers)."""
+
+
+class ProofError(LogitLensError):
+    """The lens does not reproduce the model's own logits, so no figure is drawn."""
+
+
+class BatchError(LogitLensError):
+    """Some prompts of a batch failed; the files of the others are written."""
