@@ -1,0 +1,5 @@
+"""``python -m logitlens_cli``."""
+
+from logitlens_cli.cli import entry
+
+entry()

@@ -1,0 +1,93 @@
+"""One forward pass with hooks: the residual stream at the columns asked for, and the model's word.
+
+Knows nothing of norms, decoding or metrics. The head runs on a few sampled columns only, so the
+logits of a whole text are never made; what it would have received at every other column is kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from logitlens_cli import anatomy
+from logitlens_cli.anatomy import Anatomy
+from logitlens_cli.errors import WorkError
+
+INPUT = -1
+"""the row of what enters block 0; other rows are numbers of blocks"""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one pass leaves behind, in the body's dtype, for the columns of a window."""
+
+    rows: tuple[int, ...]
+    """INPUT or a block's number, ascending; the last block is always there"""
+    resid: Tensor
+    """(row, position, width) residual stream: what enters block 0, what leaves each block"""
+    final: Tensor
+    """(position, width) what the model's own head receives"""
+    checked: Tensor
+    """(checked,) indices into the positions of the window, ascending"""
+    logits: Tensor
+    """(checked, vocabulary) the model's own logits there"""
+
+
+@torch.inference_mode()
+def capture(
+    model: Any,
+    parts: Anatomy,
+    ids: Sequence[int],
+    rows: Sequence[int],
+    window: range,
+    checked: Sequence[int],
+) -> Stream:
+    """Run ``model`` once on ``ids`` and keep ``rows`` at the positions of ``window``.
+
+    ``checked``: indices into ``window`` where the model's own logits are computed.
+    Hooks are gone afterwards, also after an exception.
+    """
+    columns = slice(window.start, window.stop)
+    device = parts.weight.device
+    sampled = torch.tensor(checked, device=device)
+    kept: dict[int, Tensor] = {}
+    final: list[Tensor] = []
+
+    def keep_input(block: Any, args: Any, kwargs: Any) -> None:
+        kept[INPUT] = window_of(anatomy.stream([args, kwargs]))
+
+    def keep(row: int) -> Any:
+        def hook(block: Any, args: Any, output: Any) -> None:
+            kept[row] = window_of(anatomy.stream(output))
+
+        return hook
+
+    def window_of(resid: Tensor) -> Tensor:
+        # Cloned: some blocks add to their input in place, and a view would keep the whole text.
+        return resid.reshape(len(ids), -1)[columns].to(device, copy=True)
+
+    def sample(head: Any, args: Any) -> Any:
+        final.append(window_of(args[0]))
+        return (final[-1][sampled].unsqueeze(0), *args[1:])
+
+    handles = [parts.head.register_forward_pre_hook(sample)]
+    if INPUT in rows:
+        handles.append(parts.blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True))
+    handles += [parts.blocks[r].register_forward_hook(keep(r)) for r in rows if r != INPUT]
+    with anatomy.hooked(handles):
+        try:
+            logits = anatomy.forward(model, torch.tensor([ids], device=model.device))[0]
+        except torch.OutOfMemoryError as error:
+            raise WorkError(
+                f"out of memory on {model.device} for a text of {len(ids)} tokens",
+                "use a shorter text, --dtype bfloat16 or --device cpu",
+            ) from error
+    return Stream(
+        rows=tuple(rows),
+        resid=torch.stack([kept[row] for row in rows]),
+        final=final[0],
+        checked=sampled,
+        logits=logits,
+    )

@@ -1,0 +1,523 @@
+"""Reading -> annotated seaborn heatmap.
+
+A figure is made in three steps: what is drawn (``panels``, plain data), where it goes (``Layout``,
+in inches, measured from the texts themselves), and the drawing (``paint``). Knows nothing of models,
+files or pyplot's global state.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import seaborn
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.fonts import Ruler, escaped, fallback
+from logitlens_cli.metrics import COLORS, METRICS, Floats, Scale
+from logitlens_cli.reading import Reading, Scores
+
+TOPK = "topk"
+
+# Sizes in points (text) and inches (everything else).
+TEXT, LABEL, TITLE, NOTE = 7.5, 8.0, 11.0, 7.5
+LINE = 1.35 / 72  # height of a line of text, per point
+CELL_HEIGHT = 0.215
+CELL_WIDTH = (0.36, 1.05)
+CELL_PADDING = 0.10
+PLAIN_CELL = 0.15  # a cell without text
+LABEL_LIMIT = 1.35
+MARGIN = 0.15
+BAR_WIDTH, BAR_GAP = 0.16, 0.22
+TEXT_COLUMNS = 64  # more columns than that are drawn without text
+PIXELS = 2**16 - 1  # what the raster backend can do in one direction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """What a user may choose about a figure; None is the metric's own habit."""
+
+    input_row: bool | None = None
+    split: int | None = None
+    vmin: float | None = None
+    vmax: float | None = None
+    cmap: str | None = None
+    title: str | None = None
+    changes_only: bool = False
+    color: str | None = None
+    dpi: int = 200
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure as data; rows run from the lowest layer up, columns along the text."""
+
+    values: Floats
+    """(row, column), NaN where there is none"""
+    texts: list[list[str]]
+    """(row, column), "" where a cell stays empty"""
+    outlined: npt.NDArray[np.bool_]
+    """(row, column) is the layer's top guess the model's?"""
+    rows: list[str]
+    bottom: list[str]
+    """input tokens"""
+    top: list[str]
+    """true next tokens, starred where the model's top guess is right"""
+    title: str
+    notes: list[str]
+    bar: str
+    """what the colour bar says"""
+    scale: Scale
+    """with both limits"""
+
+    @property
+    def clipped(self) -> tuple[int, int]:
+        """Cells below and above the limits of the colours."""
+        assert self.scale.low is not None and self.scale.high is not None
+        with np.errstate(invalid="ignore"):
+            below, above = self.values < self.scale.low, self.values > self.scale.high
+        return int(below.sum()), int(above.sum())
+
+
+# ---------------------------------------------------------------------------------------------
+# What is drawn
+
+
+def figures_of(reading: Reading) -> list[str]:
+    """The figures that a dump holds the numbers of."""
+    names = [TOPK] if any(name in reading.metrics for name in COLORS) else []
+    return names + [name for name in reading.metrics if name not in COLORS]
+
+
+def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
+    """The figure ``name`` of a reading, in pieces of at most ``looks.split`` columns.
+
+    All pieces share one colour scale. Raises UsageError for a figure that the reading has no
+    numbers of.
+    """
+    key = color_of(reading, looks) if name == TOPK else name
+    if key not in reading.metrics:
+        raise UsageError(
+            f"{name} is not in this dump", f"it holds {', '.join(figures_of(reading))}"
+        )
+    scores = reading.metrics[key]
+    shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, name, looks)]
+    values = reading.values(key)[shown]
+    top = reading.top()
+    final = np.array(reading.final_ids)
+    texts = [cell_texts(reading, name, key, row) for row in shown]
+    if looks.changes_only:
+        texts = changes(texts)
+    scale = limits(scores, values, looks)
+    columns = len(reading.tokens)
+    step = min(looks.split or columns, columns)
+    return [
+        Panel(
+            values=values[:, cut],
+            texts=[row[cut] for row in texts],
+            outlined=(top == final)[shown][:, cut] & (name == TOPK),
+            rows=[reading.layers[i].label for i in shown],
+            bottom=[token.label for token in reading.tokens[cut]],
+            top=next_labels(reading)[cut],
+            title=looks.title if looks.title is not None else headline(reading, name, scores),
+            notes=footnotes(reading, name, cut),
+            bar=f"{scores.quantity} [{scores.unit}]",
+            scale=scale,
+        )
+        for cut in (slice(start, start + step) for start in range(0, columns, step))
+    ]
+
+
+def color_of(reading: Reading, looks: Looks) -> str:
+    return looks.color or reading.options.get("color") or COLORS[0]
+
+
+def shows(kind: str, name: str, looks: Looks) -> bool:
+    """Is a row of this kind drawn? The input row distracts but from KL (the post)."""
+    if kind != "input":
+        return True
+    return name.startswith("kl-") if looks.input_row is None else looks.input_row
+
+
+def cell_texts(reading: Reading, name: str, key: str, row: int) -> list[str]:
+    if name == TOPK:
+        return [cell[0] for cell in reading.guesses.labels[row]]
+    text = METRICS[key].text if key in METRICS else str
+    return ["" if v is None else text(v) for v in reading.metrics[key].values[row]]
+
+
+def changes(texts: list[list[str]]) -> list[list[str]]:
+    """Blank every cell that says what the cell below it says."""
+    return [
+        [text if not i or text != texts[i - 1][j] else "" for j, text in enumerate(row)]
+        for i, row in enumerate(texts)
+    ]
+
+
+def next_labels(reading: Reading) -> list[str]:
+    """True next tokens; the star is by id, never by text."""
+    return [
+        "" if token.next_label is None
+        else token.next_label + (" (*)" if token.next_id == guess else "")
+        for token, guess in zip(reading.tokens, reading.final_ids, strict=True)
+    ]
+
+
+def headline(reading: Reading, name: str, scores: Scores) -> str:
+    words = "Top guess of every layer" if name == TOPK else scores.quantity
+    return f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
+
+
+NORM_WORDS = {
+    "full": "final norm with gain and bias",
+    "no-affine": "final norm without gain and bias",
+    "none": "no final norm",
+}
+
+
+def footnotes(reading: Reading, name: str, cut: slice) -> list[str]:
+    """What a reader must know to read the figure, under the title."""
+    tokens = reading.tokens[cut]
+    notes = [
+        f"decoded with {NORM_WORDS.get(reading.lens.norm, reading.lens.norm)}",
+        f"positions {tokens[0].position}–{tokens[-1].position} of {reading.lens.text_tokens} tokens",
+    ]
+    if name == TOPK:
+        notes.append("outlined: the layer's guess is the model's")
+    return [*notes, "(*) the model's guess is right"]
+
+
+def limits(scores: Scores, values: Floats, looks: Looks) -> Scale:
+    """Both limits of the colours: the user's, else the metric's, else the data's."""
+    finite = values[np.isfinite(values)]
+    low, high = scores.scale.low, scores.scale.high
+    low = looks.vmin if looks.vmin is not None else low
+    high = looks.vmax if looks.vmax is not None else high
+    low = low if low is not None else float(finite.min(initial=math.inf))
+    high = high if high is not None else float(finite.max(initial=-math.inf))
+    if not math.isfinite(low) or not math.isfinite(high):
+        low, high = 0.0, 1.0  # nothing to show
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    if low > high:
+        raise UsageError(f"colours from {low:g} to {high:g} run backwards", "mend --vmin, --vmax")
+    if scores.scale.kind == "log" and low <= 0:
+        raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
+    return Scale(scores.scale.kind, low, high, looks.cmap or scores.scale.cmap)
+
+
+def require_cmap(name: str) -> None:
+    """UsageError for a colour map that neither matplotlib nor seaborn knows."""
+    if name not in colormaps:
+        raise UsageError(f"--cmap {name!r} is unknown", "name a map of matplotlib or seaborn")
+
+
+# ---------------------------------------------------------------------------------------------
+# Where it goes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes in inches, with the texts that fit into them."""
+
+    cell: tuple[float, float]
+    width: float
+    height: float
+    left: float
+    bottom: float
+    texts: list[list[str]]
+    rows: list[str]
+    below: list[str]
+    above: list[str]
+    header: list[str]
+    """lines under the title"""
+    title: list[str]
+    families: list[str]
+
+    def grid(self) -> tuple[float, float]:
+        """Width and height of the heatmap."""
+        return self.cell[0] * len(self.below), self.cell[1] * len(self.rows)
+
+
+def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
+    """Measure the texts and place everything; also the characters that no font has."""
+    every = {text for row in panel.texts for text in row}
+    every.update(panel.rows, panel.bottom, panel.top, panel.notes, [panel.title, panel.bar, "…"])
+    families, missing = fallback(every)
+    ruler = Ruler(families)
+
+    def fit(text: str, size: float, limit: float) -> str:
+        return ruler.shortened(escaped(text, missing), size, limit)
+
+    columns = len(panel.bottom)
+    with_text = columns <= TEXT_COLUMNS
+    room = CELL_WIDTH[1] - CELL_PADDING
+    texts = [[fit(t, TEXT, room) if with_text else "" for t in row] for row in panel.texts]
+    widest = max((ruler.width(text, TEXT) for row in texts for text in row), default=0.0)
+    cell = (
+        (max(CELL_WIDTH[0], widest + CELL_PADDING), CELL_HEIGHT)
+        if with_text
+        else (PLAIN_CELL, PLAIN_CELL)
+    )
+    rows = [fit(text, LABEL, LABEL_LIMIT) for text in panel.rows]
+    below = [fit(text, LABEL, LABEL_LIMIT) for text in panel.bottom]
+    # The star is part of the label: shorten the token, not the star.
+    above = [
+        fit(text.removesuffix(" (*)"), LABEL, LABEL_LIMIT) + (" (*)" if text.endswith("(*)") else "")
+        for text in panel.top
+    ]
+    slope = math.sqrt(0.5)
+    lean = [slope * (ruler.width(text, LABEL) + LABEL * LINE) for text in below]
+    rise = [slope * (ruler.width(text, LABEL) + LABEL * LINE) for text in above]
+    row_width = max(ruler.width(text, LABEL) for text in rows)
+    # Labels below lean to the left of their column, labels above to its right.
+    overhang_left = max(lean[i] - (i + 0.5) * cell[0] for i in range(columns))
+    left = MARGIN + max(LABEL * LINE + 0.05 + row_width + 0.12, overhang_left)
+    overhang_right = max(rise[i] - (columns - i - 0.5) * cell[0] for i in range(columns))
+    bar = BAR_GAP + BAR_WIDTH + 0.75
+    width = left + columns * cell[0] + max(bar, overhang_right) + MARGIN
+    room = width - 2 * MARGIN
+    least = 3.4
+    width, room = max(width, least), max(room, least - 2 * MARGIN)
+    title = wrap_words(ruler, escaped(panel.title, missing), TITLE, room)
+    header = ruler.wrapped([escaped(n, missing) for n in panel.notes], NOTE, room)
+    axis = LABEL * LINE + 0.04
+    bottom = MARGIN + axis + max(lean) + 0.06
+    head = len(title) * TITLE * LINE + len(header) * NOTE * LINE + 0.12
+    height = bottom + len(rows) * cell[1] + 0.06 + max(rise) + axis + head + MARGIN
+    layout = Layout(
+        cell, width, height, left, bottom, texts, rows, below, above, header, title, families
+    )
+    return layout, missing
+
+
+def wrap_words(ruler: Ruler, text: str, size: float, limit: float) -> list[str]:
+    """Break a title between words into at most three lines."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if lines[-1] and ruler.width(joined, size, "bold") > limit and len(lines) < 3:
+            lines.append(word)
+        else:
+            lines[-1] = joined
+    return [ruler.shortened(line, size, limit / 1.12) for line in lines]
+
+
+# ---------------------------------------------------------------------------------------------
+# The drawing
+
+
+@contextmanager
+def style(families: list[str]) -> Iterator[None]:
+    """Text is never mathematics, SVG text stays text, and the same figure has the same bytes."""
+    with matplotlib.rc_context(
+        {
+            "font.family": families,
+            "text.parse_math": False,
+            "axes.unicode_minus": False,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "logitlens",
+            "pdf.fonttype": 42,
+        }
+    ):
+        yield
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure."""
+
+    figure: Figure
+    families: list[str]
+    missing: frozenset[str]
+    """characters that no installed font has; they are drawn as escapes"""
+
+    def save(self, file: Any, form: str, dpi: int) -> None:
+        """Write as "png", "svg" or "pdf"; no dates, so that the same figure has the same bytes."""
+        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        with style(self.families):
+            self.figure.savefig(file, format=form, dpi=dpi, metadata=metadata[form])
+
+
+def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
+    """The figures of one metric, one for each piece of a split."""
+    drawings = []
+    for panel in panels(reading, name, looks):
+        layout, missing = lay_out(panel)
+        require_size(layout, looks.dpi)
+        with style(layout.families):
+            drawings.append(Drawing(paint(panel, layout), layout.families, missing))
+    return drawings
+
+
+def require_size(layout: Layout, dpi: int) -> None:
+    if max(layout.width, layout.height) * dpi > PIXELS:
+        raise UsageError(
+            f"the figure would be {layout.width:.0f} x {layout.height:.0f} inches at {dpi} dpi",
+            "use --split, --window, --every or a lower --dpi",
+        )
+
+
+def paint(panel: Panel, layout: Layout) -> Figure:
+    """Draw a panel as laid out."""
+    figure = Figure(figsize=(layout.width, layout.height), facecolor="white")
+    width, height = layout.grid()
+    w, h = layout.width, layout.height
+    ax = figure.add_axes((layout.left / w, layout.bottom / h, width / w, height / h))
+    mesh = heatmap(ax, panel)
+    ticks(ax, layout)
+    annotate(ax, mesh, layout)
+    outline(ax, panel.outlined)
+    left = layout.left + width + BAR_GAP
+    tall = max(height, min(1.2, layout.height - layout.bottom - MARGIN))
+    bar = figure.add_axes((left / w, layout.bottom / h, BAR_WIDTH / w, tall / h))
+    color_bar(figure, bar, mesh, panel, tall)
+    heading(figure, layout)
+    return figure
+
+
+def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
+    """The coloured cells, lowest layer at the bottom."""
+    scale = panel.scale
+    norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
+    seaborn.heatmap(
+        panel.values,
+        ax=ax,
+        norm=norm,
+        cmap=color_map(scale.cmap),
+        cbar=False,
+        annot=False,
+        linewidths=0.4,
+        linecolor="white",
+        xticklabels=False,
+        yticklabels=False,
+    )
+    ax.invert_yaxis()
+    mesh = ax.collections[0]
+    assert isinstance(mesh, QuadMesh)
+    return mesh
+
+
+def color_map(name: str) -> Colormap:
+    """A named map whose clipped ends differ from its own: the ends of the map are cut off, and stand
+    for what lies beyond."""
+    require_cmap(name)
+    whole = colormaps[name]
+    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(0.04, 0.88, 256)))
+    return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
+
+
+def ticks(ax: Axes, layout: Layout) -> None:
+    """Layers at the left, input tokens below, true next tokens above, both tilted."""
+    columns = np.arange(len(layout.below)) + 0.5
+    ax.set_yticks(np.arange(len(layout.rows)) + 0.5, layout.rows, fontsize=LABEL, rotation=0)
+    tilt: dict[str, Any] = {"fontsize": LABEL, "rotation": 45, "rotation_mode": "anchor"}
+    ax.set_xticks(columns, layout.below, ha="right", va="center", **tilt)
+    top = ax.secondary_xaxis("top")
+    top.set_xticks(columns, layout.above, ha="left", va="center", **tilt)
+    for axis in (ax, top):
+        axis.tick_params(length=2, width=0.6, pad=2, color="0.4")
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    grid_width, grid_height = layout.grid()
+    middle = layout.left + grid_width / 2
+    figure = ax.figure
+    words: dict[str, Any] = {"fontsize": LABEL, "color": "0.35"}
+    figure.text(middle / layout.width, MARGIN / layout.height, "input token",
+                ha="center", va="bottom", **words)  # fmt: skip
+    head = MARGIN + len(layout.title) * TITLE * LINE + len(layout.header) * NOTE * LINE + 0.12
+    figure.text(middle / layout.width, 1 - head / layout.height, "true next token",
+                ha="center", va="top", **words)  # fmt: skip
+    figure.text(MARGIN / layout.width, (layout.bottom + grid_height / 2) / layout.height, "layer",
+                ha="left", va="center", rotation=90, **words)  # fmt: skip
+
+
+def annotate(ax: Axes, mesh: QuadMesh, layout: Layout) -> None:
+    """The text of every cell, black or white, whichever stands out more."""
+    colors = np.asarray(mesh.to_rgba(mesh.get_array())).reshape(len(layout.rows), -1, 4)
+    for i, row in enumerate(layout.texts):
+        for j, text in enumerate(row):
+            if text:
+                ink = "white" if luminance(colors[i, j]) < 0.179 else "black"
+                ax.text(j + 0.5, i + 0.5, text, fontsize=TEXT, color=ink, ha="center",
+                        va="center_baseline", clip_on=False)  # fmt: skip
+
+
+def luminance(rgba: npt.NDArray[np.float64]) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2); black and white text tie at 0.179."""
+    rgb = rgba[:3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
+def outline(ax: Axes, outlined: npt.NDArray[np.bool_]) -> None:
+    """A contour around the outlined cells: neighbours share one, black on white shows everywhere."""
+    segments = contour(outlined)
+    if not segments:
+        return
+    for width, color in ((2.6, "white"), (1.3, "black")):
+        ax.add_collection(
+            LineCollection(
+                segments, colors=color, linewidths=width, capstyle="projecting", clip_on=False
+            ),
+            autolim=False,
+        )
+
+
+def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
+    """The edges between cells that are outlined and cells that are not, as line segments."""
+    framed = np.pad(cells, 1)
+    segments: list[list[tuple[float, float]]] = []
+    for y, x in zip(*np.nonzero(framed[1:, 1:-1] != framed[:-1, 1:-1]), strict=True):
+        segments.append([(float(x), float(y)), (float(x + 1), float(y))])
+    for y, x in zip(*np.nonzero(framed[1:-1, 1:] != framed[1:-1, :-1]), strict=True):
+        segments.append([(float(x), float(y)), (float(x), float(y + 1))])
+    return segments
+
+
+def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, tall: float) -> None:
+    """Quantity and unit; an arrow and the number of cells where colours are clipped."""
+    below, above = panel.clipped
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
+        bool(below), bool(above)
+    ]
+    bar = figure.colorbar(mesh, cax=ax, extend=extend, extendfrac=0.08 / tall * 1.5)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    low, high = panel.scale.low, panel.scale.high
+    assert low is not None and high is not None
+    if panel.scale.kind == "log":
+        steps = [m * 10.0**e for e in range(-3, 7) for m in (1, 3)]
+        bar.set_ticks([low, *(s for s in steps if low < s < high), high])
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.ax.tick_params(labelsize=LABEL - 0.5, length=2, width=0.6, color="0.4")
+    bar.set_label(panel.bar, fontsize=LABEL)
+    words: dict[str, Any] = {"fontsize": LABEL - 1.5, "color": "0.25", "ha": "left"}
+    x = BAR_WIDTH + 0.06
+    if above:
+        ax.text(x / BAR_WIDTH, 1 + 0.02 / tall, f"{above} cells > {high:g}", va="bottom",
+                transform=ax.transAxes, **words)  # fmt: skip
+    if below:
+        ax.text(x / BAR_WIDTH, -0.02 / tall, f"{below} cells < {low:g}", va="top",
+                transform=ax.transAxes, **words)  # fmt: skip
+
+
+def heading(figure: Figure, layout: Layout) -> None:
+    """Title and notes, flush left."""
+    x, y = MARGIN / layout.width, layout.height - MARGIN
+    for line in layout.title:
+        figure.text(x, y / layout.height, line, fontsize=TITLE, fontweight="bold", va="top")
+        y -= TITLE * LINE
+    for line in layout.header:
+        figure.text(x, y / layout.height, line, fontsize=NOTE, color="0.35", va="top")
+        y -= NOTE * LINE

@@ -1,0 +1,68 @@
+"""Files that appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from logitlens_cli.errors import WorkError
+
+HINT = "free some space, or choose another folder with --out"
+
+
+class Staged:
+    """Files written under temporary names beside their targets."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Path, Path]] = []
+
+    def write(self, target: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+        """Have ``fill`` write the future ``target`` into a binary file."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=".logitlens-", suffix=".part", delete=False
+        ) as file:
+            self.pairs.append((Path(file.name), target))
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def commit(self) -> None:
+        mask = os.umask(0)
+        os.umask(mask)
+        for temporary, target in self.pairs:
+            temporary.chmod(0o666 & ~mask)  # as any other new file, not as a private one
+            temporary.replace(target)
+
+
+@contextmanager
+def staged() -> Iterator[Staged]:
+    """All files that the body writes appear at its end; if it fails, none of them.
+
+    Raises WorkError that names the folder where it cannot be written.
+    """
+    files = Staged()
+    try:
+        yield files
+        files.commit()
+    except OSError as error:
+        place = files.pairs[-1][1] if files.pairs else error.filename
+        raise WorkError(f"{place} cannot be written: {error.strerror or error}", HINT) from error
+    finally:
+        for temporary, _ in files.pairs:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Make ``folder`` and try it, before any long work begins."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WorkError(
+            f"--out {folder} cannot be written: {error.strerror or error}", HINT
+        ) from error

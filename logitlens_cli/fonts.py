@@ -1,0 +1,104 @@
+"""Which installed fonts can draw a text, and how wide it becomes.
+
+A character that no font has is shown as an escape instead of a box.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+
+from matplotlib import font_manager
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+
+BASE = "DejaVu Sans"  # comes with matplotlib, so every machine draws alike
+# Fonts for many scripts are preferred to whatever else is installed; then by name.
+PREFERRED = ("Noto Sans", "Source Han", "WenQuanYi", "Droid Sans Fallback", "Unifont")
+
+
+# Boxes for every character there is, and fonts whose characters are not where Unicode has them.
+UNFIT = ("Last Resort", "cmb", "cmex", "cmmi", "cmr", "cmss", "cmsy", "cmtt")
+
+
+@cache
+def charmap(path: str) -> frozenset[int]:
+    """The code points that a font file has glyphs for."""
+    return frozenset(font_manager.get_font(path).get_charmap())
+
+
+@cache
+def installed() -> tuple[tuple[str, str], ...]:
+    """(family, file) of the upright fonts of normal weight, the preferred first."""
+    files = {
+        entry.name: entry.fname
+        for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: entry.fname)
+        if entry.style == "normal" and entry.weight in (400, "normal", "regular", "book")
+    }
+    fit = [item for item in files.items() if not item[0].startswith(UNFIT)]
+    return tuple(sorted(fit, key=lambda item: (not item[0].startswith(PREFERRED), item[0])))
+
+
+def fallback(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
+    """The families to draw ``texts`` with, in order, and the characters that none of them has."""
+    base = charmap(font_manager.findfont(BASE))
+    missing = {char for text in texts for char in text if ord(char) not in base}
+    families = [BASE]
+    for family, path in installed() if missing else ():
+        try:
+            has = {char for char in missing if ord(char) in charmap(path)}
+        except (OSError, RuntimeError):  # a font file that matplotlib cannot read
+            continue
+        if has:
+            families.append(family)
+            missing -= has
+        if not missing:
+            break
+    return families, frozenset(missing)
+
+
+def escaped(text: str, missing: frozenset[str]) -> str:
+    """``text`` with every character that has no glyph as ``<U+6F22>``."""
+    if not missing.intersection(text):
+        return text
+    return "".join(f"<U+{ord(char):04X}>" if char in missing else char for char in text)
+
+
+class Ruler:
+    """Measures texts in inches, in one set of families."""
+
+    def __init__(self, families: list[str]) -> None:
+        self.families = families
+        self.paths = TextToPath()
+        self.known: dict[tuple[str, float], float] = {}
+
+    def width(self, text: str, size: float, weight: str = "normal") -> float:
+        """Width of one line at ``size`` points, in inches."""
+        key = (text + weight, size)
+        if key not in self.known:
+            font = FontProperties(family=self.families, size=size, weight=weight)
+            width, _, _ = self.paths.get_text_width_height_descent(text, font, ismath=False)
+            self.known[key] = width / 72
+        return self.known[key]
+
+    def shortened(self, text: str, size: float, limit: float) -> str:
+        """``text``, or as much of its beginning as fits into ``limit`` inches, with an ellipsis."""
+        if self.width(text, size) <= limit:
+            return text
+        low, high = 0, len(text)
+        while low < high:  # the longest beginning that fits
+            middle = (low + high + 1) // 2
+            if self.width(text[:middle] + "…", size) <= limit:
+                low = middle
+            else:
+                high = middle - 1
+        return text[:low] + "…"
+
+    def wrapped(self, parts: list[str], size: float, limit: float) -> list[str]:
+        """``parts`` joined with dots into as few lines of ``limit`` inches as they need."""
+        lines: list[str] = []
+        for part in parts:
+            joined = f"{lines[-1]}  ·  {part}" if lines else part
+            if lines and self.width(joined, size) <= limit:
+                lines[-1] = joined
+            else:
+                lines.append(self.shortened(part, size, limit))
+        return lines

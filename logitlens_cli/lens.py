@@ -1,0 +1,479 @@
+"""Stream -> sums: decode every layer's residual stream and reduce the logits at once.
+
+The algorithm, top to bottom. The vocabulary is cut into tiles and the rows (layer, position) into
+groups of layers, so that a tile of logits stays in cache; each tile is reduced to running maxima,
+sums and counts, then overwritten. The logits of the whole grid never exist. Norm, head and all sums
+are computed in float32 whatever the model's dtype; formulas follow in float64 (``metrics``).
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from logitlens_cli.anatomy import Anatomy, is_norm
+from logitlens_cli.capture import INPUT, Stream
+from logitlens_cli.errors import ProofError, WorkError
+from logitlens_cli.metrics import Needs, Reference, Sums, Target
+
+TILE_ROWS = 512
+TILE_ENTRIES = 1024
+# A block of positions holds each reference distribution whole: 128 x 49152 floats are 25 MB.
+BLOCK_FLOATS = 128 * 49152
+
+NORMS = ("full", "no-affine", "none")
+
+
+# ---------------------------------------------------------------------------------------------
+# Decoding
+
+
+class Decoder:
+    """The model's own map from the residual stream to logits, in float32.
+
+    ``norm``: "full" as the model does it; "no-affine" without the norm's gain and bias (the post);
+    "none" without the norm.
+    """
+
+    def __init__(self, parts: Anatomy, norm: str = "full") -> None:
+        self.parts = parts
+        self.steps = [
+            step if isinstance(step, float) else in_float32(step, norm)
+            for step in parts.chain
+            if norm != "none" or isinstance(step, float) or not is_norm(step)
+        ]
+
+    def prepare(self, resid: Tensor) -> Tensor:
+        """Everything before the head: (..., width of the stream) -> (..., width of the head)."""
+        value = resid.float()
+        for step in self.steps:
+            value = step * value if isinstance(step, float) else step(value)
+        return value
+
+    def tile(self, rows: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
+        """Logits of prepared ``rows`` (row, width) for a slice of the vocabulary."""
+        weight = self.parts.weight[entries].float()
+        logits = torch.mm(rows, weight.T, out=out)
+        if self.parts.bias is not None:
+            logits += self.parts.bias[entries].float()
+        for step in self.parts.tail:
+            logits = step.apply_(logits)
+        return logits
+
+    def entries(self) -> Iterator[slice]:
+        """The vocabulary in tiles."""
+        for start in range(0, self.parts.vocabulary, TILE_ENTRIES):
+            yield slice(start, min(start + TILE_ENTRIES, self.parts.vocabulary))
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """All logits of a few prepared rows: (row, width) -> (row, vocabulary)."""
+        whole = prepared.new_empty(len(prepared), self.parts.vocabulary)
+        for entries in self.entries():
+            whole[:, entries] = self.tile(prepared, entries)
+        return whole
+
+    def at(self, prepared: Tensor, ids: Tensor) -> Tensor:
+        """The logit of one token per row: (layer, position, width), (position,) -> (layer, position)."""
+        logits = torch.einsum("lpw,pw->lp", prepared, self.parts.weight[ids].float())
+        if self.parts.bias is not None:
+            logits = logits + self.parts.bias[ids].float()
+        for step in self.parts.tail:
+            logits = step.apply_(logits)
+        return logits
+
+
+def in_float32(module: nn.Module, norm: str) -> nn.Module:
+    """A float32 copy of ``module``; without gain and bias if it is a norm and they are not wanted."""
+    module = copy.deepcopy(module).float()
+    if norm == "no-affine" and is_norm(module):
+        with torch.no_grad():
+            remove_affine(module)
+    return module
+
+
+def remove_affine(norm: nn.Module) -> None:
+    """Set a norm's parameters to the values that change nothing, found by trying.
+
+    A bias is what is returned alone when everything is zero but it. A gain multiplies: with gain
+    zero nothing is left, so its neutral value is one; where something is left the module adds one
+    itself (Gemma), and the neutral value is zero.
+    """
+    parameters = list(norm.parameters())
+    if not parameters:
+        return
+    width = parameters[0].shape[0]
+    x = torch.linspace(-1, 2, width, device=parameters[0].device).square()
+    for parameter in parameters:
+        parameter.zero_()
+    if norm(x).abs().max() > 0:
+        return
+    gains = []
+    for parameter in parameters:
+        parameter.fill_(1)
+        alone = norm(x)
+        if not torch.equal(alone, torch.ones_like(alone)):
+            gains.append(parameter)
+        parameter.zero_()
+    for gain in gains:
+        gain.fill_(1)
+
+
+# ---------------------------------------------------------------------------------------------
+# The proof
+
+
+@dataclass(frozen=True)
+class Check:
+    """How well the decoded last row reproduces the model's own logits, over sampled columns."""
+
+    columns: int
+    max_abs_logit_error: float
+    tolerance: float
+    max_kl: float
+    """KL(model || decoded) in nats, the worst column"""
+    top1_agreement: float
+    passed: bool
+    route: str = "direct"
+
+
+# Relative to the largest logit. float32: only the order of summation differs. In half precision the
+# model itself rounds the normed stream and the logits (7 or 10 bits), and the lens does not.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+
+
+@torch.inference_mode()
+def check(parts: Anatomy, stream: Stream) -> Check:
+    """Decode the last block's stream and hold it against the model's own logits."""
+    decoder = Decoder(parts)
+    mine = decoder.logits(decoder.prepare(stream.resid[-1][stream.checked]))
+    own = stream.logits.float()
+    # Logits of minus infinity (entries the model forbids) are equal, not an error of NaN.
+    error = float(torch.where(mine == own, 0.0, mine - own).abs().max())
+    finite = own[own.isfinite()]
+    tolerance = TOLERANCE[stream.logits.dtype] * max(1.0, float(finite.abs().max()))
+    p = own.double().log_softmax(-1)
+    q = mine.double().log_softmax(-1)
+    kl = torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(-1).max()
+    agreement = (mine.argmax(-1) == own.argmax(-1)).double().mean()
+    return Check(
+        columns=len(stream.checked),
+        max_abs_logit_error=error,
+        tolerance=tolerance,
+        max_kl=max(0.0, float(kl)),
+        top1_agreement=float(agreement),
+        passed=error <= tolerance,
+    )
+
+
+def require(result: Check, parts: Anatomy) -> None:
+    """Refuse to go on where the proof failed."""
+    if not result.passed:
+        raise ProofError(
+            "the decoded last row does not reproduce the model's own logits: they differ by up to "
+            f"{result.max_abs_logit_error:.3g}, allowed is {result.tolerance:.3g} "
+            f"({' -> '.join(parts.describe())})",
+            "no figure is drawn of this model, since it would be wrong",
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# The grid
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to compute."""
+
+    rows: tuple[int, ...]
+    """which of the stream's rows become layers of the grid"""
+    k: int
+    needs: Needs
+    targets: Mapping[str, Sequence[int]]
+    """(position,) ids by name, -1 where there is none; "final" is found here and not given"""
+
+
+@torch.inference_mode()
+def grid(parts: Anatomy, stream: Stream, norm: str, wanted: Wanted) -> Sums:
+    """Decode ``wanted.rows`` of ``stream`` and reduce every cell.
+
+    Raises WorkError that names layer and position where a logit is not a number.
+    """
+    decoder = Decoder(parts, norm)
+    size = max(1, BLOCK_FLOATS // parts.vocabulary)
+    positions = stream.resid.shape[1]
+    blocks = [
+        block(decoder, stream, slice(start, min(start + size, positions)), wanted)
+        for start in range(0, positions, size)
+    ]
+    sums = join(blocks)
+    require_finite(sums, wanted.rows)
+    return sums
+
+
+@dataclass
+class Refer:
+    """One reference distribution q over a block of positions, and the sums against it."""
+
+    q: Tensor
+    """(position, vocabulary)"""
+    log_q: Tensor | None
+    """(position, vocabulary), only for the reverse direction"""
+    negentropy: Tensor
+    """(position,)"""
+    cross: Tensor
+    """(layer, position)"""
+    reverse: Tensor
+    """(layer, position) sum exp(z - running maximum) log q"""
+
+
+@dataclass
+class Aim:
+    """One target token per position, and the counts against it."""
+
+    ids: Tensor
+    """(position,), -1 where there is none"""
+    logit: Tensor
+    """(layer, position)"""
+    above: Tensor
+    ties: Tensor
+
+
+@dataclass
+class Running:
+    """The sums of a block of positions while the vocabulary goes by; each (layer, position)."""
+
+    maximum: Tensor
+    total: Tensor
+    """sum exp(z - maximum)"""
+    mean: Tensor
+    """sum exp(z - maximum) z"""
+    top_logits: Tensor
+    """(layer, position, k), best first"""
+    top_ids: Tensor
+    final_ids: Tensor
+    """(position,) the model's own top guess"""
+    aims: dict[str, Aim] = field(default_factory=dict)
+    references: dict[str, Refer] = field(default_factory=dict)
+
+
+def block(decoder: Decoder, stream: Stream, columns: slice, wanted: Wanted) -> Sums:
+    """The sums of a block of positions."""
+    where = [stream.rows.index(row) for row in wanted.rows]
+    prepared = decoder.prepare(stream.resid[where, columns])
+    layers, positions, width = prepared.shape
+    running = begin(decoder, stream, columns, wanted, prepared)
+    group = max(1, TILE_ROWS // positions)
+    buffer = prepared.new_empty(group * positions * TILE_ENTRIES)
+    for entries in decoder.entries():
+        for first in range(0, layers, group):
+            some = slice(first, min(first + group, layers))
+            rows = prepared[some].reshape(-1, width)
+            size = entries.stop - entries.start
+            out = buffer[: len(rows) * size].view(len(rows), size)
+            z = decoder.tile(rows, entries, out).view(-1, positions, size)
+            reduce_tile(running, z, some, entries, wanted.needs)
+    return finish(running, wanted)
+
+
+def begin(
+    decoder: Decoder, stream: Stream, columns: slice, wanted: Wanted, prepared: Tensor
+) -> Running:
+    """Reference distributions, targets and empty sums for a block of positions."""
+    shape = prepared.shape[:2]
+    zeros = prepared.new_zeros(shape)
+    # The model's word is what its own head makes of what it received, not the last row decoded.
+    final = decoder.logits(stream.final[columns].float())
+    running = Running(
+        maximum=prepared.new_full(shape, -torch.inf),
+        total=zeros.clone(),
+        mean=zeros.clone(),
+        top_logits=prepared.new_full((*shape, wanted.k), -torch.inf),
+        top_ids=torch.full((*shape, wanted.k), -1, device=prepared.device),
+        final_ids=first_best(final),
+    )
+    if "final" in wanted.needs.references:
+        running.references["final"] = refer(final, zeros, wanted.needs.reverse)
+    if "input" in wanted.needs.references:
+        entering = stream.resid[stream.rows.index(INPUT), columns]
+        logits = decoder.logits(decoder.prepare(entering))
+        running.references["input"] = refer(logits, zeros, wanted.needs.reverse)
+    for name in sorted(wanted.needs.targets):
+        if name == "final":
+            ids = running.final_ids
+        else:
+            ids = torch.tensor(wanted.targets[name][columns], device=prepared.device)
+        count = torch.zeros(shape, dtype=torch.int64, device=prepared.device)
+        logit = decoder.at(prepared, ids.clamp(min=0))
+        running.aims[name] = Aim(ids, logit, count, count.clone())
+    return running
+
+
+def first_best(logits: Tensor) -> Tensor:
+    """The lowest id among the largest logits, (row, vocabulary) -> (row,)."""
+    best = logits.amax(-1, keepdim=True)
+    return (logits == best).int().argmax(-1)  # argmax of equals is the first one
+
+
+def refer(logits: Tensor, zeros: Tensor, reverse: bool) -> Refer:
+    """A reference distribution from its logits (position, vocabulary), which are overwritten."""
+    log_q = logits.sub_(logits.logsumexp(-1, keepdim=True))
+    q = log_q.exp()
+    negentropy = (q * log_q).nan_to_num_(0.0).sum(-1)  # 0 log 0 is 0
+    return Refer(q, log_q if reverse else None, negentropy, zeros.clone(), zeros.clone())
+
+
+def reduce_tile(running: Running, z: Tensor, some: slice, entries: slice, needs: Needs) -> None:
+    """Take up one tile of logits (layer, position, entry), which is overwritten."""
+    top = z.amax(-1)
+    keep_best(running, z, top, some, entries)
+    for aim in running.aims.values():
+        count(aim, z, some, entries)
+    for reference in running.references.values():
+        q = reference.q[:, entries]
+        reference.cross[some] += torch.einsum("lpv,pv->lp", z, q)
+    before = running.maximum[some]
+    maximum = torch.maximum(before, top)
+    shrink = torch.exp(before - maximum)
+    running.maximum[some] = maximum
+    if needs.mean or needs.reverse:
+        e = torch.exp(z - maximum.unsqueeze(-1))
+        running.mean[some] = running.mean[some] * shrink + (e * z).sum(-1)
+        for reference in running.references.values():
+            if reference.log_q is not None:
+                log_q = reference.log_q[:, entries]
+                reference.reverse[some] *= shrink
+                reference.reverse[some] += torch.einsum("lpv,pv->lp", e, log_q)
+    else:
+        e = z.sub_(maximum.unsqueeze(-1)).exp_()
+    running.total[some] = running.total[some] * shrink + e.sum(-1)
+
+
+def keep_best(running: Running, z: Tensor, top: Tensor, some: slice, entries: slice) -> None:
+    """Merge a tile into the running top k; only cells that it can improve are looked at."""
+    best, ids = running.top_logits[some], running.top_ids[some]
+    k = best.shape[-1]
+    moved = top > best[..., -1]
+    if not moved.any():
+        return
+    tile = z[moved]
+    values, places = best_of(tile, torch.arange(tile.shape[-1], device=z.device), k)
+    merged = torch.cat([best[moved], values], -1)
+    owners = torch.cat([ids[moved], places + entries.start], -1)
+    best[moved], ids[moved] = best_of(merged, owners, k)
+
+
+def best_of(values: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest values with their ids, best first and lowest id first among equals.
+
+    ``values`` (row, n), ``ids`` (n,) or (row, n) ascending among equals; returns two (row, k).
+    """
+    k = min(k, values.shape[-1])
+    if k == 1:
+        places = first_best(values).unsqueeze(-1)
+    else:
+        # A stable sort keeps equals in the order in which they stand, which is by id.
+        places = values.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+    return values.gather(-1, places), ids.expand_as(values).gather(-1, places)
+
+
+def count(aim: Aim, z: Tensor, some: slice, entries: slice) -> None:
+    """Count the entries above and level with the target."""
+    t = aim.logit[some].unsqueeze(-1)
+    above, ties = (z > t).sum(-1), (z == t).sum(-1)
+    # The target itself is neither, though its logit here may be rounded otherwise than ``t``.
+    here = (aim.ids >= entries.start) & (aim.ids < entries.stop)
+    if here.any():
+        place = (aim.ids - entries.start).clamp(0, z.shape[-1] - 1)
+        own = z.gather(-1, place.expand(z.shape[:2]).unsqueeze(-1))
+        above -= ((own > t).squeeze(-1) & here).long()
+        ties -= ((own == t).squeeze(-1) & here).long()
+    aim.above[some] += above
+    aim.ties[some] += ties
+
+
+def finish(running: Running, wanted: Wanted) -> Sums:
+    """From running sums on the device to float64 arrays."""
+    targets = {}
+    for name, aim in running.aims.items():
+        # The best guess has rank 1 by definition, whatever rounding made of near-ties.
+        above = torch.where(running.top_ids[..., 0] == aim.ids, 0, aim.above)
+        exists = (aim.ids >= 0).expand_as(above)
+        targets[name] = Target(
+            logit=array(torch.where(exists, aim.logit.double(), torch.nan)),
+            above=array(torch.where(exists, above, -1)),
+            ties=array(torch.where(exists, aim.ties, 0)),
+        )
+    total = running.total.double()
+    references = {
+        name: Reference(
+            negentropy=array(reference.negentropy.double()),
+            cross=array(reference.cross.double()),
+            reverse=array(reference.reverse.double() / total) if wanted.needs.reverse else None,
+        )
+        for name, reference in running.references.items()
+    }
+    return Sums(
+        final_ids=array(running.final_ids),
+        top_ids=array(running.top_ids),
+        top_logits=array(running.top_logits.double()),
+        lse=array(running.maximum.double() + total.log()),
+        mean=array(running.mean.double() / total) if wanted.needs.mean else None,
+        targets=targets,
+        references=references,
+    )
+
+
+def array(tensor: Tensor) -> Any:
+    return tensor.cpu().numpy()
+
+
+def join(blocks: Sequence[Sums]) -> Sums:
+    """Put blocks of positions side by side."""
+    import numpy as np
+
+    first = blocks[0]
+
+    def along(arrays: Sequence[Any], axis: int = 1) -> Any:
+        return None if arrays[0] is None else np.concatenate(arrays, axis)
+
+    return Sums(
+        final_ids=along([b.final_ids for b in blocks], 0),
+        top_ids=along([b.top_ids for b in blocks]),
+        top_logits=along([b.top_logits for b in blocks]),
+        lse=along([b.lse for b in blocks]),
+        mean=along([b.mean for b in blocks]),
+        targets={
+            name: Target(
+                logit=along([b.targets[name].logit for b in blocks]),
+                above=along([b.targets[name].above for b in blocks]),
+                ties=along([b.targets[name].ties for b in blocks]),
+            )
+            for name in first.targets
+        },
+        references={
+            name: Reference(
+                negentropy=along([b.references[name].negentropy for b in blocks], 0),
+                cross=along([b.references[name].cross for b in blocks]),
+                reverse=along([b.references[name].reverse for b in blocks]),
+            )
+            for name in first.references
+        },
+    )
+
+
+def require_finite(sums: Sums, rows: Sequence[int]) -> None:
+    """Refuse a grid in which a logit is NaN or infinite; name the first such cell."""
+    import numpy as np
+
+    bad = np.argwhere(~np.isfinite(sums.lse))
+    if len(bad):
+        layer, position = (int(i) for i in bad[0])
+        name = "input" if rows[layer] == INPUT else str(rows[layer])
+        raise WorkError(
+            f"a logit is not a number at layer {name}, position {position} of the window "
+            f"({len(bad)} such cells)",
+            "the weights or the dtype overflow: try --dtype float32",
+        )

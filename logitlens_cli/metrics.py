@@ -1,0 +1,274 @@
+"""The table of what can be measured in a cell: formula, unit, colour scale and text format.
+
+A metric is one function of the sums that one pass over the vocabulary leaves behind, and one entry
+in METRICS; commands, dump, figures and tests follow from it. Logarithms are natural, z are logits,
+p probabilities. This module loads neither torch nor matplotlib.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Sums about one target token per position; each (layer, position)."""
+
+    logit: Floats
+    """z[target]; NaN where a position has no target"""
+    above: Ints
+    """number of entries whose logit is strictly larger; -1 where there is no target"""
+    ties: Ints
+    """number of other entries with the same logit"""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Sums about one reference distribution q per position, in nats."""
+
+    negentropy: Floats
+    """(position,) sum q log q"""
+    cross: Floats
+    """(layer, position) sum q z"""
+    reverse: Floats | None
+    """(layer, position) sum p log q; None unless asked for"""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What one pass over the vocabulary leaves behind for every cell."""
+
+    final_ids: Ints
+    """(position,) the model's own top guess"""
+    top_ids: Ints
+    """(layer, position, k) the k best tokens, best first, lowest id first among equals"""
+    top_logits: Floats
+    """(layer, position, k)"""
+    lse: Floats
+    """(layer, position) log sum exp z"""
+    mean: Floats | None
+    """(layer, position) sum p z; None unless asked for"""
+    targets: Mapping[str, Target]
+    """by the target's name"""
+    references: Mapping[str, Reference]
+    """by the reference's name: "final" (the model's output) or "input" (the input row)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A metric with its parameters, as one run asks for it."""
+
+    metric: str
+    target: str = "final"
+    """whose logit or rank: "final", "input", "next", or "id:N" """
+    reverse: bool = False
+    """KL(layer || reference) instead of KL(reference || layer)"""
+    one_hot: bool = False
+    """KL to the input token itself instead of to the decoded input row"""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which sums a measure is made of, beside the always present top guesses and log-sum-exp."""
+
+    targets: frozenset[str] = frozenset()
+    references: frozenset[str] = frozenset()
+    mean: bool = False
+    reverse: bool = False
+
+    def __or__(self, other: "Needs") -> "Needs":
+        return Needs(
+            self.targets | other.targets,
+            self.references | other.references,
+            self.mean or other.mean,
+            self.reverse or other.reverse,
+        )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values become colours. A limit of None is taken from the data."""
+
+    kind: str = "linear"
+    low: float | None = None
+    high: float | None = None
+    cmap: str = "viridis"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One entry of the table."""
+
+    unit: str
+    quantity: Callable[[Measure], str]
+    """what the colour bar says, without the unit"""
+    needs: Callable[[Measure], Needs]
+    formula: Callable[[Sums, Measure], Floats]
+    """values, (layer, position); NaN where a value does not exist"""
+    scale: Callable[[Measure], Scale]
+    text: Callable[[float], str] = field(default=lambda value: f"{value:.1f}")
+    """a value as printed in its cell"""
+    whole: bool = False
+    """are the values whole numbers?"""
+
+
+# ---------------------------------------------------------------------------------------------
+# Formulas
+
+
+def own_logit(sums: Sums, measure: Measure) -> Floats:
+    """max z: the logit of the layer's own top guess."""
+    return sums.top_logits[..., 0]
+
+
+def own_prob(sums: Sums, measure: Measure) -> Floats:
+    """max p = exp(max z - log sum exp z)."""
+    return np.exp(sums.top_logits[..., 0] - sums.lse)
+
+
+def final_logit(sums: Sums, measure: Measure) -> Floats:
+    """z[final top guess], at every layer."""
+    return sums.targets["final"].logit
+
+
+def entropy(sums: Sums, measure: Measure) -> Floats:
+    """- sum p log p = log sum exp z - sum p z, in nats."""
+    assert sums.mean is not None
+    return clamp(sums.lse - sums.mean)
+
+
+def rank(sums: Sums, measure: Measure) -> Floats:
+    """1 + the number of strictly larger logits."""
+    above = sums.targets[measure.target].above
+    return np.where(above >= 0, above + 1.0, np.nan)
+
+
+def divergence(name: str) -> Callable[[Sums, Measure], Floats]:
+    """KL between the reference ``name`` and a layer, in nats, without any floor.
+
+    Forward: sum q (log q - log p) = sum q log q - sum q z + log sum exp z.
+    Reverse: sum p (log p - log q) = sum p z - log sum exp z - sum p log q.
+    One-hot: - log p[input token], which is KL from a reference that is sure of the input token.
+    """
+
+    def kl(sums: Sums, measure: Measure) -> Floats:
+        if measure.one_hot:
+            return clamp(sums.lse - sums.targets["input"].logit)
+        reference = sums.references[name]
+        if not measure.reverse:
+            return clamp(reference.negentropy - reference.cross + sums.lse)
+        assert sums.mean is not None and reference.reverse is not None
+        return clamp(sums.mean - sums.lse - reference.reverse)
+
+    return kl
+
+
+def clamp(values: Floats) -> Floats:
+    """Divergences and entropies are not negative; rounding makes them so by a hair."""
+    return np.maximum(values, 0.0)
+
+
+# ---------------------------------------------------------------------------------------------
+# Words and formats
+
+TARGET_WORDS = {
+    "final": "the final top guess",
+    "input": "the input token",
+    "next": "the true next token",
+}
+
+
+def target_words(measure: Measure) -> str:
+    return TARGET_WORDS.get(measure.target, f"token {measure.target.removeprefix('id:')}")
+
+
+def kl_words(name: str) -> Callable[[Measure], str]:
+    def words(measure: Measure) -> str:
+        if measure.one_hot:
+            return "KL(input token || layer)"
+        return f"KL(layer || {name})" if measure.reverse else f"KL({name} || layer)"
+
+    return words
+
+
+def kl_needs(name: str) -> Callable[[Measure], Needs]:
+    def needs(measure: Measure) -> Needs:
+        if measure.one_hot:
+            return Needs(targets=frozenset({"input"}))
+        return Needs(
+            references=frozenset({name}), mean=measure.reverse, reverse=measure.reverse
+        )
+
+    return needs
+
+
+def short_number(value: float) -> str:
+    """Two figures that matter: 0.3, 7.1, 28."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+KL_SCALE = Scale("linear", 0, 30, "mako_r")
+METRICS: dict[str, Metric] = {
+    "own-logit": Metric(
+        unit="logits",
+        quantity=lambda m: "logit of the layer's own top guess",
+        needs=lambda m: Needs(),
+        formula=own_logit,
+        scale=lambda m: Scale(),
+    ),
+    "final-logit": Metric(
+        unit="logits",
+        quantity=lambda m: "logit of the final top guess",
+        needs=lambda m: Needs(targets=frozenset({"final"})),
+        formula=final_logit,
+        scale=lambda m: Scale(),
+    ),
+    "prob": Metric(
+        unit="probability",
+        quantity=lambda m: "probability of the layer's own top guess",
+        needs=lambda m: Needs(),
+        formula=own_prob,
+        scale=lambda m: Scale("linear", 0, 1),
+        text=lambda value: f"{value:.2f}",
+    ),
+    "entropy": Metric(
+        unit="nats",
+        quantity=lambda m: "entropy of the layer's distribution",
+        needs=lambda m: Needs(mean=True),
+        formula=entropy,
+        scale=lambda m: Scale("linear", 0, None, "mako_r"),
+    ),
+    "rank": Metric(
+        unit="rank, 1 is best",
+        quantity=lambda m: f"rank of {target_words(m)}",
+        needs=lambda m: Needs(targets=frozenset({m.target})),
+        formula=rank,
+        # The post lets colours bottom out at 100, and at 1000 for the input token.
+        scale=lambda m: Scale("log", 1, 1000 if m.target == "input" else 100, "mako_r"),
+        text=lambda value: f"{value:.0f}",
+        whole=True,
+    ),
+    "kl-final": Metric(
+        unit="nats",
+        quantity=kl_words("final"),
+        needs=kl_needs("final"),
+        formula=divergence("final"),
+        scale=lambda m: KL_SCALE,
+        text=short_number,
+    ),
+    "kl-input": Metric(
+        unit="nats",
+        quantity=kl_words("input"),
+        needs=kl_needs("input"),
+        formula=divergence("input"),
+        scale=lambda m: KL_SCALE,
+        text=short_number,
+    ),
+}
+COLORS = ("own-logit", "final-logit", "prob", "entropy")
+"""metrics that colour the figure of top guesses"""

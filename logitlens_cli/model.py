@@ -1,0 +1,749 @@
+"""Open a causal language model and its tokenizer by name, folder or GGUF file.
+
+Every road ends in a local folder (or file) that is checked before transformers sees it: only
+safetensors and GGUF weights, no code but transformers' own, nothing that could reach the network.
+"""
+
+import fnmatch
+import hashlib
+import json
+import mmap
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from logitlens_cli import embedded
+from logitlens_cli.errors import LogitLensError, UsageError, WorkError
+from logitlens_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+_SAFETENSORS, _SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]  # all but weights and code
+_JSON_LIMIT = 64 * 2**20  # bytes; the largest index of shards is some 10 MB
+_CAUSAL_HINT = "give a causal (decoder-only) language model"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedModel:
+    """A causal language model, ready to run, and where it came from."""
+
+    model: "PreTrainedModel"  # in eval mode, without gradients, on ``device``
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str  # as given
+    source: str  # the folder or file read
+    revision: str
+    """What exactly was read: the commit of a hub model; "gguf-sha256:..." of a GGUF file;
+    "sampled-sha256:..." of a folder: config.json, and of each weight file its name, size, header
+    and 64 pages spread over it (two fine-tunes differ there; a few flipped bits may not)."""
+    dtype: str  # of the body: "float32", "bfloat16", "float16"
+    device: str  # "cpu", "cuda:0", "mps:0"
+    context: int | None  # tokens the model can take; None where it states no limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtHand:
+    """A model that needs no network; a field is None where the configuration does not say."""
+
+    name: str
+    path: Path | None  # None: not fetched yet
+    bytes: int | None  # on disk
+    blocks: int | None
+    width: int | None
+    vocabulary: int | None
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    network: bool
+    code: bool
+    pickles: bool
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where a model lies: its folder, and one of the other three."""
+
+    folder: Path
+    gguf: Path | None = None
+    hub: str | None = None
+    revision: str | None = None  # None: still to be computed
+
+    def where(self) -> dict[str, Any]:
+        """The arguments that make transformers read this very place."""
+        # A GGUF file by its whole path: a bare name is looked for in the current folder first.
+        return {"gguf_file": str(self.gguf)} if self.gguf else {}
+
+
+def open_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress,
+) -> OpenedModel:
+    """Open ``name``: "smollm2", a folder, a .gguf file, or else a hub name ("org/name", "name").
+
+    device "auto": cuda, else mps, else cpu. dtype "auto": float32 on the cpu, the checkpoint's
+    own elsewhere. ``offline`` holds for the rest of the process. Raises UsageError for what
+    cannot be asked, WorkError for what failed; nothing is opened half.
+    """
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # a second fence; local_files_only is the first
+    kind = _kind(name, revision)
+    target = _pick_device(device)
+    chosen = _pick_dtype(dtype, target)
+    allowed = _Allowed(network=not offline, code=trust_remote_code, pickles=allow_pickle)
+    files = _bring(kind, name, revision, allowed, progress)
+    with progress.step(f"loading {name}"):
+        config = _read_config(files, allowed)
+        tokenizer = _read_tokenizer(files, config, allowed)
+        files = _check_weights(files, config, allowed)
+        model = _read_model(files, config, chosen, allowed, progress)
+        _check_vocabulary(tokenizer, model)
+        _move(model, target)
+    return OpenedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        source=str(files.gguf or files.folder),
+        revision=files.revision or "",
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        context=_context(config),
+    )
+
+
+# ---- which model, which device
+
+
+def _kind(name: str, revision: str | None) -> Literal["embedded", "folder", "gguf", "hub"]:
+    """What ``name`` is, without touching the network. Raises UsageError if it is nothing."""
+    path = Path(os.path.expanduser(name))
+    if name == embedded.NAME:
+        kind: Literal["embedded", "folder", "gguf", "hub"] = "embedded"
+    elif name and path.is_dir():
+        kind = "folder"
+    elif path.is_file():
+        kind = "gguf"
+    else:
+        _check_hub_name(name)
+        return "hub"
+    if revision is not None:
+        raise UsageError(
+            f"--revision {revision} does not go with the model {name}, which is not from the hub",
+            "leave --revision out",
+        )
+    if kind == "gguf" and path.suffix.lower() != ".gguf":
+        raise UsageError(
+            f"the model {name} is a file that does not end in .gguf",
+            "give a .gguf file, a folder with config.json, or a hub name",
+        )
+    return kind
+
+
+def _check_hub_name(name: str) -> None:
+    looks_like_path = name.startswith((".", "~", "/")) or name.lower().endswith(".gguf")
+    named = re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII) and not re.search(r"--|\.\.", name)
+    if looks_like_path or not named:
+        raise UsageError(
+            f"there is no model {name!r}: no such folder or file, and no hub name",
+            f"give {embedded.NAME}, an existing folder, a .gguf file, or a hub name such as gpt2",
+        )
+
+
+def _pick_device(device: str) -> str:
+    """The name of the device to use; UsageError if this machine has none of that name."""
+    if device == "cpu":
+        return device
+    import torch
+
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next((kind for kind, there in here.items() if there), "cpu")
+    kind, _, number = device.partition(":")
+    if kind not in here or not re.fullmatch(r"(:\d+)?", device.removeprefix(kind), re.ASCII):
+        raise UsageError(f"unknown device {device!r}", "give auto, cpu, cuda, cuda:N or mps")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not here[kind] or int(number or 0) >= count:
+        raise UsageError(
+            f"this machine has no device {device}", "use --device auto or --device cpu"
+        )
+    return device
+
+
+def _pick_dtype(dtype: str, device: str) -> Any:
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {dtype!r}", f"give one of {', '.join(DTYPES)}")
+    import torch
+
+    if dtype == "auto":  # half precision is slow on most processors, and needs no saving there
+        return torch.float32 if device == "cpu" else "auto"
+    return getattr(torch, dtype)
+
+
+# ---- bring its files to this machine
+
+
+def _bring(
+    kind: str, name: str, revision: str | None, allowed: _Allowed, progress: Progress
+) -> _Files:
+    if kind == "embedded":
+        made = embedded.folder(offline=not allowed.network, progress=progress)
+        return _Files(made, revision=embedded.REVISION)
+    if kind == "hub":
+        return _bring_from_hub(name, revision, allowed, progress)
+    path = Path(name).expanduser().absolute()
+    return _Files(path) if kind == "folder" else _Files(path.parent, gguf=path)
+
+
+def _bring_from_hub(
+    name: str, revision: str | None, allowed: _Allowed, progress: Progress
+) -> _Files:
+    """Fetch what is needed and not cached; the weights last, if the rest promises a causal LM."""
+    small = _SMALL_FILES + (["*.py"] if allowed.code else [])
+    with progress.step(f"asking the hub for {name}"):
+        folder = _snapshot(name, revision, small, allowed)
+    files = _Files(folder, hub=name, revision=folder.name)
+    _read_config(files, allowed)
+    with progress.step(f"fetching the weights of {name} from the hub"):
+        _snapshot(name, folder.name, _shards(folder, _SAFETENSORS_INDEX, _SAFETENSORS), allowed)
+        if allowed.pickles and not _present(folder, _SAFETENSORS_INDEX, _SAFETENSORS):
+            _snapshot(name, folder.name, _shards(folder, _PICKLE_INDEX, _PICKLE), allowed)
+    return files
+
+
+def _snapshot(name: str, revision: str | None, patterns: list[str], allowed: _Allowed) -> Path:
+    """The hub cache's folder of one commit, with the files that match ``patterns``."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    by_hand = (
+        "download it on another machine and give its folder,"
+        f" or use --model {embedded.NAME}, which needs no hub"
+    )
+    try:
+        with embedded.silenced():
+            return Path(
+                snapshot_download(
+                    name,
+                    revision=revision,
+                    allow_patterns=patterns,
+                    ignore_patterns=["*/*"],
+                    local_files_only=not allowed.network,
+                )
+            )
+    except GatedRepoError as error:
+        raise WorkError(
+            f"the hub gives the model {name} only to users who accepted its terms",
+            f"accept them on its page and run `hf auth login`, or {by_hand}",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise WorkError(
+            f"the hub model {name} has no revision {revision}", "give a branch, tag or commit of it"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise WorkError(
+            f"the hub has no model {name}, or it is private",
+            f"check the name (is it a folder that does not exist?), run `hf auth login`, or {by_hand}",
+        ) from error
+    except LocalEntryNotFoundError as error:
+        reason = "the hub cannot be reached" if allowed.network else "--offline forbids the network"
+        raise WorkError(f"the model {name} is not at hand and {reason}", by_hand) from error
+    except Exception as error:  # http, proxy, disk: huggingface_hub raises many kinds
+        raise WorkError(f"cannot fetch the model {name}: {_first_line(error)}", by_hand) from error
+
+
+# ---- its configuration
+
+
+def _read_config(files: _Files, allowed: _Allowed) -> "PretrainedConfig":
+    """The configuration of a causal LM; whatever could reach beyond the folder is taken out."""
+    raw = {} if files.gguf else _checked_json(files, allowed)
+    if files.gguf:
+        _check_gguf(files.gguf)
+    with _reading("the configuration", files, allowed):
+        from transformers import AutoConfig
+
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            files.folder, **files.where(), **_loading(allowed)
+        )
+    _check_causal(files, config, raw, allowed)
+    for part in (config, config.get_text_config()):
+        part._attn_implementation = None  # could name a kernel (code) to fetch from the hub
+        part._experts_implementation = None
+        part.transformers_weights = None  # could name another file than the one checked
+    return config
+
+
+def _checked_json(files: _Files, allowed: _Allowed) -> dict[str, Any]:
+    """config.json as it stands; WorkError if it is missing, broken, or asks for its own code."""
+    folder = files.folder
+    if not (folder / "config.json").is_file():
+        ggufs = sorted(folder.glob("*.gguf"))
+        hint = f"give the file {ggufs[0]}" if ggufs else "give the folder of a saved model"
+        raise WorkError(f"{folder} has no config.json, so it holds no model", hint)
+    raw = _read_json(folder / "config.json")
+    kind = raw.get("model_type")
+    if not isinstance(kind, str):
+        raise WorkError(f"{folder / 'config.json'} names no model_type", "save the model anew")
+    with embedded.silenced():
+        import transformers
+    if kind not in transformers.CONFIG_MAPPING and not (allowed.code and "auto_map" in raw):
+        if "auto_map" in raw:
+            raise _needs_code(files, f"its model type {kind} is not one of transformers'")
+        raise WorkError(
+            f"the model type {kind} of {folder} is unknown to transformers {transformers.__version__}",
+            "upgrade transformers",
+        )
+    return raw
+
+
+def _check_causal(
+    files: _Files, config: "PretrainedConfig", raw: dict[str, Any], allowed: _Allowed
+) -> None:
+    from transformers.models.auto import modeling_auto as known
+
+    name, kind = files.hub or files.gguf or files.folder, config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError(f"the model {name} is an encoder-decoder ({kind})", _CAUSAL_HINT)
+    both_sided = {*known.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation", "xlnet"}
+    if kind in both_sided and not getattr(config, "is_decoder", False):
+        raise UsageError(f"the model {name} is a masked language model ({kind})", _CAUSAL_HINT)
+    if kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    own_code = "AutoModelForCausalLM" in (raw.get("auto_map") or {})
+    if not own_code:
+        raise UsageError(f"the model {name} is not a causal language model ({kind})", _CAUSAL_HINT)
+    if not allowed.code:
+        raise _needs_code(files, f"transformers has no causal language model of type {kind}")
+
+
+def _needs_code(files: _Files, why: str) -> WorkError:
+    return WorkError(
+        f"the model {files.hub or files.folder} brings its own Python code, which is not run: {why}",
+        "read that code, then give --trust-remote-code if you trust it",
+    )
+
+
+def _context(config: "PretrainedConfig") -> int | None:
+    """Tokens the model states it can take (the tokenizer's own figure is often a fantasy)."""
+    text = config.get_text_config()
+    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
+        length = getattr(text, key, None)
+        if isinstance(length, int) and length > 0:
+            return length
+    return None
+
+
+# ---- its tokenizer
+
+
+def _read_tokenizer(
+    files: _Files, config: "PretrainedConfig", allowed: _Allowed
+) -> "PreTrainedTokenizerBase":
+    with _reading("the tokenizer", files, allowed):
+        from transformers import AutoTokenizer
+
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            files.folder, config=config, **files.where(), **_loading(allowed)
+        )
+    if not len(tokenizer):
+        raise WorkError(
+            f"{files.gguf or files.folder} has no tokenizer",
+            "put the model's tokenizer.json beside its config.json",
+        )
+    return tokenizer
+
+
+def _check_vocabulary(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
+    highest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise WorkError(
+            f"vocabulary mismatch: the tokenizer's ids go up to {highest}, but the model has"
+            f" {rows} embeddings (ids 0 to {rows - 1})",
+            "give the model the tokenizer that it was trained with",
+        )
+
+
+# ---- its weights
+
+
+def _check_weights(files: _Files, config: "PretrainedConfig", allowed: _Allowed) -> _Files:
+    """Check headers and sizes before anything is built; return ``files`` with its revision."""
+    if files.gguf:
+        count = _check_gguf(files.gguf)
+        weights = [files.gguf]
+    else:
+        weights = _weights(files, allowed)
+        count = sum(_count_tensors(path) for path in weights)
+    blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if isinstance(blocks, int) and blocks > count:  # would be built, one by one, before it fails
+        raise WorkError(
+            f"corrupt model {files.folder}: {blocks} blocks configured, {count} tensors in its files",
+            "fetch or save the model again",
+        )
+    if not allowed.code:
+        _check_scale(files, config, sum(path.stat().st_size for path in weights))
+    return replace(files, revision=files.revision or _fingerprint(files, weights))
+
+
+def _weights(files: _Files, allowed: _Allowed) -> list[Path]:
+    """The weight files that transformers will read. Raises WorkError if they are pickles."""
+    folder = files.folder
+    for odd in ("adapter_config.json", "shard-*-model-*.safetensors"):
+        for path in folder.glob(odd):  # transformers would read these instead, or on top
+            raise WorkError(
+                f"{path} makes {folder} an adapter or a training checkpoint",
+                "merge it into one model first, and save that",
+            )
+    weights = _present(folder, _SAFETENSORS_INDEX, _SAFETENSORS)
+    if weights:
+        return weights
+    pickles = _pickles(files, allowed)
+    if not pickles:
+        raise WorkError(
+            f"{files.hub or folder} has no weights ({_SAFETENSORS})",
+            "give a model saved as safetensors, or a .gguf file by its own name",
+        )
+    if not allowed.pickles:
+        raise WorkError(
+            f"{files.hub or folder} has its weights only as a pickle ({pickles[0]}), which can run"
+            " code when read",
+            "convert it to safetensors, or give --allow-pickle if you trust it",
+        )
+    return _present(folder, _PICKLE_INDEX, _PICKLE)
+
+
+def _pickles(files: _Files, allowed: _Allowed) -> list[str]:
+    """Names of the pickled weights in the folder or, if there are none, in the hub repository."""
+    names = [path.name for path in files.folder.iterdir()]
+    found = fnmatch.filter(names, "*.bin") + fnmatch.filter(names, "*.pt*")
+    if files.hub and not found and allowed.network:
+        from huggingface_hub import list_repo_files
+
+        with _reading("the list of files", files, allowed):
+            names = list_repo_files(files.hub, revision=files.revision)
+        found = fnmatch.filter(names, "*.bin") + fnmatch.filter(names, "*.pt*")
+    return sorted(found)
+
+
+def _present(folder: Path, index: str, single: str) -> list[Path]:
+    """The weight files of one format, all of them or none: one file, else the index's shards."""
+    if (folder / single).is_file():
+        return [folder / single]
+    if not (folder / index).is_file():
+        return []
+    shards = [folder / name for name in _shards(folder, index, single)]
+    for shard in shards:
+        if not shard.is_file():
+            raise WorkError(
+                f"{shard} is missing, though {index} names it", "fetch or save the model again"
+            )
+    return shards
+
+
+def _shards(folder: Path, index: str, single: str) -> list[str]:
+    """The file names that an index gives; ``[single]`` if there is no index."""
+    if not (folder / index).is_file():
+        return [single]
+    named = _read_json(folder / index).get("weight_map")
+    names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    end = Path(single).suffix
+    if not names or any(not re.fullmatch(rf"\w[\w.-]*\{end}", name, re.ASCII) for name in names):
+        raise WorkError(f"{folder / index} names no usable weight files", "fetch the model again")
+    return names
+
+
+def _count_tensors(path: Path) -> int:
+    """Check a weight file's header against its size; return its number of tensors."""
+    if path.suffix != ".safetensors":
+        return 2**31  # a pickle, read knowingly
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return len(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise WorkError(
+            f"corrupt weights {path}: {_first_line(error)}", "fetch or save the model again"
+        ) from error
+
+
+def _check_scale(files: _Files, config: "PretrainedConfig", size: int) -> None:
+    """Refuse a configuration far larger than its weights before memory is taken for it."""
+    import torch
+
+    with _reading("the configuration", files, _Allowed(False, False, False)):
+        from transformers import AutoModelForCausalLM
+
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if parameters > 8 * size:  # one bit a parameter; the tightest formats take 1.5
+        raise WorkError(
+            f"corrupt model {files.folder}: {parameters} parameters configured, but its weights"
+            f" have {size} bytes",
+            "fetch or save the model again",
+        )
+
+
+def _read_model(
+    files: _Files, config: "PretrainedConfig", dtype: Any, allowed: _Allowed, progress: Progress
+) -> "PreTrainedModel":
+    """Load the weights; WorkError unless every tensor of the model came from the files."""
+    with _reading("the weights", files, allowed):
+        from transformers import AutoModelForCausalLM, GgufConfig
+
+        unpacked = {"quantization_config": GgufConfig(dequantize=True)} if files.gguf else {}
+        model, found = AutoModelForCausalLM.from_pretrained(
+            files.folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=None if allowed.pickles else True,
+            ignore_mismatched_sizes=True,  # told by name below, not by a report to the log
+            output_loading_info=True,
+            **unpacked,
+            **files.where(),
+            **_loading(allowed),
+        )
+    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
+        wrong = sorted(str(key) for key in found.get(what) or ())
+        if wrong:
+            raise WorkError(
+                f"corrupt weights in {files.gguf or files.folder}: {len(wrong)}"
+                f" {what.replace('_', ' ')}, among them {wrong[0]}",
+                "fetch or save the model again, with the config.json that belongs to it",
+            )
+    unused = sorted(found.get("unexpected_keys") or ())
+    if unused:
+        progress.note(f"{len(unused)} tensors of the weights are not used, among them {unused[0]}")
+    loaded: PreTrainedModel = model.eval().requires_grad_(False)
+    return loaded
+
+
+def _move(model: "PreTrainedModel", device: str) -> None:
+    try:
+        model.to(device)  # type: ignore[arg-type]
+    except RuntimeError as error:  # torch's out-of-memory among them
+        raise WorkError(
+            f"cannot put the model on {device}: {_first_line(error)}",
+            "try --dtype bfloat16, or --device cpu",
+        ) from error
+
+
+def _fingerprint(files: _Files, weights: list[Path]) -> str:
+    """A name for the content: whole for a GGUF file, sampled for a folder (see OpenedModel)."""
+    if files.gguf:
+        with files.gguf.open("rb") as file:
+            return f"gguf-sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    digest = hashlib.sha256((files.folder / "config.json").read_bytes())
+    for path in weights:
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little") if path.suffix == ".safetensors" else 0
+            digest.update(file.read(header))
+            for page in range(64):
+                file.seek(size * page // 64)
+                digest.update(file.read(4096))
+    return f"sampled-sha256:{digest.hexdigest()}"
+
+
+# ---- a GGUF file's structure
+
+_GGUF_WIDTH = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type
+_GGUF_STRING, _GGUF_ARRAY = 8, 9
+
+
+def _check_gguf(path: Path) -> int:
+    """Walk the header once; return the number of tensors.
+
+    The readers of gguf and transformers trust the lengths and counts in the file, and a lying one
+    makes them loop for ever. Source of the layout: GGUF v3 specification of ggml.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _walk_gguf(data)
+    except (ValueError, struct.error, KeyError) as error:  # ValueError: also an empty file
+        raise WorkError(
+            f"corrupt GGUF file {path}: {_first_line(error)}", "fetch the file again"
+        ) from error
+    except OSError as error:
+        raise WorkError(f"cannot read {path}: {error.strerror}", "check its permissions") from error
+
+
+def _walk_gguf(data: mmap.mmap) -> int:
+    magic, version, tensors, pairs = struct.unpack_from("<4sIQQ", data)
+    if magic != b"GGUF" or version not in (2, 3):
+        raise ValueError(f"it begins with {magic!r} and version {version}")
+    at = 24
+    for _ in range(pairs):
+        at = _skip_gguf(data, at, _GGUF_STRING)
+        (kind,) = struct.unpack_from("<I", data, at)
+        at = _skip_gguf(data, at + 4, kind)
+    for _ in range(tensors):
+        at = _skip_gguf(data, at, _GGUF_STRING)
+        (dimensions,) = struct.unpack_from("<I", data, at)
+        at = _within(data, at + 4 + 8 * dimensions + 12)
+    return int(tensors)
+
+
+def _skip_gguf(data: mmap.mmap, at: int, kind: int) -> int:
+    """The offset after the value of type ``kind`` at offset ``at``. Every step moves on."""
+    if kind == _GGUF_STRING:
+        (length,) = struct.unpack_from("<Q", data, at)
+        return _within(data, at + 8 + length)
+    if kind != _GGUF_ARRAY:
+        return _within(data, at + _GGUF_WIDTH[kind])
+    kind, count = struct.unpack_from("<IQ", data, at)
+    at += 12
+    if kind != _GGUF_STRING:
+        return _within(data, at + count * _GGUF_WIDTH[kind])
+    for _ in range(count):
+        at = _skip_gguf(data, at, kind)
+    return at
+
+
+def _within(data: mmap.mmap, at: int) -> int:
+    if at > len(data):
+        raise ValueError(f"a length in its header points to byte {at} of {len(data)}")
+    return at
+
+
+# ---- what is at hand
+
+
+def at_hand() -> list[AtHand]:
+    """The default model and the hub cache's causal LMs. Reads config.json only; loads no torch."""
+    return [_embedded_at_hand(), *_hub_cache()]
+
+
+def _embedded_at_hand() -> AtHand:
+    made = embedded.cached()
+    return AtHand(
+        name=embedded.NAME,
+        path=made,
+        bytes=_size(made) if made else None,
+        blocks=embedded.BLOCKS,
+        width=embedded.WIDTH,
+        vocabulary=embedded.VOCABULARY,
+    )
+
+
+def _hub_cache() -> Iterator[AtHand]:
+    from huggingface_hub import constants
+
+    for repository in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
+        configs = sorted(repository.glob("snapshots/*/config.json"), key=_age)
+        if not configs:
+            continue
+        try:
+            raw = _read_json(configs[-1])
+        except WorkError:
+            continue  # a list of what can be used
+        if _claims_causal(raw):
+            name = "/".join(repository.name.split("--")[1:])
+            yield _describe(name, configs[-1].parent, raw)
+
+
+def _age(path: Path) -> float:
+    return path.lstat().st_mtime
+
+
+def _claims_causal(raw: dict[str, Any]) -> bool:
+    """Whether config.json names a class with a causal head. (The full check loads transformers.)"""
+    classes = raw.get("architectures")
+    heads = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+    return (
+        isinstance(classes, list)
+        and any(str(name).endswith(heads) for name in classes)
+        and not raw.get("is_encoder_decoder")
+    )
+
+
+def _describe(name: str, folder: Path, raw: dict[str, Any]) -> AtHand:
+    text = raw.get("text_config")
+    text = raw | text if isinstance(text, dict) else raw
+
+    def first(*keys: str) -> int | None:
+        return next((text[key] for key in keys if isinstance(text.get(key), int)), None)
+
+    return AtHand(
+        name=name,
+        path=folder,
+        bytes=_size(folder),
+        blocks=first("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+        width=first("hidden_size", "n_embd", "d_model", "dim"),
+        vocabulary=first("vocab_size"),
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# ---- small things
+
+
+def _loading(allowed: _Allowed) -> dict[str, Any]:
+    """The arguments of every from_pretrained: all is local by now, but for trusted code."""
+    return {
+        "local_files_only": not (allowed.network and allowed.code),
+        "trust_remote_code": allowed.code,
+    }
+
+
+@contextmanager
+def _reading(what: str, files: _Files, allowed: _Allowed) -> Iterator[None]:
+    """Read in silence; turn whatever transformers raises into one line."""
+    try:
+        with embedded.silenced():
+            yield
+    except LogitLensError:
+        raise
+    except Exception as error:  # a broken or hostile file can raise anything
+        if not allowed.code and "trust_remote_code" in str(error):
+            raise _needs_code(files, f"{what} needs it") from error
+        raise WorkError(
+            f"cannot read {what} of {files.gguf or files.folder}: {_first_line(error)}",
+            "fetch or save the model again; a package that is named may have to be installed",
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _JSON_LIMIT:
+            raise ValueError(f"it is larger than {_JSON_LIMIT >> 20} MB")
+        raw = json.loads(path.read_bytes())
+        if not isinstance(raw, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise WorkError(
+            f"cannot read {path}: {_first_line(error)}", "fetch or save the model again"
+        ) from error
+    return raw
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]

@@ -1,0 +1,136 @@
+"""--text, --file, standard input, --lines -> prompts with names.
+
+Reads text and names outputs; knows nothing of tokens or models.
+"""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from logitlens_cli.errors import UsageError
+
+NAME_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One text to read, and the stem of the files that come of it."""
+
+    name: str
+    text: str
+    line: int | None = None
+    """number of its line in the file of --lines, from 1"""
+
+
+def from_text(text: str, name: str | None) -> Prompt:
+    """A prompt from the command line; its default name is its first words."""
+    return Prompt(safe_name(name or slug(text)), require_text(text, "--text"))
+
+
+def from_file(path: Path, name: str | None) -> Prompt:
+    """A prompt from a whole file, or from standard input if ``path`` is "-".
+
+    One line end at the very end belongs to the file, not to the text.
+    """
+    text = read(path, "--file").removesuffix("\n").removesuffix("\r")
+    stem = "stdin" if str(path) == "-" else path.stem
+    return Prompt(safe_name(name or stem), require_text(text, f"--file {path}"))
+
+
+def from_lines(path: Path, name: str | None) -> list[Prompt]:
+    """A prompt a line; lines without text are passed over. In a .jsonl file every line is an object
+    with "text" and perhaps "name"."""
+    # Lines end at line feeds only: other separators of Unicode may stand within a prompt.
+    lines = [line.removesuffix("\r") for line in read(path, "--lines").split("\n")]
+    filled = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
+    if not filled:
+        raise UsageError(f"--lines {path} has no line with text", "give a prompt a line")
+    is_json = path.suffix == ".jsonl"
+    pattern = name or ("stdin" if str(path) == "-" else path.stem) + "-{n}"
+    if "{n}" not in pattern and len(filled) > 1 and not is_json:
+        raise UsageError(
+            f"--name {name!r} is one name for {len(filled)} prompts", "put {n} where the number goes"
+        )
+    digits = len(str(filled[-1][0]))
+    prompts = []
+    for n, line in filled:
+        own, text = from_json(line, path, n) if is_json else (None, line)
+        stem = own or pattern.replace("{n}", f"{n:0{digits}d}")
+        prompts.append(Prompt(safe_name(stem), require_text(text, f"--lines {path}, line {n}"), n))
+    seen: dict[str, int | None] = {}
+    for prompt in prompts:
+        if prompt.name in seen:
+            raise UsageError(
+                f"--lines {path}: lines {seen[prompt.name]} and {prompt.line} would both write "
+                f"{prompt.name!r}",
+                "give them different names",
+            )
+        seen[prompt.name] = prompt.line
+    return prompts
+
+
+def from_json(line: str, path: Path, n: int) -> tuple[str | None, str]:
+    """The name and text of a line of a .jsonl file."""
+    try:
+        made: Any = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"--lines {path}, line {n}: not JSON ({error})", "mend it") from error
+    text, name = (made.get("text"), made.get("name")) if isinstance(made, dict) else (None, None)
+    if not isinstance(text, str) or not isinstance(name, str | None):
+        raise UsageError(
+            f'--lines {path}, line {n}: no object with a string "text"',
+            'write {"text": "...", "name": "..."}',
+        )
+    return name, text
+
+
+def read(path: Path, option: str) -> str:
+    """A text file as UTF-8, without a byte order mark; "-" is standard input."""
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except IsADirectoryError as error:
+        raise UsageError(f"{option} {path} is a folder", "name a text file") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{option} {path} does not exist", "name a text file") from error
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}", "name a readable file") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{option} {path} is not UTF-8 (byte 0x{data[error.start]:02X} at {error.start})",
+            "save it as UTF-8",
+        ) from error
+
+
+def require_text(text: str, source: str) -> str:
+    """Refuse what cannot be tokenized."""
+    if not text:
+        raise UsageError(f"{source}: the prompt is empty", "give some text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{source}: the prompt is not valid Unicode at character {error.start}",
+            "give it as UTF-8",
+        ) from error
+    return text
+
+
+def slug(text: str) -> str:
+    """The first words of a text, fit for a file name."""
+    words = re.sub(r"[^\w]+", "-", text[: 4 * NAME_LENGTH].lower()).strip("-_")
+    return words[:NAME_LENGTH].strip("-_") or "prompt"
+
+
+def safe_name(name: str) -> str:
+    """A relative path without anything that leaves its folder or that a shell trips over."""
+    parts = [re.sub(r"[^\w.,+=@{}-]+", "-", part).lstrip(".-") for part in name.split("/")]
+    kept = [part for part in parts if part]
+    if not kept:
+        raise UsageError(f"--name {name!r} holds no letter or digit", "give another name")
+    return "/".join(kept)

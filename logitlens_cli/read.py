@@ -1,0 +1,207 @@
+"""Text -> Reading, on a model in memory: tokens, capture, proof, lens, labels, in this order.
+
+The one function that the command line and other programs share. Knows nothing of files.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from logitlens_cli import capture, lens, tokens
+from logitlens_cli.anatomy import Anatomy
+from logitlens_cli.errors import UsageError
+from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
+from logitlens_cli.reading import (
+    SCHEMA,
+    CheckRecord,
+    Guesses,
+    Layer,
+    LensRecord,
+    ModelRecord,
+    Reading,
+    Scores,
+    Token,
+    rounded,
+)
+
+CHECKED_COLUMNS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model in memory that has been taken apart, with its tokenizer and who it is."""
+
+    model: Any
+    tokenizer: Any
+    parts: Anatomy
+    record: ModelRecord
+    context: int | None
+    """the longest text that the model can take, in tokens"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What to read, the same for every text."""
+
+    command: str
+    measures: Mapping[str, Measure]
+    k: int
+    norm: str = "full"
+    blocks: Sequence[int]
+    """numbers of the blocks, ascending"""
+    input_row: bool = True
+    window: str | None = None
+    bos: str = "auto"
+    options: Mapping[str, Any]
+    """what the user asked for, for the record"""
+
+
+def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
+    """One forward pass over ``text``, and everything that ``task`` asks for from it.
+
+    Raises UsageError for a text or window that does not fit, ProofError where the lens does not
+    reproduce the model's own logits, WorkError where a logit is not a number.
+    """
+    encoded = tokens.encode(subject.tokenizer, text, task.bos)
+    ids = encoded.ids
+    require_length(len(ids), subject)
+    columns = tokens.window(task.window, text, encoded)
+    targets = {
+        measure.target: target_ids(measure.target, ids, columns)
+        for measure in task.measures.values()
+    } | {"input": [ids[i] for i in columns]}
+    last = len(subject.parts.blocks) - 1
+    kept = (capture.INPUT, *sorted({*task.blocks, last}))
+    stream = capture.capture(
+        subject.model, subject.parts, ids, kept, columns, sample(len(columns))
+    )
+    check = lens.check(subject.parts, stream)
+    lens.require(check, subject.parts)
+    rows = ((capture.INPUT,) if task.input_row else ()) + tuple(task.blocks)
+    needs = Needs()
+    for measure in task.measures.values():
+        needs |= METRICS[measure.metric].needs(measure)
+    wanted = lens.Wanted(rows, min(task.k, subject.parts.vocabulary), needs, targets)
+    sums = lens.grid(subject.parts, stream, task.norm, wanted)
+    return Reading(
+        schema=SCHEMA,
+        command=task.command,
+        name=name,
+        text=text,
+        text_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        tokens=token_columns(subject.tokenizer, ids, columns),
+        layers=[layer(row) for row in rows],
+        guesses=guesses(subject.tokenizer, sums),
+        metrics={
+            key: scores(subject.tokenizer, measure, sums, targets)
+            for key, measure in task.measures.items()
+        },
+        final_ids=sums.final_ids.tolist(),
+        check=CheckRecord(**{k: v if isinstance(v, str | bool | int) else float(f"{v:.7g}")
+                             for k, v in asdict(check).items()}),  # fmt: skip
+        model=subject.record,
+        lens=LensRecord(
+            norm=task.norm,
+            chain=subject.parts.describe(),
+            window=(columns.start, columns.stop),
+            text_tokens=len(ids),
+            bos=encoded.bos,
+        ),
+        options=dict(task.options),
+        versions={p: version(p) for p in ("logitlens-cli", "torch", "transformers")},
+    )
+
+
+def require_length(count: int, subject: Subject) -> None:
+    if not count:
+        raise UsageError("the prompt has no token", "give some text")
+    if subject.context is not None and count > subject.context:
+        raise UsageError(
+            f"the text has {count} tokens, {subject.record.name} takes {subject.context}",
+            "shorten it",
+        )
+
+
+def sample(columns: int) -> list[int]:
+    """Columns where the model's own logits are made, spread over the window, the last one in."""
+    count = min(columns, CHECKED_COLUMNS)
+    return [(n * columns) // count - 1 for n in range(1, count + 1)]
+
+
+def target_ids(target: str, ids: Sequence[int], columns: range) -> list[int]:
+    """A target token per column, -1 where there is none; "final" is found by the lens."""
+    if target == "next":
+        return [ids[i + 1] if i + 1 < len(ids) else -1 for i in columns]
+    if target.startswith("id:"):
+        return [int(target.removeprefix("id:"))] * len(columns)
+    return [ids[i] for i in columns]
+
+
+def token_columns(tokenizer: Any, ids: Sequence[int], columns: range) -> list[Token]:
+    following = [ids[i + 1] if i + 1 < len(ids) else None for i in columns]
+    shown = tokens.labels(tokenizer, ids[columns.start : columns.stop + 1])
+    return [
+        Token(
+            position=i,
+            id=ids[i],
+            label=shown[n],
+            next_id=following[n],
+            next_label=None if following[n] is None else shown[n + 1],
+        )
+        for n, i in enumerate(columns)
+    ]
+
+
+def layer(row: int) -> Layer:
+    if row == capture.INPUT:
+        return Layer(label="input", kind="input", block=None)
+    return Layer(label=str(row), kind="block", block=row)
+
+
+def guesses(tokenizer: Any, sums: Sums) -> Guesses:
+    known: dict[int, str] = {}
+    for token_id in np.unique(sums.top_ids).tolist():
+        known[token_id] = tokens.label(tokenizer, token_id)
+    ids = sums.top_ids.tolist()
+    return Guesses(
+        ids=ids,
+        labels=[[[known[i] for i in cell] for cell in row] for row in ids],
+        logits=rounded(sums.top_logits),
+        probs=rounded(np.exp(sums.top_logits - sums.lse[..., None])),
+    )
+
+
+def scores(
+    tokenizer: Any, measure: Measure, sums: Sums, targets: Mapping[str, Sequence[int]]
+) -> Scores:
+    """One metric for the dump, with whatever says what it is about."""
+    metric = METRICS[measure.metric]
+    needs = metric.needs(measure)
+    target = next(iter(needs.targets), None)
+    about: dict[str, Any] = {}
+    if target is not None:
+        ids = sums.final_ids.tolist() if target == "final" else list(targets[target])
+        about = {
+            "target": target,
+            "target_ids": [None if i < 0 else i for i in ids],
+            "target_labels": [None if i < 0 else tokens.label(tokenizer, i) for i in ids],
+        }
+        if measure.metric == "rank":
+            about["ties"] = sums.targets[target].ties.tolist()
+    if measure.metric.startswith("kl-"):
+        about["direction"] = "reverse" if measure.reverse else "forward"
+        about["reference"] = "input token" if measure.one_hot else measure.metric[3:]
+    values: list[list[float | None]] = rounded(metric.formula(sums, measure))
+    if metric.whole:
+        values = [[None if v is None else int(v) for v in row] for row in values]
+    return Scores(
+        values=values,
+        unit=metric.unit,
+        quantity=metric.quantity(measure),
+        scale=metric.scale(measure),
+        **about,
+    )

@@ -1,0 +1,211 @@
+"""The result of one run: ids, labels, scores, provenance; JSON both ways, with its schema.
+
+Everything a figure needs is here, so that it can be drawn again without the model. Knows neither
+torch nor matplotlib. Layers run from the lowest to the last, positions are those of the window; a
+value that does not exist is null in the file and NaN in an array.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.metrics import Floats, Ints, Scale
+
+SCHEMA = "logitlens/1"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the dump's objects; keys that a later version adds are passed over."""
+
+
+class Token(Record):
+    """A column."""
+
+    position: int
+    """in the text as the model sees it, from 0"""
+    id: int
+    label: str
+    next_id: int | None
+    """the token that really follows; null at the end of the text"""
+    next_label: str | None
+
+
+class Layer(Record):
+    """A row."""
+
+    label: str
+    kind: str
+    """"input" (what enters block 0), "mid" (after attention) or "block" (what leaves a block)"""
+    block: int | None
+
+
+class Guesses(Record):
+    """The best k tokens of every cell, [layer][position][k], best first."""
+
+    ids: list[list[list[int]]]
+    labels: list[list[list[str]]]
+    logits: list[list[list[float]]]
+    probs: list[list[list[float]]]
+
+
+class Scores(Record):
+    """One metric over the grid."""
+
+    values: list[list[float | None]]
+    """[layer][position]"""
+    unit: str
+    quantity: str
+    """what is measured, in words, as on the colour bar"""
+    target: str | None = None
+    """whose rank or logit"""
+    target_ids: list[int | None] | None = None
+    """[position]"""
+    target_labels: list[str | None] | None = None
+    ties: list[list[int]] | None = None
+    """[layer][position] other tokens level with the target"""
+    direction: str | None = None
+    """of a KL divergence: "forward" is KL(reference || layer)"""
+    reference: str | None = None
+    """of a KL divergence: "final", "input" or "input token" (one-hot)"""
+    scale: Scale = Scale()
+    """the usual colours"""
+
+
+class CheckRecord(Record):
+    """How well the decoded last row reproduces the model's own logits."""
+
+    max_abs_logit_error: float
+    passed: bool
+    route: str
+    """"direct" (norm, head, elementwise tail) or "replay" (the model's own code)"""
+    columns: int
+    """number of columns compared"""
+    tolerance: float
+    max_kl: float
+    """nats"""
+    top1_agreement: float
+
+
+class ModelRecord(Record):
+    """Which model it was."""
+
+    name: str
+    revision: str | None
+    """commit, or hash of the weights' file"""
+    dtype: str
+    device: str
+    blocks: int
+    width: int
+    vocabulary: int
+    tied: bool
+    """is the embedding matrix the head?"""
+    class_: str = msgspec.field(name="class")
+    source: str | None = None
+
+
+class LensRecord(Record):
+    """How the residual stream was decoded."""
+
+    norm: str
+    chain: list[str]
+    """the decode chain found in the model, a step a line"""
+    window: tuple[int, int]
+    """first position, and one after the last"""
+    text_tokens: int
+    """tokens of the whole text, which the model always sees"""
+    bos: bool
+    """was a start token added?"""
+
+
+class Reading(Record):
+    """A grid of layers by positions."""
+
+    schema: str
+    command: str
+    name: str
+    """the stem of the files' names"""
+    text: str
+    text_sha256: str
+    """of the text in UTF-8"""
+    tokens: list[Token]
+    layers: list[Layer]
+    guesses: Guesses
+    metrics: dict[str, Scores]
+    final_ids: list[int]
+    """[position] the model's own top guess"""
+    check: CheckRecord
+    model: ModelRecord
+    lens: LensRecord
+    options: dict[str, Any]
+    """what was asked for"""
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ValueError(f"schema is {self.schema!r}, this version reads {SCHEMA!r}")
+        layers, positions = len(self.layers), len(self.tokens)
+        if not layers or not positions:
+            raise ValueError(f"a grid of {layers} layers and {positions} positions")
+        guesses = self.guesses
+        for what, grid in [
+            ("guesses.ids", guesses.ids),
+            ("guesses.labels", guesses.labels),
+            ("guesses.logits", guesses.logits),
+            ("guesses.probs", guesses.probs),
+            *((f"metrics.{name}.values", scores.values) for name, scores in self.metrics.items()),
+        ]:
+            if len(grid) != layers or any(len(row) != positions for row in grid):
+                raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
+        if not all(cell for row in guesses.ids for cell in row) or not all(
+            cell for row in guesses.labels for cell in row
+        ):
+            raise ValueError("a cell without a guess")
+        if len(self.final_ids) != positions:
+            raise ValueError(f"final_ids is not of {positions} positions")
+
+    def values(self, metric: str) -> Floats:
+        """(layer, position) scores of ``metric``, NaN where there is none."""
+        rows = self.metrics[metric].values
+        return np.array([[math.nan if v is None else v for v in row] for row in rows], float)
+
+    def top(self) -> Ints:
+        """(layer, position) id of each layer's top guess."""
+        return np.array([[cell[0] for cell in row] for row in self.guesses.ids], np.int64)
+
+
+def to_json(reading: Reading) -> bytes:
+    """The dump, the same bytes for the same reading; ends with a line feed."""
+    return msgspec.json.encode(reading) + b"\n"
+
+
+def from_json(path: Path) -> Reading:
+    """Read a dump; UsageError says where it is not one."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", "name a JSON dump of logitlens") from error
+    try:
+        return msgspec.json.decode(data, type=Reading)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not a dump of this version of logitlens ({error})",
+            "make it again with logitlens all",
+        ) from error
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the dump."""
+    return msgspec.json.schema(Reading)
+
+
+def rounded(values: Any) -> Any:
+    """Nested lists of floats with seven significant figures, all that float32 carries; NaN is None."""
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if isinstance(values, list):
+        return [rounded(value) for value in values]
+    return None if values is None or not math.isfinite(values) else float(f"{values:.7g}")

@@ -1,0 +1,473 @@
+"""Every option, declared once; the commands as frozen dataclasses.
+
+Typer builds a command's request from its fields, subclasses inherit them, and a request checks
+itself when it is made. Knows nothing of what is done with it, and loads nothing heavy. (No postponed
+annotations in this module: Typer reads them.)
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.metrics import COLORS, METRICS, Measure
+
+FORMATS = ("png", "svg", "pdf")
+COMMANDS = ("topk", "rank", "kl-final", "kl-input")
+
+
+class Norm(StrEnum):
+    """What becomes of the final norm before the head."""
+
+    full = "full"
+    no_affine = "no-affine"
+    none = "none"
+
+
+class Bos(StrEnum):
+    """Is there a start token before the text?"""
+
+    auto = "auto"
+    add = "add"
+    none = "none"
+
+
+class Dtype(StrEnum):
+    """Of the model's body; norm, head and metrics are float32 always."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Direction(StrEnum):
+    """KL(reference || layer) or KL(layer || reference)."""
+
+    forward = "forward"
+    reverse = "reverse"
+
+
+Color = StrEnum("Color", {name.replace("-", "_"): name for name in COLORS})  # type: ignore[misc]
+
+
+def option(*names: str, panel: str, help: str, **rest: Any) -> Any:
+    """An option that the environment may set too, as LOGITLENS_ and its long name."""
+    long = next(name for name in names if name.startswith("--")).split("/")[0]
+    variable = "LOGITLENS_" + long.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(
+        *names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, **rest
+    )
+
+
+def load_preset(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a preset's keys the defaults of the command; they have the names of its options."""
+    if path is None or context.resilient_parsing:
+        return path
+    try:
+        preset = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}", "name a preset file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"--config {path} is not TOML ({error})", "mend the file") from error
+    known = {p.name for p in context.command.params if p.name} - {"config", "help"}
+    defaults: dict[str, Any] = {}
+    for key, value in preset.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise UsageError(
+                f"--config {path}: unknown key {key!r}",
+                f"keys are the options of logitlens {context.info_name}",
+            )
+        if not isinstance(value, (str, int, float, bool)):
+            raise UsageError(
+                f"--config {path}: {key} is a {type(value).__name__}",
+                "write the value as on the command line",
+            )
+        # Files are named beside the preset, wherever the command runs.
+        is_path = name in ("file", "lines") and value != "-"
+        value = str(path.parent / str(value)) if is_path else value
+        defaults[name] = value if isinstance(value, bool) else str(value)
+    context.default_map = defaults
+    return path
+
+
+PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
+METRIC, FIGURE, OUTPUT = "Metric", "Figure", "Output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which text, which model, which rows and columns."""
+
+    text: Annotated[str | None, option("--text", "-t", panel=PROMPT, help="The text itself.")] = None
+    file: Annotated[
+        Path | None, option("--file", "-f", panel=PROMPT, help="A text file; - is standard input.")
+    ] = None
+    lines: Annotated[
+        Path | None,
+        option("--lines", panel=PROMPT, help='A prompt a line; .jsonl: "text", optional "name".'),
+    ] = None
+    model: Annotated[
+        str, option("--model", "-m", panel=MODEL, help="smollm2, a hub name, a folder, a .gguf file.")
+    ] = "smollm2"
+    revision: Annotated[
+        str | None, option("--revision", panel=MODEL, help="Branch, tag or commit on the hub.")
+    ] = None
+    device: Annotated[
+        str, option("--device", panel=MODEL, help="cpu, cuda, cuda:1, mps; auto takes the best.")
+    ] = "auto"
+    dtype: Annotated[
+        Dtype, option("--dtype", panel=MODEL, help="Of the body; metrics are float32 always.")
+    ] = Dtype.auto
+    offline: Annotated[
+        bool, option("--offline", panel=MODEL, help="Never touch the network.")
+    ] = False
+    trust_remote_code: Annotated[
+        bool, option("--trust-remote-code", panel=MODEL, help="Run code that comes with a model.")
+    ] = False
+    allow_pickle: Annotated[
+        bool, option("--allow-pickle", panel=MODEL, help="Read weights that can run code.")
+    ] = False
+    norm: Annotated[
+        Norm, option("--norm", panel=LENS, help="The final norm: whole, without gain and bias, none.")
+    ] = Norm.full
+    every: Annotated[
+        int,
+        option("--every", panel=LENS, min=1, help="Every Nth block; the last is always kept."),
+    ] = 1
+    layers: Annotated[
+        str | None, option("--layers", panel=LENS, help="These blocks only, as in 0,4,8-12.")
+    ] = None
+    window: Annotated[
+        str | None,
+        option("--window", panel=COLUMNS, help="Positions A:B, negatives allowed, or words of the text."),
+    ] = None
+    bos: Annotated[
+        Bos, option("--bos", panel=COLUMNS, help="Start token: the tokenizer's habit, add, none.")
+    ] = Bos.auto
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Options of everything that draws."""
+
+    input_row: Annotated[
+        bool | None,
+        option(
+            "--input-row/--no-input-row",
+            panel=LENS,
+            help="Show what enters block 0 as the lowest row.",
+            show_default="in KL figures only",
+        ),
+    ] = None
+    split: Annotated[
+        int | None,
+        option("--split", panel=COLUMNS, min=1, help="At most N columns a figure; files .1, .2, ..."),
+    ] = None
+    format: Annotated[
+        str, option("--format", panel=FIGURE, help="png, svg, pdf; several with commas.")
+    ] = "png,svg"
+    vmin: Annotated[
+        float | None, option("--vmin", panel=FIGURE, help="Lower limit of the colours.")
+    ] = None
+    vmax: Annotated[
+        float | None, option("--vmax", panel=FIGURE, help="Upper limit of the colours.")
+    ] = None
+    cmap: Annotated[
+        str | None, option("--cmap", panel=FIGURE, help="A colour map of matplotlib or seaborn.")
+    ] = None
+    dpi: Annotated[
+        int, option("--dpi", panel=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
+    ] = 200
+    title: Annotated[
+        str | None, option("--title", panel=FIGURE, help="Title instead of the model and quantity.")
+    ] = None
+    changes_only: Annotated[
+        bool,
+        option(
+            "--changes-only",
+            panel=FIGURE,
+            help="Print a cell's text only where it differs from the row below.",
+        ),
+    ] = False
+    out: Annotated[
+        Path, option("--out", "-o", panel=OUTPUT, help="Folder for the files.")
+    ] = Path("outputs")
+    name: Annotated[
+        str | None,
+        option(
+            "--name",
+            panel=OUTPUT,
+            help="Stem of the files; {n} is the line's number.",
+            show_default="from the prompt",
+        ),
+    ] = None
+    skip_existing: Annotated[
+        bool, option("--skip-existing", panel=OUTPUT, help="Do nothing where all files are there.")
+    ] = False
+    dry_run: Annotated[
+        bool, option("--dry-run", panel=OUTPUT, help="Print the paths, write nothing.")
+    ] = False
+    quiet: Annotated[
+        bool, option("--quiet", "-q", panel=OUTPUT, help="No progress and no notes.")
+    ] = False
+    config: Annotated[
+        Path | None,
+        option(
+            "--config",
+            panel=OUTPUT,
+            is_eager=True,
+            callback=load_preset,
+            help="A TOML file of options; flags and environment go before it.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise UsageError("--format is empty", f"choose of {', '.join(FORMATS)}")
+        for name in self.formats:
+            if name not in FORMATS:
+                raise UsageError(f"--format {name!r} is unknown", f"choose of {', '.join(FORMATS)}")
+        if self.vmin is not None and self.vmax is not None and self.vmin >= self.vmax:
+            raise UsageError(
+                f"--vmin {self.vmin:g} is not below --vmax {self.vmax:g}", "give a range"
+            )
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Each once, in the order given."""
+        names = (name.strip().lower() for name in self.format.split(","))
+        return tuple(dict.fromkeys(name for name in names if name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read(Figures, Source):
+    """Options of every command that runs a model."""
+
+    json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sources = {"--text": self.text, "--file": self.file, "--lines": self.lines}
+        given = [name for name, value in sources.items() if value is not None]
+        if not given:
+            raise UsageError("there is no prompt", "give --text, --file or --lines")
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} are both given", "give one prompt source")
+        if self.layers is not None and self.every != 1:
+            raise UsageError("--layers and --every are both given", "give one of them")
+        if self.layers is not None:
+            layer_spec(self.layers)
+
+    @property
+    def command(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures that come of it."""
+        return (self.command,)
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """What is measured, by its key in the dump."""
+        raise NotImplementedError
+
+    @property
+    def guesses(self) -> int:
+        """How many guesses of a cell the dump holds."""
+        return 1
+
+    def rows(self, blocks: int) -> tuple[int, ...]:
+        """Numbers of the blocks asked for, of a model with that many, ascending."""
+        if self.layers is None:
+            return tuple(sorted({*range(0, blocks, self.every), blocks - 1}))
+        chosen = layer_spec(self.layers)
+        if chosen[-1] >= blocks:
+            raise UsageError(
+                f"--layers {self.layers}: there is no block {chosen[-1]}",
+                f"the model's blocks are 0 to {blocks - 1}",
+            )
+        return chosen
+
+
+def layer_spec(spec: str) -> tuple[int, ...]:
+    """The numbers that "0,4,8-12" stands for, ascending."""
+    chosen: set[int] = set()
+    for part in spec.split(","):
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
+        if match is None:
+            raise UsageError(f"--layers {spec}: {part!r} is no block", "write 0,4,8-12")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise UsageError(f"--layers {spec}: {part!r} runs backwards", f"write {last}-{first}")
+        chosen.update(range(first, last + 1))
+    return tuple(sorted(chosen))
+
+
+K = Annotated[
+    int, option("--k", panel=METRIC, min=1, max=1000, help="Guesses of each cell in the JSON.")
+]
+ColorOption = Annotated[
+    Color, option("--color", panel=METRIC, help="What colours the cells of top guesses.")
+]
+TargetOption = Annotated[
+    str,
+    option("--target", panel=METRIC, help="Whose rank: final, input, next, a token's TEXT, or id:N."),
+]
+DirectionOption = Annotated[
+    Direction, option("--direction", panel=METRIC, help="KL(reference || layer), or the reverse.")
+]
+OneHot = Annotated[
+    bool,
+    option(
+        "--one-hot",
+        panel=METRIC,
+        help="Measure from the input token itself, not from the decoded input row.",
+    ),
+]
+
+
+def topk_measures(color: str) -> dict[str, Measure]:
+    # The first three cost nothing beside the guesses, so render can always choose among them.
+    names = dict.fromkeys(["own-logit", "final-logit", "prob", color])
+    return {name: Measure(metric=name) for name in names}
+
+
+def kl_measure(metric: str, direction: Direction, one_hot: bool = False) -> Measure:
+    if one_hot and direction is Direction.reverse:
+        raise UsageError(
+            "--one-hot with --direction reverse: KL(layer || input token) is infinite",
+            "use the forward direction",
+        )
+    return Measure(metric=metric, reverse=direction is Direction.reverse, one_hot=one_hot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK(Read):
+    """Top guesses of every layer, coloured by their logit."""
+
+    k: K = 5
+    color: ColorOption = Color.own_logit
+
+    @property
+    def command(self) -> str:
+        return "topk"
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return topk_measures(self.color)
+
+    @property
+    def guesses(self) -> int:
+        return self.k
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank(Read):
+    """Rank of a token, by default of the model's final top guess, at every layer."""
+
+    target: TargetOption = "final"
+
+    @property
+    def command(self) -> str:
+        return "rank"
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return {"rank": Measure(metric="rank", target=self.target)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlFinal(Read):
+    """KL divergence between the model's output and every layer."""
+
+    direction: DirectionOption = Direction.forward
+
+    @property
+    def command(self) -> str:
+        return "kl-final"
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return {"kl-final": kl_measure("kl-final", self.direction)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlInput(Read):
+    """KL divergence between the decoded input and every layer."""
+
+    direction: DirectionOption = Direction.forward
+    one_hot: OneHot = False
+
+    @property
+    def command(self) -> str:
+        return "kl-input"
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return {"kl-input": kl_measure("kl-input", self.direction, self.one_hot)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.measures
+
+
+@dataclass(frozen=True, kw_only=True)
+class All(Read):
+    """The four figures from one forward pass."""
+
+    k: K = 5
+    color: ColorOption = Color.own_logit
+    target: TargetOption = "final"
+    direction: DirectionOption = Direction.forward
+    one_hot: OneHot = False
+
+    @property
+    def command(self) -> str:
+        return "all"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return COMMANDS
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        return {
+            **topk_measures(self.color),
+            "rank": Measure(metric="rank", target=self.target),
+            "kl-final": kl_measure("kl-final", self.direction),
+            "kl-input": kl_measure("kl-input", self.direction, self.one_hot),
+        }
+
+    @property
+    def guesses(self) -> int:
+        return self.k
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.measures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Render(Figures):
+    """Draw the figures of a JSON dump again; no model is loaded."""
+
+    dump: Annotated[Path, typer.Argument(metavar="FILE.json", help="A dump that logitlens wrote.")]
+    metric: Annotated[
+        str | None,
+        typer.Argument(metavar="[METRIC]", help=f"topk, {', '.join(METRICS)}.", show_default="all"),
+    ] = None
+    color: Annotated[
+        Color | None,
+        option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
+    ] = None
+
+

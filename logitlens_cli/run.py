@@ -1,0 +1,354 @@
+"""Request -> files. The only place that knows prompts, model, reading and figures together.
+
+Heavy modules are loaded here and late, when it is certain that they are needed. Paths written go to
+standard output, one a line; everything else to standard error.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitlens_cli import prompts
+from logitlens_cli.errors import BatchError, LogitLensError, UsageError
+from logitlens_cli.files import require_writable, staged
+from logitlens_cli.metrics import Measure
+from logitlens_cli.progress import Progress
+from logitlens_cli.prompts import Prompt
+from logitlens_cli.request import Figures, Read, Render
+
+if TYPE_CHECKING:
+    from logitlens_cli.figure import Looks
+    from logitlens_cli.read import Subject, Task
+    from logitlens_cli.reading import Reading
+
+# Options that say where a result goes and not what it is; the dump does not hold them.
+NOT_RECORDED = {
+    *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
+    *("config", "format", "offline", "dump", "metric", "device"),
+}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one prompt, known before any work is done."""
+
+    json: Path | None
+    figures: dict[str, list[dict[str, Path]]]
+    """by figure, a piece of a split each, by format"""
+
+    def paths(self) -> Iterator[Path]:
+        if self.json is not None:
+            yield self.json
+        for pieces in self.figures.values():
+            for piece in pieces:
+                yield from piece.values()
+
+
+def outputs(
+    request: Figures, name: str, command: str, figures: tuple[str, ...], pieces: int, json: bool
+) -> Outputs:
+    """``OUT/NAME.COMMAND.json`` and ``OUT/NAME.METRIC.png``, with ``.1``, ``.2`` for a split."""
+    base = request.out / name
+
+    def path(suffix: str) -> Path:
+        return base.with_name(f"{base.name}.{suffix}")
+
+    return Outputs(
+        path(f"{command}.json") if json else None,
+        {
+            figure: [
+                {
+                    form: path(f"{figure}.{n}.{form}" if request.split else f"{figure}.{form}")
+                    for form in request.formats
+                }
+                for n in range(1, pieces + 1)
+            ]
+            for figure in figures
+        },
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading prompts
+
+
+def read(request: Read) -> Iterator[Path]:
+    """Run the model over every prompt and write its files; yields each path once it is there.
+
+    Raises BatchError at the end if some prompts of several failed.
+    """
+    progress = Progress(quiet=request.quiet)
+    todo = prompts_of(request)
+    if not request.split:
+        planned = [(prompt, outputs_of(request, prompt, 1)) for prompt in todo]
+        if request.dry_run:
+            for _, files in planned:
+                yield from files.paths()
+            return
+        if request.skip_existing:
+            todo = [p for p, files in planned if not skipped(files, progress)]
+        if not todo:
+            return
+    if request.cmap is not None or request.dry_run:
+        from logitlens_cli.figure import require_cmap
+
+        if request.cmap is not None:
+            require_cmap(request.cmap)
+    if not request.dry_run:
+        require_writable(request.out)
+    opened = Opened(request, progress)
+    failed: list[str] = []
+    for prompt in todo:
+        try:
+            yield from read_one(opened, prompt)
+        except LogitLensError as error:
+            if prompt.line is None:
+                raise
+            failed.append(f"line {prompt.line} ({prompt.name})")
+            progress.note(f"line {prompt.line} ({prompt.name}): {error}")
+    if failed:
+        raise BatchError(
+            f"{len(failed)} of {len(todo)} prompts failed: {', '.join(failed[:5])}"
+            + (", ..." if len(failed) > 5 else ""),
+            "the files of the others are written",
+        )
+
+
+def prompts_of(request: Read) -> list[Prompt]:
+    if request.text is not None:
+        return [prompts.from_text(request.text, request.name)]
+    if request.file is not None:
+        return [prompts.from_file(request.file, request.name)]
+    assert request.lines is not None
+    return prompts.from_lines(request.lines, request.name)
+
+
+def outputs_of(request: Read, prompt: Prompt, pieces: int) -> Outputs:
+    return outputs(request, prompt.name, request.command, request.figures, pieces, request.json)
+
+
+def skipped(files: Outputs, progress: Progress) -> bool:
+    paths = list(files.paths())
+    exists = all(path.exists() for path in paths)
+    if exists:
+        progress.note(f"{paths[0]} and what belongs to it are there; skipped")
+    return exists
+
+
+class Opened:
+    """The model of a request, opened and taken apart when it is first needed."""
+
+    def __init__(self, request: Read, progress: Progress) -> None:
+        self.request, self.progress = request, progress
+        self.made: tuple[Subject, Task] | None = None
+
+    def get(self) -> "tuple[Subject, Task]":
+        if self.made is None:
+            self.made = open_subject(self.request, self.progress)
+        return self.made
+
+
+def read_one(opened: Opened, prompt: Prompt) -> Iterator[Path]:
+    """One prompt: its reading, its figures, its files."""
+    from logitlens_cli.read import read as read_text
+    from logitlens_cli.reading import to_json
+
+    request, progress = opened.request, opened.progress
+    subject, task = opened.get()
+    if request.split:
+        files = outputs_of(request, prompt, pieces(subject, task, request.split, prompt.text))
+        if request.dry_run:
+            yield from files.paths()
+            return
+        if request.skip_existing and skipped(files, progress):
+            return
+    with progress.step(f"reading {prompt.name}"):
+        reading = read_text(subject, task, prompt.text, prompt.name)
+    for note in notes(reading, task.measures):
+        progress.note(note)
+    if not request.split:
+        files = outputs_of(request, prompt, 1)
+    with staged() as stage:
+        with progress.step(f"drawing {prompt.name}"):
+            write_figures(stage, reading, files, looks_of(request), progress)
+        if files.json is not None:
+            stage.write(files.json, lambda file: file.write(to_json(reading)))
+    yield from files.paths()
+
+
+def pieces(subject: "Subject", task: "Task", split: int, text: str) -> int:
+    """Into how many figures a text is split."""
+    from logitlens_cli import tokens
+
+    encoded = tokens.encode(subject.tokenizer, text, task.bos)
+    return -(-len(tokens.window(task.window, text, encoded)) // split)
+
+
+def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
+    """Open the model, find its parts, and settle what is asked of it."""
+    from logitlens_cli.model import open_model
+
+    opened = open_model(
+        request.model,
+        revision=request.revision,
+        device=request.device,
+        dtype=request.dtype.value,
+        offline=request.offline,
+        trust_remote_code=request.trust_remote_code,
+        allow_pickle=request.allow_pickle,
+        progress=progress,
+    )
+    from logitlens_cli import anatomy
+    from logitlens_cli.read import Subject, Task
+    from logitlens_cli.reading import ModelRecord
+
+    with progress.step("finding blocks, norm and head"):
+        parts = anatomy.find(opened.model)
+    embeddings = opened.model.get_input_embeddings()
+    subject = Subject(
+        model=opened.model,
+        tokenizer=opened.tokenizer,
+        parts=parts,
+        record=ModelRecord(
+            name=opened.name,
+            revision=opened.revision,
+            dtype=str(opened.model.dtype).removeprefix("torch."),
+            device=str(opened.model.device),
+            blocks=len(parts.blocks),
+            width=parts.width,
+            vocabulary=parts.vocabulary,
+            tied=embeddings.weight.data_ptr() == parts.weight.data_ptr(),
+            class_=type(opened.model).__name__,
+        ),
+        context=opened.context,
+    )
+    task = Task(
+        command=request.command,
+        measures={
+            key: resolved(measure, subject) for key, measure in request.measures.items()
+        },
+        k=request.guesses,
+        norm=request.norm.value,
+        blocks=request.rows(len(parts.blocks)),
+        input_row=request.input_row is not False,
+        window=request.window,
+        bos=request.bos.value,
+        options=options_of(request),
+    )
+    return subject, task
+
+
+def resolved(measure: Measure, subject: "Subject") -> Measure:
+    """A measure whose target is one of "final", "input", "next" and "id:N"."""
+    from dataclasses import replace
+
+    from logitlens_cli import tokens
+
+    target = measure.target
+    if target in ("final", "input", "next"):
+        return measure
+    if target.startswith("id:"):
+        number = target.removeprefix("id:")
+        if not number.isascii() or not number.isdigit() or int(number) >= subject.parts.vocabulary:
+            raise UsageError(
+                f"--target {target} is no token", f"ids are 0 to {subject.parts.vocabulary - 1}"
+            )
+        return replace(measure, target=f"id:{int(number)}")
+    return replace(measure, target=f"id:{tokens.target_id(subject.tokenizer, target)}")
+
+
+def options_of(request: Figures) -> dict[str, Any]:
+    """The options that make the result what it is, for the record."""
+    values = {f.name: getattr(request, f.name) for f in fields(request)}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in values.items()
+        if name not in NOT_RECORDED
+    }
+
+
+def notes(reading: "Reading", measures: "dict[str, Measure] | Any") -> Iterator[str]:
+    """What the user ought to know about the numbers."""
+    measure = measures.get("kl-input")
+    if measure is not None and not reading.model.tied and not measure.one_hot:
+        yield (
+            f"{reading.model.name} has an embedding matrix of its own, so its input row does not "
+            "decode to the input token; --one-hot measures from the token itself"
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# Figures
+
+
+def looks_of(request: Figures) -> "Looks":
+    from logitlens_cli.figure import Looks
+
+    color = getattr(request, "color", None)
+    return Looks(
+        input_row=request.input_row,
+        split=request.split,
+        vmin=request.vmin,
+        vmax=request.vmax,
+        cmap=request.cmap,
+        title=request.title,
+        changes_only=request.changes_only,
+        color=None if color is None else str(color.value),
+        dpi=request.dpi,
+    )
+
+
+def write_figures(
+    stage: Any, reading: "Reading", files: Outputs, looks: "Looks", progress: Progress
+) -> None:
+    """Draw and stage every figure of a reading."""
+    from logitlens_cli.figure import draw
+
+    missing: set[str] = set()
+    for name, parts in files.figures.items():
+        for drawing, paths in zip(draw(reading, name, looks), parts, strict=True):
+            missing |= drawing.missing
+            for form, path in paths.items():
+                stage.write(
+                    path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi)
+                )
+    if missing:
+        some = "".join(sorted(missing)[:8])
+        progress.note(
+            f"no installed font has {len(missing)} of the characters ({some}), so escapes stand for "
+            "them; install a font that has them, such as Noto Sans CJK"
+        )
+
+
+def render(request: Render) -> Iterator[Path]:
+    """Draw the figures of a dump again."""
+    from logitlens_cli import reading as readings
+    from logitlens_cli.figure import figures_of, require_cmap
+
+    progress = Progress(quiet=request.quiet)
+    reading = readings.from_json(request.dump)
+    if request.cmap is not None:
+        require_cmap(request.cmap)
+    held = figures_of(reading)
+    if request.metric is not None and request.metric not in {*held, *reading.metrics}:
+        raise UsageError(
+            f"{request.dump} holds no {request.metric!r}", f"it holds {', '.join(held)}"
+        )
+    chosen = (request.metric,) if request.metric else tuple(held)
+    name = prompts.safe_name(request.name or stem(request.dump, reading.command))
+    count = -(-len(reading.tokens) // request.split) if request.split else 1
+    files = outputs(request, name, reading.command, chosen, count, json=False)
+    if request.dry_run:
+        yield from files.paths()
+        return
+    if request.skip_existing and skipped(files, progress):
+        return
+    with staged() as stage, progress.step(f"drawing {name}"):
+        write_figures(stage, reading, files, looks_of(request), progress)
+    yield from files.paths()
+
+
+def stem(dump: Path, command: str) -> str:
+    """NAME of ``NAME.COMMAND.json``."""
+    return dump.name.removesuffix(".json").removesuffix(f".{command}")

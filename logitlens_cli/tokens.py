@@ -1,0 +1,157 @@
+"""A token made readable: labels that can be printed anywhere, ids that tell equals apart.
+
+Knows nothing of fonts (a label may hold any script) and nothing of models. A tokenizer is anything
+with the interface of transformers' fast tokenizers.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from logitlens_cli.errors import UsageError
+
+SPACE, NEWLINE, TAB, RETURN = "·", "↵", "⇥", "␍"
+MARKS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\r": RETURN}
+SENTENCEPIECE_SPACE = "▁"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as the model sees it."""
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    """characters of the text that each token stands for; (0, 0) for added tokens"""
+    bos: bool
+    """does the first token stand for no text, that is, was it added?"""
+
+
+def encode(tokenizer: Any, text: str, bos: str = "auto") -> Encoded:
+    """Tokenize ``text``.
+
+    ``bos``: "auto" is the tokenizer's own habit, "add" and "none" put the start token there or
+    take care that none is. Raises UsageError for "add" where the tokenizer has no such token.
+    """
+    made = tokenizer(
+        text,
+        add_special_tokens=bos == "auto",
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    ids, spans = list(made["input_ids"]), [tuple(span) for span in made["offset_mapping"]]
+    if bos == "add":
+        if tokenizer.bos_token_id is None:
+            raise UsageError("--bos add: the tokenizer has no start token", "use --bos auto")
+        ids, spans = [tokenizer.bos_token_id, *ids], [(0, 0), *spans]
+    return Encoded(tuple(ids), tuple(spans), bool(spans) and spans[0] == (0, 0))
+
+
+def target_id(tokenizer: Any, text: str) -> int:
+    """The id of a text that is one token; UsageError shows its pieces where it is not."""
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if len(ids) != 1:
+        pieces = " + ".join(label(tokenizer, i) for i in ids) or "nothing"
+        raise UsageError(
+            f"--target {text!r} is not one token but {len(ids)}: {pieces}",
+            "give one token, mind the leading space, or use id:N",
+        )
+    return int(ids[0])
+
+
+def labels(tokenizer: Any, ids: Iterable[int]) -> list[str]:
+    """The label of each id; every distinct id is looked up once."""
+    known: dict[int, str] = {}
+    return [known.setdefault(i, label(tokenizer, i)) for i in ids]
+
+
+def label(tokenizer: Any, token_id: int) -> str:
+    """One token, readable: spaces and line ends visible, parts of characters as ``<0xE6>``.
+
+    Special tokens keep their name; ids beyond the tokenizer (padding rows of the head) are
+    ``<unused N>``.
+    """
+    piece = tokenizer.convert_ids_to_tokens(token_id) if token_id < len(tokenizer) else None
+    if piece is None:
+        return f"<unused {token_id}>"
+    if token_id in tokenizer.added_tokens_decoder:
+        return visible(piece)
+    alphabet = byte_alphabet()
+    if is_byte_level(tokenizer) and all(char in alphabet for char in piece):
+        return visible(from_bytes(bytes(alphabet[char] for char in piece)))
+    return visible(piece.replace(SENTENCEPIECE_SPACE, " "))
+
+
+def is_byte_level(tokenizer: Any) -> bool:
+    """Are pieces written in the byte alphabet of GPT-2?"""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return "ByteLevel" in repr(getattr(backend, "decoder", None))
+
+
+@cache
+def byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable character for every byte, reversed: printable Latin-1 bytes stand for
+    themselves, the other 68 follow from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(0x100 + n): byte for n, byte in enumerate(others)}
+
+
+def from_bytes(data: bytes) -> str:
+    """UTF-8, with every byte that is only a part of a character as ``<0xE6>``."""
+    text = data.decode("utf-8", errors="surrogateescape")
+    return "".join(
+        f"<0x{ord(char) - 0xDC00:02X}>" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in text
+    )
+
+
+def visible(text: str) -> str:
+    """Make every character of ``text`` show: marks for white space, ``<U+200B>`` for the unseen."""
+    shown = "".join(map(visible_character, text))
+    return "◌" + shown if shown and unicodedata.combining(shown[0]) else shown
+
+
+@cache
+def visible_character(char: str) -> str:
+    if char in MARKS:
+        return MARKS[char]
+    unseen = unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+    return f"<U+{ord(char):04X}>" if unseen or char in MARKS.values() else char
+
+
+def window(spec: str | None, text: str, encoded: Encoded) -> range:
+    """The positions that ``spec`` asks for: None is all, "A:B" counts tokens (negatives from the
+    end), anything else is a part of the text, of which the first occurrence is taken."""
+    count = len(encoded.ids)
+    if spec is None:
+        return range(count)
+    match = re.fullmatch(r"\s*(-?\d{1,9})?\s*:\s*(-?\d{1,9})?\s*", spec)
+    if match is None:
+        return spanned(spec, text, encoded)
+    first, last = int(match[1] or 0), int(match[2]) if match[2] else count
+    start, stop = (place + count if place < 0 else place for place in (first, last))
+    if not 0 <= start < count or not 0 <= stop <= count:
+        raise UsageError(
+            f"--window {spec} is outside the text of {count} tokens", f"stay within 0:{count}"
+        )
+    if start >= stop:
+        raise UsageError(f"--window {spec} holds no token", "write A:B with A before B")
+    return range(start, stop)
+
+
+def spanned(part: str, text: str, encoded: Encoded) -> range:
+    """The positions of the tokens that a part of the text touches."""
+    start = text.find(part) if part else -1
+    if start < 0:
+        raise UsageError(
+            f"--window {part!r} does not occur in the text", "give words of it, or positions A:B"
+        )
+    stop = start + len(part)
+    touched = [i for i, (a, b) in enumerate(encoded.spans) if a < stop and b > start]
+    if not touched:
+        raise UsageError(f"--window {part!r} belongs to no token", "give positions A:B")
+    return range(touched[0], touched[-1] + 1)
