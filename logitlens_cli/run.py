@@ -18,7 +18,9 @@ from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Figures, Read, Render
 
 if TYPE_CHECKING:
+    from logitlens_cli.anatomy import Anatomy
     from logitlens_cli.figure import Looks
+    from logitlens_cli.model import OpenedModel
     from logitlens_cli.read import Subject, Task
     from logitlens_cli.reading import Reading
 
@@ -200,21 +202,41 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         progress=progress,
     )
     from logitlens_cli import anatomy
-    from logitlens_cli.read import Subject, Task
-    from logitlens_cli.reading import ModelRecord
+    from logitlens_cli.read import Task
 
     with progress.step("finding blocks, norm and head"):
-        parts = anatomy.find(opened.model)
+        subject = subject_of(opened, anatomy.find(opened.model))
+    task = Task(
+        command=request.command,
+        measures={
+            key: resolved(measure, subject) for key, measure in request.measures.items()
+        },
+        k=request.guesses,
+        norm=request.norm.value,
+        blocks=request.rows(len(subject.parts.blocks)),
+        input_row=request.input_row is not False,
+        window=request.window,
+        bos=request.bos.value,
+        options=options_of(request),
+    )
+    return subject, task
+
+
+def subject_of(opened: "OpenedModel", parts: "Anatomy") -> "Subject":
+    """An opened model, taken apart, with the record of who it is."""
+    from logitlens_cli.read import Subject
+    from logitlens_cli.reading import ModelRecord
+
     embeddings = opened.model.get_input_embeddings()
-    subject = Subject(
+    return Subject(
         model=opened.model,
         tokenizer=opened.tokenizer,
         parts=parts,
         record=ModelRecord(
             name=opened.name,
             revision=opened.revision,
-            dtype=str(opened.model.dtype).removeprefix("torch."),
-            device=str(opened.model.device),
+            dtype=opened.dtype,
+            device=opened.device,
             blocks=len(parts.blocks),
             width=parts.width,
             vocabulary=parts.vocabulary,
@@ -223,20 +245,6 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         ),
         context=opened.context,
     )
-    task = Task(
-        command=request.command,
-        measures={
-            key: resolved(measure, subject) for key, measure in request.measures.items()
-        },
-        k=request.guesses,
-        norm=request.norm.value,
-        blocks=request.rows(len(parts.blocks)),
-        input_row=request.input_row is not False,
-        window=request.window,
-        bos=request.bos.value,
-        options=options_of(request),
-    )
-    return subject, task
 
 
 def resolved(measure: Measure, subject: "Subject") -> Measure:

@@ -1,0 +1,36 @@
+# make demo: the four figures of the plasma text.  make test: linter, types, tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: requirements.txt pyproject.toml | $(BIN)/python
+	$(PIP) --requirement requirements.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
+	$(PIP) --requirement requirements-dev.txt
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/logitlens all --text "$(PLASMA)" --name plasma
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy logitlens_cli tests
+
+test: lint
+	$(BIN)/logitlens models fetch
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not families"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

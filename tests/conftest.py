@@ -1,0 +1,104 @@
+"""Shared fixtures: a tiny model and tokenizer made in memory, and the real default model."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from logitlens_cli import anatomy, embedded
+from logitlens_cli.model import OpenedModel, open_model
+from logitlens_cli.progress import Progress
+from logitlens_cli.read import Subject
+from logitlens_cli.run import subject_of
+from logitlens_cli.tokens import byte_alphabet
+
+torch.set_num_threads(1)  # the tests share two cores
+PLASMA = (
+    "Sometimes, when people say plasma, they mean a state of matter. "
+    "Other times, when people say plasma"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's LOGITLENS_ variables must not reach the tests; the cache folder may."""
+    for name in list(os.environ):
+        if name.startswith("LOGITLENS_") and name != "LOGITLENS_CACHE":
+            monkeypatch.delenv(name)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level, without merges but for a few words: ids 0-255 are bytes, then words, then
+    special tokens."""
+    vocabulary = {char: byte for char, byte in byte_alphabet().items()}
+    merges: list[tuple[str, str]] = []
+    for word in ("Ġthe", "Ġcat"):
+        made = word[0]
+        for char in word[1:]:
+            merges.append((made, char))
+            made += char
+            vocabulary.setdefault(made, len(vocabulary))
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", clean_up_tokenization_spaces=False
+    )
+
+
+def tiny_llama(**changes: Any) -> LlamaForCausalLM:
+    """Four blocks of width 32, random, with gains and logits large enough that mistakes show."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64,
+        initializer_range=0.15, **changes,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        model.lm_head.weight.mul_(8)
+    return model.requires_grad_(False)
+
+
+def as_subject(model: Any, tokenizer: Any, context: int | None = 64) -> Subject:
+    """What `run` makes of an opened model, for one that was made in memory."""
+    opened = OpenedModel(
+        model=model, tokenizer=tokenizer, name="tiny", source="memory", revision="memory",
+        dtype="float32", device="cpu", context=context,
+    )  # fmt: skip
+    return subject_of(opened, anatomy.find(model))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return byte_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny(tokenizer: PreTrainedTokenizerFast) -> Subject:
+    return as_subject(tiny_llama(), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """The tiny model and its tokenizer as a folder for --model."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
+    tiny_llama().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Iterator[Subject]:
+    """The real default model."""
+    embedded.folder(offline=False, progress=Progress(quiet=True))
+    opened = open_model("smollm2", device="cpu", offline=True, progress=Progress(quiet=True))
+    yield subject_of(opened, anatomy.find(opened.model))
