@@ -38,7 +38,7 @@ CELL_PADDING = 0.10
 PLAIN_CELL = 0.15  # a cell without text
 LABEL_LIMIT = 1.35
 MARGIN = 0.15
-BAR_WIDTH, BAR_GAP = 0.16, 0.22
+BAR_WIDTH, BAR_GAP, BAR_TICKS, BAR_HEIGHT = 0.16, 0.22, 0.42, 1.3
 TEXT_COLUMNS = 64  # more columns than that are drawn without text
 PIXELS = 2**16 - 1  # what the raster backend can do in one direction
 
@@ -76,7 +76,7 @@ class Panel:
     title: str
     notes: list[str]
     bar: str
-    """what the colour bar says"""
+    """quantity and unit, what the colour bar says"""
     scale: Scale
     """with both limits"""
 
@@ -87,6 +87,14 @@ class Panel:
         with np.errstate(invalid="ignore"):
             below, above = self.values < self.scale.low, self.values > self.scale.high
         return int(below.sum()), int(above.sum())
+
+    def clipping(self) -> str:
+        """How many cells lie beyond which limit, in words; empty if none does."""
+        below, above = self.clipped
+        beyond = [f"{n} cell{'s' * (n != 1)} {sign} {limit:g}"
+                  for n, sign, limit in ((below, "<", self.scale.low), (above, ">", self.scale.high))
+                  if n]  # fmt: skip
+        return f"({', '.join(beyond)})" if beyond else ""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -178,18 +186,14 @@ def headline(reading: Reading, name: str, scores: Scores) -> str:
     return f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
 
 
-NORM_WORDS = {
-    "full": "final norm with gain and bias",
-    "no-affine": "final norm without gain and bias",
-    "none": "no final norm",
-}
+NORM_WORDS = {"full": "full norm", "no-affine": "norm without gain and bias", "none": "no norm"}
 
 
 def footnotes(reading: Reading, name: str, cut: slice) -> list[str]:
     """What a reader must know to read the figure, under the title."""
     tokens = reading.tokens[cut]
     notes = [
-        f"decoded with {NORM_WORDS.get(reading.lens.norm, reading.lens.norm)}",
+        f"decoded with the model's head, {NORM_WORDS.get(reading.lens.norm, reading.lens.norm)}",
         f"positions {tokens[0].position}–{tokens[-1].position} of {reading.lens.text_tokens} tokens",
     ]
     if name == TOPK:
@@ -242,6 +246,10 @@ class Layout:
     header: list[str]
     """lines under the title"""
     title: list[str]
+    bar: list[str]
+    """lines of the colour bar's label"""
+    tall: float
+    """height of the colour bar"""
     families: list[str]
 
     def grid(self) -> tuple[float, float]:
@@ -284,33 +292,51 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     overhang_left = max(lean[i] - (i + 0.5) * cell[0] for i in range(columns))
     left = MARGIN + max(LABEL * LINE + 0.05 + row_width + 0.12, overhang_left)
     overhang_right = max(rise[i] - (columns - i - 0.5) * cell[0] for i in range(columns))
-    bar = BAR_GAP + BAR_WIDTH + 0.75
+    tall = max(len(rows) * cell[1], BAR_HEIGHT)
+    words = f"{escaped(panel.bar, missing)} {panel.clipping()}"
+    label = wrap_words(ruler, words, LABEL, tall)
+    bar = BAR_GAP + BAR_WIDTH + BAR_TICKS + len(label) * LABEL * LINE
     width = left + columns * cell[0] + max(bar, overhang_right) + MARGIN
     room = width - 2 * MARGIN
     least = 3.4
     width, room = max(width, least), max(room, least - 2 * MARGIN)
-    title = wrap_words(ruler, escaped(panel.title, missing), TITLE, room)
+    title = wrap_words(ruler, escaped(panel.title, missing), TITLE, room, "bold")
     header = ruler.wrapped([escaped(n, missing) for n in panel.notes], NOTE, room)
     axis = LABEL * LINE + 0.04
     bottom = MARGIN + axis + max(lean) + 0.06
     head = len(title) * TITLE * LINE + len(header) * NOTE * LINE + 0.12
-    height = bottom + len(rows) * cell[1] + 0.06 + max(rise) + axis + head + MARGIN
+    height = bottom + max(len(rows) * cell[1] + 0.06 + max(rise) + axis, tall + 0.15) + head + MARGIN
     layout = Layout(
-        cell, width, height, left, bottom, texts, rows, below, above, header, title, families
+        cell=cell,
+        width=width,
+        height=height,
+        left=left,
+        bottom=bottom,
+        texts=texts,
+        rows=rows,
+        below=below,
+        above=above,
+        header=header,
+        title=title,
+        bar=label,
+        tall=tall,
+        families=families,
     )
     return layout, missing
 
 
-def wrap_words(ruler: Ruler, text: str, size: float, limit: float) -> list[str]:
-    """Break a title between words into at most three lines."""
+def wrap_words(
+    ruler: Ruler, text: str, size: float, limit: float, weight: str = "normal"
+) -> list[str]:
+    """Break a text between words into at most three lines of ``limit`` inches."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
-        if lines[-1] and ruler.width(joined, size, "bold") > limit and len(lines) < 3:
+        if lines[-1] and ruler.width(joined, size, weight) > limit and len(lines) < 3:
             lines.append(word)
         else:
             lines[-1] = joined
-    return [ruler.shortened(line, size, limit / 1.12) for line in lines]
+    return [ruler.shortened(line, size, limit, weight) for line in lines]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -379,9 +405,8 @@ def paint(panel: Panel, layout: Layout) -> Figure:
     annotate(ax, mesh, layout)
     outline(ax, panel.outlined)
     left = layout.left + width + BAR_GAP
-    tall = max(height, min(1.2, layout.height - layout.bottom - MARGIN))
-    bar = figure.add_axes((left / w, layout.bottom / h, BAR_WIDTH / w, tall / h))
-    color_bar(figure, bar, mesh, panel, tall)
+    bar = figure.add_axes((left / w, layout.bottom / h, BAR_WIDTH / w, layout.tall / h))
+    color_bar(figure, bar, mesh, panel, layout)
     heading(figure, layout)
     return figure
 
@@ -485,13 +510,13 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
     return segments
 
 
-def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, tall: float) -> None:
-    """Quantity and unit; an arrow and the number of cells where colours are clipped."""
+def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
+    """Quantity, unit and the number of clipped cells; an arrow at the end where colours are clipped."""
     below, above = panel.clipped
     extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
         bool(below), bool(above)
     ]
-    bar = figure.colorbar(mesh, cax=ax, extend=extend, extendfrac=0.08 / tall * 1.5)
+    bar = figure.colorbar(mesh, cax=ax, extend=extend, extendfrac=0.12 / layout.tall)
     bar.outline.set_visible(False)  # type: ignore[operator]
     low, high = panel.scale.low, panel.scale.high
     assert low is not None and high is not None
@@ -501,15 +526,11 @@ def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, tall: floa
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.ax.tick_params(labelsize=LABEL - 0.5, length=2, width=0.6, color="0.4")
-    bar.set_label(panel.bar, fontsize=LABEL)
-    words: dict[str, Any] = {"fontsize": LABEL - 1.5, "color": "0.25", "ha": "left"}
-    x = BAR_WIDTH + 0.06
-    if above:
-        ax.text(x / BAR_WIDTH, 1 + 0.02 / tall, f"{above} cells > {high:g}", va="bottom",
-                transform=ax.transAxes, **words)  # fmt: skip
-    if below:
-        ax.text(x / BAR_WIDTH, -0.02 / tall, f"{below} cells < {low:g}", va="top",
-                transform=ax.transAxes, **words)  # fmt: skip
+    x = layout.left + layout.grid()[0] + BAR_GAP + BAR_WIDTH + BAR_TICKS
+    figure.text(
+        x / layout.width, (layout.bottom + layout.tall / 2) / layout.height, "\n".join(layout.bar),
+        fontsize=LABEL, rotation=90, ha="left", va="center",
+    )  # fmt: skip
 
 
 def heading(figure: Figure, layout: Layout) -> None:

@@ -79,14 +79,14 @@ class Ruler:
             self.known[key] = width / 72
         return self.known[key]
 
-    def shortened(self, text: str, size: float, limit: float) -> str:
+    def shortened(self, text: str, size: float, limit: float, weight: str = "normal") -> str:
         """``text``, or as much of its beginning as fits into ``limit`` inches, with an ellipsis."""
-        if self.width(text, size) <= limit:
+        if self.width(text, size, weight) <= limit:
             return text
         low, high = 0, len(text)
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2
-            if self.width(text[:middle] + "…", size) <= limit:
+            if self.width(text[:middle] + "…", size, weight) <= limit:
                 low = middle
             else:
                 high = middle - 1

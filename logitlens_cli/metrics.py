@@ -215,14 +215,14 @@ def short_number(value: float) -> str:
 KL_SCALE = Scale("linear", 0, 30, "mako_r")
 METRICS: dict[str, Metric] = {
     "own-logit": Metric(
-        unit="logits",
+        unit="logit",
         quantity=lambda m: "logit of the layer's own top guess",
         needs=lambda m: Needs(),
         formula=own_logit,
         scale=lambda m: Scale(),
     ),
     "final-logit": Metric(
-        unit="logits",
+        unit="logit",
         quantity=lambda m: "logit of the final top guess",
         needs=lambda m: Needs(targets=frozenset({"final"})),
         formula=final_logit,
@@ -244,7 +244,7 @@ METRICS: dict[str, Metric] = {
         scale=lambda m: Scale("linear", 0, None, "mako_r"),
     ),
     "rank": Metric(
-        unit="rank, 1 is best",
+        unit="1 is best",
         quantity=lambda m: f"rank of {target_words(m)}",
         needs=lambda m: Needs(targets=frozenset({m.target})),
         formula=rank,

@@ -7,12 +7,10 @@ safetensors and GGUF weights, no code but transformers' own, nothing that could 
 import fnmatch
 import hashlib
 import json
-import mmap
 import os
 import re
-import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,6 +75,9 @@ class _Files:
     gguf: Path | None = None
     hub: str | None = None
     revision: str | None = None  # None: still to be computed
+
+    def __str__(self) -> str:
+        return str(self.hub or self.gguf or self.folder)
 
     def where(self) -> dict[str, Any]:
         """The arguments that make transformers read this very place."""
@@ -269,7 +270,7 @@ def _snapshot(name: str, revision: str | None, patterns: list[str], allowed: _Al
         reason = "the hub cannot be reached" if allowed.network else "--offline forbids the network"
         raise WorkError(f"the model {name} is not at hand and {reason}", by_hand) from error
     except Exception as error:  # http, proxy, disk: huggingface_hub raises many kinds
-        raise WorkError(f"cannot fetch the model {name}: {_first_line(error)}", by_hand) from error
+        raise WorkError(f"cannot fetch the model {name}: {_short(error)}", by_hand) from error
 
 
 # ---- its configuration
@@ -278,9 +279,8 @@ def _snapshot(name: str, revision: str | None, patterns: list[str], allowed: _Al
 def _read_config(files: _Files, allowed: _Allowed) -> "PretrainedConfig":
     """The configuration of a causal LM; whatever could reach beyond the folder is taken out."""
     raw = {} if files.gguf else _checked_json(files, allowed)
-    if files.gguf:
-        _check_gguf(files.gguf)
-    with _reading("the configuration", files, allowed):
+    what = "the header (damaged, or of an unknown kind)" if files.gguf else "the configuration"
+    with _reading(what, files, allowed):
         from transformers import AutoConfig
 
         config: PretrainedConfig = AutoConfig.from_pretrained(
@@ -300,7 +300,7 @@ def _checked_json(files: _Files, allowed: _Allowed) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         ggufs = sorted(folder.glob("*.gguf"))
         hint = f"give the file {ggufs[0]}" if ggufs else "give the folder of a saved model"
-        raise WorkError(f"{folder} has no config.json, so it holds no model", hint)
+        raise WorkError(f"{files} has no config.json, so it holds no model", hint)
     raw = _read_json(folder / "config.json")
     kind = raw.get("model_type")
     if not isinstance(kind, str):
@@ -323,24 +323,24 @@ def _check_causal(
 ) -> None:
     from transformers.models.auto import modeling_auto as known
 
-    name, kind = files.hub or files.gguf or files.folder, config.model_type
+    kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        raise UsageError(f"the model {name} is an encoder-decoder ({kind})", _CAUSAL_HINT)
+        raise UsageError(f"the model {files} is an encoder-decoder ({kind})", _CAUSAL_HINT)
     both_sided = {*known.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation", "xlnet"}
     if kind in both_sided and not getattr(config, "is_decoder", False):
-        raise UsageError(f"the model {name} is a masked language model ({kind})", _CAUSAL_HINT)
+        raise UsageError(f"the model {files} is a masked language model ({kind})", _CAUSAL_HINT)
     if kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     own_code = raw.get("auto_map")
     if not isinstance(own_code, dict) or "AutoModelForCausalLM" not in own_code:
-        raise UsageError(f"the model {name} is not a causal language model ({kind})", _CAUSAL_HINT)
+        raise UsageError(f"the model {files} is not a causal language model ({kind})", _CAUSAL_HINT)
     if not allowed.code:
         raise _needs_code(files, f"transformers has no causal language model of type {kind}")
 
 
 def _needs_code(files: _Files, why: str) -> WorkError:
     return WorkError(
-        f"the model {files.hub or files.folder} brings its own code, which is not run: {why}",
+        f"the model {files} brings its own code, which is not run: {why}",
         "read that code, then give --trust-remote-code if you trust it",
     )
 
@@ -361,18 +361,35 @@ def _context(config: "PretrainedConfig") -> int | None:
 def _read_tokenizer(
     files: _Files, config: "PretrainedConfig", allowed: _Allowed
 ) -> "PreTrainedTokenizerBase":
-    with _reading("the tokenizer", files, allowed):
+    there = files.gguf or (files.folder / "tokenizer.json").is_file()
+    what = "the tokenizer" if there else "the tokenizer (there is no tokenizer.json)"
+    with _reading(what, files, allowed):
         from transformers import AutoTokenizer
 
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             files.folder, config=config, **files.where(), **_loading(allowed)
         )
+        if files.gguf:
+            _drop_invented(tokenizer, config.get_text_config().vocab_size)
     if not len(tokenizer):
         raise WorkError(
-            f"{files.gguf or files.folder} has no tokenizer",
+            f"{files} has no tokenizer",
             "put the model's tokenizer.json beside its config.json",
         )
     return tokenizer
+
+
+def _drop_invented(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
+    """Take out what transformers adds to a GGUF file's own vocabulary of ``rows`` tokens.
+
+    That is GPT-2's ``<|endoftext|>``, as the unknown token of a byte-level tokenizer.
+    """
+    backend = tokenizer.backend_tokenizer
+    state = json.loads(backend.to_str())
+    own = [token for token in state["added_tokens"] if token["id"] < rows]
+    if len(own) < len(state["added_tokens"]):
+        backend.__setstate__(json.dumps(state | {"added_tokens": own}).encode())
+        tokenizer.unk_token = None
 
 
 def _check_vocabulary(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
@@ -414,12 +431,12 @@ def _weights(files: _Files, allowed: _Allowed) -> list[Path]:
     pickles = _pickles(files, allowed)
     if not pickles:
         raise WorkError(
-            f"{files.hub or folder} has no weights ({_SAFETENSORS})",
+            f"{files} has no weights ({_SAFETENSORS})",
             "give a model saved as safetensors, or a .gguf file by its own name",
         )
     if not allowed.pickles:
         raise WorkError(
-            f"{files.hub or folder} has its weights only as a pickle ({pickles[0]}), which can run"
+            f"{files} has its weights only as a pickle ({pickles[0]}), which can run"
             " code when read",
             "convert it to safetensors, or give --allow-pickle if you trust it",
         )
@@ -431,10 +448,10 @@ def _pickles(files: _Files, allowed: _Allowed) -> list[str]:
     names = [path.name for path in files.folder.iterdir()]
     found = fnmatch.filter(names, "*.bin") + fnmatch.filter(names, "*.pt*")
     if files.hub and not found and allowed.network:
-        from huggingface_hub import list_repo_files
+        from huggingface_hub import HfApi
 
-        with _reading("the list of files", files, allowed):
-            names = list_repo_files(files.hub, revision=files.revision)
+        with suppress(Exception), embedded.silenced():  # it would only make the message better
+            names = HfApi().list_repo_files(files.hub, revision=files.revision)
         found = fnmatch.filter(names, "*.bin") + fnmatch.filter(names, "*.pt*")
     return sorted(found)
 
@@ -484,16 +501,20 @@ def _check_scale(
             parameters = sum(parameter.numel() for parameter in model.parameters())
     if blocks > tensors or parameters > 8 * size:  # a bit each; the tightest formats take 1.5
         raise WorkError(
-            f"corrupt model {files.folder}: {blocks} blocks and {parameters or 'more'} parameters"
-            f" configured, but {tensors} tensors in {size} bytes of weights",
+            f"corrupt model {files}: its configuration ({blocks} blocks, {parameters or 'more'}"
+            f" parameters) is far larger than its weights ({tensors} tensors, {size} bytes)",
             "fetch or save the model again",
         )
 
 
 def _count_tensors(path: Path) -> int:
-    """Check a weight file's header against its size; return its number of tensors."""
+    """The number of tensors in a weight file; a safetensors header is checked against its size.
+
+    (A GGUF header has been checked by then: transformers read the configuration from it.)
+    """
     if path.suffix != ".safetensors":
-        return _check_gguf(path)
+        with path.open("rb") as file:  # magic, version, number of tensors
+            return int.from_bytes(file.read(16)[8:], "little")
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -501,8 +522,15 @@ def _count_tensors(path: Path) -> int:
             return len(file.keys())
     except (SafetensorError, OSError) as error:
         raise WorkError(
-            f"corrupt weights {path}: {_first_line(error)}", "fetch or save the model again"
+            f"corrupt weights {path}: {_short(error)}", "fetch or save the model again"
         ) from error
+
+
+_WRONG = {
+    "missing_keys": "tensors missing",
+    "mismatched_keys": "tensors of another shape than configured",
+    "error_msgs": "errors",
+}
 
 
 def _read_model(
@@ -524,12 +552,11 @@ def _read_model(
             **files.where(),
             **_loading(allowed),
         )
-    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
-        wrong = sorted(str(key) for key in found.get(what) or ())
+    for kind, what in _WRONG.items():
+        wrong = sorted(str(key) for key in found.get(kind) or ())
         if wrong:
             raise WorkError(
-                f"corrupt weights in {files.gguf or files.folder}: {len(wrong)}"
-                f" {what.replace('_', ' ')}, among them {wrong[0]}",
+                f"corrupt weights in {files}: {len(wrong)} {what}, among them {wrong[0]}",
                 "fetch or save the model again, with the config.json that belongs to it",
             )
     unused = sorted(found.get("unexpected_keys") or ())
@@ -544,7 +571,7 @@ def _move(model: "PreTrainedModel", device: str) -> None:
         model.to(device)
     except RuntimeError as error:  # torch's out-of-memory among them
         raise WorkError(
-            f"cannot put the model on {device}: {_first_line(error)}",
+            f"cannot put the model on {device}: {_short(error)}",
             "try --dtype bfloat16, or --device cpu",
         ) from error
 
@@ -565,67 +592,6 @@ def _fingerprint(files: _Files, weights: list[Path]) -> str:
                 file.seek(size * page // 64)
                 digest.update(file.read(4096))
     return f"sampled-sha256:{digest.hexdigest()}"
-
-
-# ---- a GGUF file's structure
-
-_GGUF_WIDTH = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type
-_GGUF_STRING, _GGUF_ARRAY = 8, 9
-
-
-def _check_gguf(path: Path) -> int:
-    """Walk the header once; return the number of tensors.
-
-    The readers of gguf and transformers trust the lengths and counts in the file, and a lying one
-    makes them loop for ever. Source of the layout: GGUF v3 specification of ggml.
-    """
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _walk_gguf(data)
-    except (ValueError, struct.error, KeyError) as error:  # ValueError: also an empty file
-        raise WorkError(
-            f"corrupt GGUF file {path}: {_first_line(error)}", "fetch the file again"
-        ) from error
-    except OSError as error:
-        raise WorkError(f"cannot read {path}: {error.strerror}", "check its permissions") from error
-
-
-def _walk_gguf(data: mmap.mmap) -> int:
-    magic, version, tensors, pairs = struct.unpack_from("<4sIQQ", data)
-    if magic != b"GGUF" or version not in (2, 3):
-        raise ValueError(f"it begins with {magic!r} and version {version}")
-    at = 24
-    for _ in range(pairs):
-        at = _skip_gguf(data, at, _GGUF_STRING)
-        (kind,) = struct.unpack_from("<I", data, at)
-        at = _skip_gguf(data, at + 4, kind)
-    for _ in range(tensors):
-        at = _skip_gguf(data, at, _GGUF_STRING)
-        (dimensions,) = struct.unpack_from("<I", data, at)
-        at = _within(data, at + 4 + 8 * dimensions + 12)
-    return int(tensors)
-
-
-def _skip_gguf(data: mmap.mmap, at: int, kind: int) -> int:
-    """The offset after the value of type ``kind`` at offset ``at``. Every step moves on."""
-    if kind == _GGUF_STRING:
-        (length,) = struct.unpack_from("<Q", data, at)
-        return _within(data, at + 8 + length)
-    if kind != _GGUF_ARRAY:
-        return _within(data, at + _GGUF_WIDTH[kind])
-    kind, count = struct.unpack_from("<IQ", data, at)
-    at += 12
-    if kind != _GGUF_STRING:
-        return _within(data, at + count * _GGUF_WIDTH[kind])
-    for _ in range(count):
-        at = _skip_gguf(data, at, kind)
-    return at
-
-
-def _within(data: mmap.mmap, at: int) -> int:
-    if at > len(data):
-        raise ValueError(f"a length in its header points to byte {at} of {len(data)}")
-    return at
 
 
 # ---- what is at hand
@@ -723,7 +689,7 @@ def _reading(what: str, files: _Files, allowed: _Allowed) -> Iterator[None]:
         if not allowed.code and "trust_remote_code" in str(error):
             raise _needs_code(files, f"{what} needs it") from error
         raise WorkError(
-            f"cannot read {what} of {files.gguf or files.folder}: {_first_line(error)}",
+            f"cannot read {what} of {files}: {_short(error)}",
             "fetch or save the model again; a package that is named may have to be installed",
         ) from error
 
@@ -737,11 +703,12 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise WorkError(
-            f"cannot read {path}: {_first_line(error)}", "fetch or save the model again"
+            f"cannot read {path}: {_short(error)}", "fetch or save the model again"
         ) from error
     return raw
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+def _short(error: BaseException) -> str:
+    """What ``error`` says, on one line of bounded length."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= 200 else f"{said[:200]} ..."

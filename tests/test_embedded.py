@@ -269,7 +269,7 @@ def test_waiting_ends(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_silence_and_then_the_settings_of_before(capfd: pytest.CaptureFixture[str]) -> None:
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
     from transformers.utils import logging as theirs
 
     theirs.set_verbosity(logging.INFO)
@@ -403,7 +403,7 @@ def counting_index(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     from_url(f"http://127.0.0.1:{server.server_port}/simple", monkeypatch)
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     yield asked

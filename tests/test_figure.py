@@ -1,0 +1,295 @@
+"""What is drawn is tested on the artists: data, labels, outlines, stars, colours, layout."""
+
+import io
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from conftest import PLASMA
+from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.figure import Figure
+from PIL import Image
+
+from logitlens_cli import figure
+from logitlens_cli.errors import UsageError
+from logitlens_cli.figure import Looks
+from logitlens_cli.metrics import Scale
+from logitlens_cli.reading import (
+    SCHEMA, CheckRecord, Guesses, Layer, LensRecord, ModelRecord, Reading, Scores, Token,
+)  # fmt: skip
+
+
+def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
+    """A reading by hand: input row and two blocks, three positions; ids are what the labels hash to
+    by their order of appearance."""
+    labels = labels or [["in", "x", "y"], ["b", "c", "z"], ["b", "c", "a"]]
+    ids = {label: n for n, label in enumerate(dict.fromkeys(sum(labels, [])))}
+    layers = [Layer(label="input", kind="input", block=None)] + [
+        Layer(label=str(n), kind="block", block=n) for n in range(len(labels) - 1)
+    ]
+    columns = len(labels[0])
+    tokens = [
+        Token(position=i + 4, id=i, label=f"t{i}", next_id=ids[labels[-1][i]] if i < 2 else 77,
+              next_label=f"t{i + 1}")
+        for i in range(columns - 1)
+    ] + [Token(position=columns + 3, id=9, label="last", next_id=None, next_label=None)]  # fmt: skip
+    values = [[float(10 * r + c) for c in range(columns)] for r in range(len(labels))]
+    return Reading(
+        schema=SCHEMA, command="all", name="hand", text="text", text_sha256="0" * 64,
+        tokens=tokens, layers=layers,
+        guesses=Guesses(
+            ids=[[[ids[t]] for t in row] for row in labels],
+            labels=[[[t] for t in row] for row in labels],
+            logits=[[[v] for v in row] for row in values],
+            probs=[[[0.5] for _ in row] for row in values],
+        ),
+        metrics=metrics or {"own-logit": Scores(values=values, unit="logit", quantity="own logit")}
+        if columns != 3 or len(labels) != 3 else {
+            "own-logit": Scores(values=values, unit="logit", quantity="own logit"),
+            "rank": Scores(values=[[1, 50, 500], [1, 1, 101], [1, 1, 1]], unit="1 is best",
+                           quantity="rank of the final top guess",
+                           scale=Scale("log", 1, 100, "mako_r")),
+            "kl-final": Scores(values=[[40.0, 50.0, 2.0], [7.25, 0.0, 31.0], [0.0, 0.0, 0.0]],
+                               unit="nats", quantity="KL(final || layer)",
+                               scale=Scale("linear", 0, 30, "mako_r")),
+        },
+        final_ids=[ids[t] for t in labels[-1]],
+        check=CheckRecord(max_abs_logit_error=0.0, passed=True, route="direct", columns=1,
+                          tolerance=1.0, max_kl=0.0, top1_agreement=1.0),
+        model=ModelRecord(name="hand-made", revision=None, dtype="float32", device="cpu",
+                          blocks=len(labels) - 1, width=4, vocabulary=100, tied=True, class_="None"),
+        lens=LensRecord(norm="full", chain=[], window=(4, 4 + columns), text_tokens=20, bos=False),
+        options={}, versions={},
+    )  # fmt: skip
+
+
+def drawn(reading: Reading, name: str, **looks: Any) -> Figure:
+    return figure.draw(reading, name, Looks(**looks))[0].figure
+
+
+def mesh_of(fig: Figure) -> QuadMesh:
+    return next(c for c in fig.axes[0].collections if isinstance(c, QuadMesh))
+
+
+def cells(fig: Figure) -> dict[tuple[float, float], str]:
+    """Cell texts by (column, row)."""
+    return {t.get_position(): t.get_text() for t in fig.axes[0].texts}
+
+
+def top_labels(fig: Figure) -> list[str]:
+    return [t.get_text() for t in fig.axes[0].child_axes[0].get_xticklabels()]
+
+
+def all_texts(fig: Figure) -> str:
+    return "\n".join(t.get_text() for t in fig.findobj(matplotlib.text.Text))
+
+
+def test_layer_zero_is_at_the_bottom_and_values_are_in_their_cells() -> None:
+    fig = drawn(make(), "kl-final")
+    ax = fig.axes[0]
+    low, high = ax.get_ylim()
+    assert low < high  # upwards
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["input", "0", "1"]
+    data = np.asarray(mesh_of(fig).get_array()).reshape(3, 3)
+    np.testing.assert_array_equal(data, [[40, 50, 2], [7.25, 0, 31], [0, 0, 0]])
+    assert cells(fig)[0.5, 0.5] == "40"
+    assert cells(fig)[0.5, 1.5] == "7.2"
+    assert cells(fig)[2.5, 2.5] == "0.0"
+
+
+def test_input_row_is_shown_for_kl_only_but_can_be_switched() -> None:
+    def rows(name: str, **looks: Any) -> list[str]:
+        return [t.get_text() for t in drawn(make(), name, **looks).axes[0].get_yticklabels()]
+
+    assert rows("topk") == rows("rank") == ["0", "1"]
+    assert rows("kl-final") == ["input", "0", "1"]
+    assert rows("rank", input_row=True) == ["input", "0", "1"]
+    assert rows("kl-final", input_row=False) == ["0", "1"]
+
+
+def test_token_labels_are_tilted_below_and_starred_above() -> None:
+    fig = drawn(make(), "topk")
+    below = fig.axes[0].get_xticklabels()
+    assert [t.get_text() for t in below] == ["t0", "t1", "last"]
+    assert {t.get_rotation() for t in below} == {45}
+    # Columns 0 and 1: the model's top guess is the next token, by id. The last has no next token.
+    assert top_labels(fig) == ["t1 (*)", "t2 (*)", ""]
+
+
+def test_star_compares_ids_not_texts() -> None:
+    reading = make([["same"] * 3, ["same"] * 3])
+    tokens = list(reading.tokens)
+    tokens[0] = Token(position=4, id=1, label="same", next_id=55, next_label="same")
+    import msgspec
+
+    fig = drawn(msgspec.structs.replace(reading, tokens=tokens), "topk")
+    assert top_labels(fig)[0] == "same"  # prints alike, is another id
+
+
+def test_topk_prints_guesses_and_outlines_those_that_are_final() -> None:
+    fig = drawn(make(), "topk")
+    assert cells(fig) == {
+        (0.5, 0.5): "b", (1.5, 0.5): "c", (2.5, 0.5): "z",
+        (0.5, 1.5): "b", (1.5, 1.5): "c", (2.5, 1.5): "a",
+    }  # fmt: skip
+    lines = [c for c in fig.axes[0].collections if isinstance(c, LineCollection)]
+    assert len(lines) == 2  # black on white, so that it shows on every colour
+    edges = {tuple(map(tuple, np.sort(s, axis=0).tolist())) for s in lines[0].get_segments()}
+    # All of the top row, and two cells below: one contour, nothing between neighbours.
+    by_hand = {((x, 2.0), (x + 1, 2.0)) for x in (0.0, 1.0, 2.0)}  # above
+    by_hand |= {((0.0, 0.0), (1.0, 0.0)), ((1.0, 0.0), (2.0, 0.0)), ((2.0, 1.0), (3.0, 1.0))}
+    by_hand |= {((0.0, 0.0), (0.0, 1.0)), ((0.0, 1.0), (0.0, 2.0))}  # left
+    by_hand |= {((2.0, 0.0), (2.0, 1.0)), ((3.0, 1.0), (3.0, 2.0))}  # right
+    assert edges == by_hand
+    assert not [c for c in drawn(make(), "rank").axes[0].collections
+                if isinstance(c, LineCollection)]  # fmt: skip
+
+
+def test_rank_is_logarithmic_and_clipping_is_visible() -> None:
+    fig = drawn(make(), "rank", input_row=True)
+    norm = mesh_of(fig).norm
+    assert isinstance(norm, matplotlib.colors.LogNorm)
+    assert (norm.vmin, norm.vmax) == (1, 100)
+    assert "rank of the final top guess [1 is best] (2 cells > 100)" in all_texts(fig).replace(
+        "\n", " "
+    )
+    colors = mesh_of(fig).to_rgba(np.array([100.0, 101.0]))
+    assert not np.allclose(colors[0], colors[1])  # what is clipped has a colour of its own
+
+
+def test_limits_and_map_are_the_users_if_given() -> None:
+    fig = drawn(make(), "kl-final", vmin=1, vmax=45, cmap="rocket")
+    assert (mesh_of(fig).norm.vmin, mesh_of(fig).norm.vmax) == (1, 45)
+    assert mesh_of(fig).cmap.name == "rocket"
+    words = all_texts(fig).replace("\n", " ")
+    assert "(4 cells < 1, 1 cell > 45)" in words
+
+
+def test_split_cuts_into_pieces_on_one_scale() -> None:
+    drawings = figure.draw(make(), "topk", Looks(split=2))
+    assert [len(d.figure.axes[0].get_xticklabels()) for d in drawings] == [2, 1]
+    assert {(mesh_of(d.figure).norm.vmin, mesh_of(d.figure).norm.vmax) for d in drawings} == {
+        (10.0, 22.0)
+    }
+    assert "positions 4–5 of 20" in all_texts(drawings[0].figure)
+    assert "positions 6–6 of 20" in all_texts(drawings[1].figure)
+
+
+def test_changes_only_blanks_repetitions() -> None:
+    assert cells(drawn(make(), "topk", changes_only=True)) == {
+        (0.5, 0.5): "b", (1.5, 0.5): "c", (2.5, 0.5): "z", (2.5, 1.5): "a",
+    }  # fmt: skip
+
+
+def test_decode_variant_and_unit_are_named() -> None:
+    words = all_texts(drawn(make(), "kl-final")).replace("\n", " ")
+    assert "full norm" in words
+    assert "KL(final || layer) [nats]" in words
+    assert "hand-made" in words
+
+
+def test_text_stands_out_on_every_colour() -> None:
+    for name in ("viridis", "mako_r", "rocket", "coolwarm", "gray"):
+        colors = figure.color_map(name)(np.linspace(0, 1, 101))
+        for color in colors:
+            background = figure.luminance(color)
+            ink = 1.0 if background < 0.179 else 0.0
+            light, dark = max(background, ink), min(background, ink)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+HOSTILE = ["$a$ $b", "%d%", "\\frac{1}{2}", "<b>&amp;", "_^{}", "😀", "漢字", "ي", "#", "a" * 300]
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_any_token_is_drawn_as_it_is(form: str) -> None:
+    reading = make([HOSTILE, HOSTILE[::-1]])
+    for drawing in figure.draw(reading, "topk", Looks()):
+        file = io.BytesIO()
+        drawing.save(file, form, 100)
+        data = file.getvalue()
+        if form == "png":
+            Image.open(io.BytesIO(data)).verify()
+        elif form == "svg":
+            texts = ["".join(e.itertext()) for e in ET.fromstring(data).iter()
+                     if e.tag.endswith("}text")]  # fmt: skip
+            assert {"$a$ $b", "%d%", "\\frac{1}{2}", "<b>&amp;"} <= set(texts)  # text stays text
+        else:
+            assert data.startswith(b"%PDF")
+
+
+def test_same_reading_same_bytes() -> None:
+    def bytes_of(form: str) -> bytes:
+        file = io.BytesIO()
+        figure.draw(make(), "topk", Looks())[0].save(file, form, 80)
+        return file.getvalue()
+
+    for form in ("png", "svg", "pdf"):
+        assert bytes_of(form) == bytes_of(form)
+
+
+@pytest.mark.parametrize("columns", [1, 4, 33, 128])
+@pytest.mark.parametrize("rows", [2, 7, 81])
+def test_labels_do_not_collide_or_leave_the_page(columns: int, rows: int) -> None:
+    """The boxes of all texts, as the renderer measures them, lie on the page and apart."""
+    words = ["a", "·some", "<|endoftext|>", "·internationalization", "WWWWWWWWWW", "."]
+    labels = [[words[(r * 7 + c) % len(words)] for c in range(columns)] for r in range(rows)]
+    reading = make(labels, **{"kl-final": Scores(
+        values=[[float(r + c) for c in range(columns)] for r in range(rows)], unit="nats",
+        quantity="KL(final || layer)", scale=Scale("linear", 0, 30, "mako_r"))})  # fmt: skip
+    fig = drawn(reading, "kl-final", dpi=40)
+    with matplotlib.rc_context({"text.parse_math": False}):
+        renderer = fig.canvas.get_renderer() if hasattr(fig.canvas, "get_renderer") else None
+        fig.draw_without_rendering()
+        page = fig.bbox
+        figure_texts = [t for t in fig.texts if t.get_text()]
+        boxes = [t.get_window_extent(renderer) for t in figure_texts]
+        ticks = [t for ax in (fig.axes[0], *fig.axes[0].child_axes)
+                 for t in (*ax.get_xticklabels(), *ax.get_yticklabels()) if t.get_text()]  # fmt: skip
+        for box in boxes + [t.get_window_extent(renderer) for t in ticks]:
+            assert box.x0 >= page.x0 - 1
+            assert box.x1 <= page.x1 + 1
+            assert box.y0 >= page.y0 - 1
+            assert box.y1 <= page.y1 + 1
+        for i, a in enumerate(boxes):
+            for b in boxes[i + 1 :]:
+                assert not overlap(a, b)
+            for tick in ticks:
+                if tick.get_rotation() == 0:
+                    assert not overlap(a, tick.get_window_extent(renderer))
+        rows_ = [t.get_window_extent(renderer) for t in fig.axes[0].get_yticklabels()]
+        for a, b in zip(rows_, rows_[1:], strict=False):
+            assert not overlap(a, b)
+
+
+def overlap(a: Any, b: Any) -> bool:
+    return bool(min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1)
+
+
+def test_cell_texts_stay_in_their_cells() -> None:
+    reading = make([["·internationalization", "WWWWWWWWWWWWWWWW", "ok"]] * 3)
+    fig = drawn(reading, "topk")
+    fig.draw_without_rendering()
+    ax = fig.axes[0]
+    for text in ax.texts:
+        column = int(text.get_position()[0])
+        left, right = ax.transData.transform([(column, 0), (column + 1, 0)])[:, 0]
+        box = text.get_window_extent()
+        assert box.x0 >= left
+        assert box.x1 <= right
+
+
+def test_refusals() -> None:
+    with pytest.raises(UsageError, match="topk, rank, kl-final"):
+        figure.draw(make(), "kl-input", Looks())
+    with pytest.raises(UsageError, match="'nonsense' is unknown"):
+        figure.draw(make(), "rank", Looks(cmap="nonsense"))
+    with pytest.raises(UsageError, match="logarithmic"):
+        figure.draw(make(), "rank", Looks(vmin=0))
+    with pytest.raises(UsageError, match="run backwards"):
+        figure.draw(make(), "kl-final", Looks(vmin=99))
+    wide = make([["a"] * 4000] * 2)
+    with pytest.raises(UsageError, match=r"inches at 200 dpi; use --split"):
+        figure.draw(wide, "topk", Looks())
