@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint gallery readme clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -31,6 +31,18 @@ lint: $(VENV)/.ready-dev
 test: lint
 	$(BIN)/logitlens models fetch
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not families"
+
+# Every preset of the default model, as committed: byte-stable, so that git shows what changed.
+PRESETS := $(wildcard configs/smollm2/*.toml)
+gallery: $(VENV)/.ready
+	set -e; for preset in $(PRESETS); do \
+		command=$$(basename $$preset .toml); \
+		$(BIN)/logitlens $${command##*.} --config $$preset --quiet \
+			--out outputs/gallery --format png --dpi 110 --no-json; \
+	done
+
+readme: $(VENV)/.ready-dev
+	$(BIN)/python tests/readme.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -27,7 +27,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 _SAFETENSORS, _SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]  # all but weights and code
-_JSON_LIMIT = 64 * 2**20  # bytes; the largest index of shards is some 10 MB
+_JSON_LIMIT = 128 * 2**20  # bytes; the largest tokenizers have some 40 MB
 _CAUSAL_HINT = "give a causal (decoder-only) language model"
 
 
@@ -104,18 +104,19 @@ def open_model(
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # a second fence; local_files_only is the first
-    kind = _kind(name, revision)
-    target = _pick_device(device)
-    chosen = _pick_dtype(dtype, target)
     allowed = _Allowed(network=not offline, code=trust_remote_code, pickles=allow_pickle)
-    files = _bring(kind, name, revision, allowed, progress)
-    with progress.step(f"loading {name}"):
-        config = _read_config(files, allowed)
-        tokenizer = _read_tokenizer(files, config, allowed)
-        files = _check_weights(files, config, allowed)
-        model = _read_model(files, config, chosen, allowed, progress)
-        _check_vocabulary(tokenizer, model)
-        _move(model, target)
+    with _disk_errors(name):
+        kind = _kind(name, revision)
+        target = _pick_device(device)
+        chosen = _pick_dtype(dtype, target)
+        files = _bring(kind, name, revision, allowed, progress)
+        with progress.step(f"loading {name}"):
+            config = _read_config(files, allowed)
+            tokenizer = _read_tokenizer(files, config, allowed)
+            files = _check_weights(files, config, allowed)
+            model = _read_model(files, config, chosen, allowed, progress)
+            _check_vocabulary(tokenizer, model)
+            _move(model, target)
     return OpenedModel(
         model=model,
         tokenizer=tokenizer,
@@ -126,6 +127,18 @@ def open_model(
         device=str(model.device),
         context=_context(config),
     )
+
+
+@contextmanager
+def _disk_errors(name: str) -> Iterator[None]:
+    """Say what the operating system refuses in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"cannot open the model {name[:200]}: {error.strerror or _short(error)}",
+            "check its path and its permissions",
+        ) from error
 
 
 # ---- which model, which device
@@ -268,7 +281,8 @@ def _snapshot(name: str, revision: str | None, patterns: list[str], allowed: _Al
         ) from error
     except LocalEntryNotFoundError as error:
         reason = "the hub cannot be reached" if allowed.network else "--offline forbids the network"
-        raise WorkError(f"the model {name} is not at hand and {reason}", by_hand) from error
+        once = "" if allowed.network else "run once without --offline, or "
+        raise WorkError(f"the model {name} is not at hand and {reason}", once + by_hand) from error
     except Exception as error:  # http, proxy, disk: huggingface_hub raises many kinds
         raise WorkError(f"cannot fetch the model {name}: {_short(error)}", by_hand) from error
 
@@ -280,7 +294,7 @@ def _read_config(files: _Files, allowed: _Allowed) -> "PretrainedConfig":
     """The configuration of a causal LM; whatever could reach beyond the folder is taken out."""
     raw = {} if files.gguf else _checked_json(files, allowed)
     what = "the header (damaged, or of an unknown kind)" if files.gguf else "the configuration"
-    with _reading(what, files, allowed):
+    with _reading(what, files):
         from transformers import AutoConfig
 
         config: PretrainedConfig = AutoConfig.from_pretrained(
@@ -301,6 +315,8 @@ def _checked_json(files: _Files, allowed: _Allowed) -> dict[str, Any]:
         ggufs = sorted(folder.glob("*.gguf"))
         hint = f"give the file {ggufs[0]}" if ggufs else "give the folder of a saved model"
         raise WorkError(f"{files} has no config.json, so it holds no model", hint)
+    for path in folder.glob("*.json"):
+        _check_length(path)
     raw = _read_json(folder / "config.json")
     kind = raw.get("model_type")
     if not isinstance(kind, str):
@@ -363,7 +379,8 @@ def _read_tokenizer(
 ) -> "PreTrainedTokenizerBase":
     there = files.gguf or (files.folder / "tokenizer.json").is_file()
     what = "the tokenizer" if there else "the tokenizer (there is no tokenizer.json)"
-    with _reading(what, files, allowed):
+    _check_tokenizer_files(files)
+    with _reading(what, files):
         from transformers import AutoTokenizer
 
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -377,6 +394,22 @@ def _read_tokenizer(
             "put the model's tokenizer.json beside its config.json",
         )
     return tokenizer
+
+
+def _check_tokenizer_files(files: _Files) -> None:
+    """Refuse a tokenizer_config.json that names a file outside the model's folder."""
+    config = files.folder / "tokenizer_config.json"
+    if files.gguf or not config.is_file():
+        return
+    whole = (files.folder / "tokenizer.json").is_file()  # then old paths in *_file are not read
+    for key, value in _read_json(config).items():
+        if key == "fast_tokenizer_files" or (key.endswith("_file") and not whole):
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str) and Path(name).name != name:
+                    raise WorkError(
+                        f"{config} reaches outside its folder ({key}: {name})",
+                        "put that file into the folder and correct the name",
+                    )
 
 
 def _drop_invented(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
@@ -411,8 +444,9 @@ def _check_weights(files: _Files, config: "PretrainedConfig", allowed: _Allowed)
     if files.revision == embedded.REVISION:
         return files  # written by ourselves
     weights = [files.gguf] if files.gguf else _weights(files, allowed)
+    tensors = sum(_count_tensors(path) for path in weights)
     if not (allowed.code or allowed.pickles):  # who is trusted with code is trusted with sizes
-        _check_scale(files, config, weights, allowed)
+        _check_scale(files, config, tensors, sum(path.stat().st_size for path in weights))
     return replace(files, revision=files.revision or _fingerprint(files, weights))
 
 
@@ -432,7 +466,7 @@ def _weights(files: _Files, allowed: _Allowed) -> list[Path]:
     if not pickles:
         raise WorkError(
             f"{files} has no weights ({_SAFETENSORS})",
-            "give a model saved as safetensors, or a .gguf file by its own name",
+            "give a model saved (and fetched whole) as safetensors, or a .gguf file by its own name",
         )
     if not allowed.pickles:
         raise WorkError(
@@ -483,16 +517,12 @@ def _shards(folder: Path, index: str, single: str) -> list[str]:
     return names
 
 
-def _check_scale(
-    files: _Files, config: "PretrainedConfig", weights: list[Path], allowed: _Allowed
-) -> None:
-    """Refuse a configuration far larger than its weights before time and memory go into it."""
+def _check_scale(files: _Files, config: "PretrainedConfig", tensors: int, size: int) -> None:
+    """Refuse a configuration far larger than its weights (in bytes), before memory goes into it."""
     import torch
 
-    tensors = sum(_count_tensors(path) for path in weights)
-    size = sum(path.stat().st_size for path in weights)
     parameters = 0
-    with _reading("the configuration", files, allowed), torch.device("meta"):
+    with _reading("the configuration", files), torch.device("meta"):
         from transformers import AutoModelForCausalLM
 
         blocks = int(getattr(config.get_text_config(), "num_hidden_layers", 0))
@@ -537,7 +567,7 @@ def _read_model(
     files: _Files, config: "PretrainedConfig", dtype: Any, allowed: _Allowed, progress: Progress
 ) -> "PreTrainedModel":
     """Load the weights; WorkError unless every tensor of the model came from the files."""
-    with _reading("the weights", files, allowed):
+    with _reading("the weights", files):
         from transformers import AutoModelForCausalLM, GgufConfig
 
         unpacked = {"quantization_config": GgufConfig(dequantize=True)} if files.gguf else {}
@@ -678,7 +708,7 @@ def _loading(allowed: _Allowed) -> dict[str, Any]:
 
 
 @contextmanager
-def _reading(what: str, files: _Files, allowed: _Allowed) -> Iterator[None]:
+def _reading(what: str, files: _Files) -> Iterator[None]:
     """Read in silence; turn whatever transformers raises into one line."""
     try:
         with embedded.silenced():
@@ -686,7 +716,7 @@ def _reading(what: str, files: _Files, allowed: _Allowed) -> Iterator[None]:
     except LogitLensError:
         raise
     except Exception as error:  # a broken or hostile file can raise anything
-        if not allowed.code and "trust_remote_code" in str(error):
+        if "trust_remote_code" in str(error):  # transformers' way of asking for it
             raise _needs_code(files, f"{what} needs it") from error
         raise WorkError(
             f"cannot read {what} of {files}: {_short(error)}",
@@ -696,8 +726,7 @@ def _reading(what: str, files: _Files, allowed: _Allowed) -> Iterator[None]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _JSON_LIMIT:
-            raise ValueError(f"it is larger than {_JSON_LIMIT >> 20} MB")
+        _check_length(path)
         raw = json.loads(path.read_bytes())
         if not isinstance(raw, dict):
             raise ValueError("it holds no JSON object")
@@ -706,6 +735,14 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"cannot read {path}: {_short(error)}", "fetch or save the model again"
         ) from error
     return raw
+
+
+def _check_length(path: Path) -> None:
+    if path.stat().st_size > _JSON_LIMIT:
+        raise WorkError(
+            f"{path} is larger than {_JSON_LIMIT >> 20} MB, which no model needs",
+            "fetch or save the model again",
+        )
 
 
 def _short(error: BaseException) -> str:

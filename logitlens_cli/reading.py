@@ -104,7 +104,6 @@ class ModelRecord(Record):
     tied: bool
     """is the embedding matrix the head?"""
     class_: str = msgspec.field(name="class")
-    source: str | None = None
 
 
 class LensRecord(Record):

@@ -203,6 +203,15 @@ def test_names_that_are_none(
     assert word in refusal(WorkError if name == ".." else UsageError, name)
 
 
+def test_a_name_that_the_system_refuses() -> None:
+    assert "File name too long" in refusal(WorkError, "a" * 5000)
+
+
+def test_old_paths_of_another_machine_do_not_matter(tiny: Path) -> None:
+    edit(tiny / "tokenizer_config.json", special_tokens_map_file="/a/b", tokenizer_file="/c/d")
+    assert len(opened(tiny).tokenizer) == 256
+
+
 def test_a_file_that_is_no_gguf(saved: Path) -> None:
     assert "does not end in .gguf" in refusal(UsageError, saved / "model.safetensors")
 
@@ -263,12 +272,18 @@ def shard_elsewhere(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def vocabulary_elsewhere(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    edit(folder / "tokenizer_config.json", vocab_file="/etc/passwd")
+
+
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), "config.json: Expecting"),
     "list config": (lambda f: (f / "config.json").write_text("[]"), "no JSON object"),
     "deep config": (lambda f: (f / "config.json").write_text("[" * 10**6), "recursion"),
-    "large config": (lambda f: os.truncate(f / "config.json", 10**8), "larger than 64 MB"),
+    "large config": (lambda f: os.truncate(f / "config.json", 10**10), "larger than 128 MB"),
+    "large tokenizer": (lambda f: os.truncate(f / "tokenizer.json", 10**10), "larger than 128"),
     "binary config": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\xfd"), "cannot read"),
     "no type": (lambda f: edit(f / "config.json", model_type=None), "model_type"),
     "unknown type": (lambda f: edit(f / "config.json", model_type="zzz"), "'zzz', unknown"),
@@ -301,6 +316,14 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "odd tokenizer": (
         lambda f: edit(f / "tokenizer.json", model={"type": "BPE", "vocab": 3, "merges": None}),
         "the tokenizer",
+    ),
+    "tokenizer elsewhere": (
+        lambda f: edit(f / "tokenizer_config.json", fast_tokenizer_files=["../tokenizer.9.json"]),
+        "reaches outside its folder (fast_tokenizer_files: ../tokenizer.9.json)",
+    ),
+    "vocabulary elsewhere": (
+        vocabulary_elsewhere,
+        "reaches outside its folder (vocab_file: /etc/passwd)",
     ),
     "few embeddings": (
         lambda f: save_tiny(f, vocab_size=200),
@@ -367,6 +390,12 @@ def test_pickles_are_refused_unless_allowed(tiny: Path) -> None:
     it = opened(tiny, allow_pickle=True)
     assert torch.equal(logits(it), whole)
     assert it.revision.startswith("sampled-sha256:")
+
+
+@pytest.mark.parametrize("trusted", ["allow_pickle", "trust_remote_code"])
+def test_lying_weights_are_refused_even_when_trusted(trusted: str, tiny: Path) -> None:
+    lie(tiny, 2**62)
+    assert "corrupt weights" in refusal(WorkError, tiny, **{trusted: True})
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -695,6 +724,11 @@ def test_a_hub_model_is_fetched_once_and_named_by_its_commit(
     fetched = {path.rpartition("/")[2] for path in hub.asked if "/resolve/" in path}
     assert "model.safetensors" in fetched
     assert not fetched & {"own.py", "pytorch_model.bin", "README.md"}
+
+    weights = Path(it.source) / "model.safetensors"
+    weights.rename(tiny / "aside")
+    assert "without --offline" in refusal(WorkError, "org/tiny", offline=True)
+    (tiny / "aside").rename(weights)
 
     hub.asked.clear()
     assert opened("org/tiny", offline=True).revision == hub.commit

@@ -1,0 +1,50 @@
+"""The README's generated parts are fresh, and its Makefile recipe works."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import readme
+
+
+def test_help_texts_and_schema_are_fresh() -> None:
+    text = readme.README.read_text()
+    assert readme.fresh(text) == text, "run: python tests/readme.py"
+    assert readme.SCHEMA.read_text() == readme.schema_text(), "run: python tests/readme.py"
+
+
+def test_makefile_recipe(tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = re.search(
+        r"<!-- makefile -->\n```make\n(.*?)```", readme.README.read_text(), re.DOTALL
+    )
+    assert recipe is not None
+    (tmp_path / "Makefile").write_text(recipe[1])
+    (tmp_path / "texts").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "texts" / f"{name}.txt").write_text(f"the cat {name}\n")
+    make = shutil.which("make")
+    assert make is not None
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "LOGITLENS_MODEL": str(tiny_folder),
+        "HOME": str(tmp_path),
+    }
+
+    def run() -> str:
+        return subprocess.run(
+            [make, "-j2", "figures"], cwd=tmp_path, env=environment, check=True,
+            capture_output=True, text=True, timeout=120,
+        ).stdout  # fmt: skip
+
+    run()
+    made = sorted(p.name for p in (tmp_path / "figures").iterdir())
+    assert made == ["one.rank.json", "one.rank.png", "two.rank.json", "two.rank.png"]
+    assert "Nothing to be done" in run() or "up to date" in run()
+
+
+def test_pictures_of_the_readme_exist() -> None:
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme.README.read_text())
+    assert pictures
+    assert all((readme.ROOT / picture).is_file() for picture in pictures)
