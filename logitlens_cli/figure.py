@@ -1,8 +1,8 @@
 """Reading -> annotated seaborn heatmap.
 
 A figure is made in three steps: what is drawn (``panels``, plain data), where it goes (``Layout``,
-in inches, measured from the texts themselves), and the drawing (``paint``). Knows nothing of models,
-files or pyplot's global state.
+in inches, measured from the texts themselves), and the drawing (``paint``). Knows nothing of
+models, files or pyplot's global state.
 """
 
 import math
@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.fonts import Ruler, escaped, fallback
-from logitlens_cli.metrics import COLORS, METRICS, Floats, Scale
+from logitlens_cli.metrics import COLORS, METRICS, Floats
 from logitlens_cli.reading import Reading, Scores
 
 TOPK = "topk"
@@ -59,6 +59,17 @@ class Looks:
 
 
 @dataclass(frozen=True)
+class Colors:
+    """How values become colours, with both limits."""
+
+    kind: str
+    """"linear" or "log" """
+    low: float
+    high: float
+    cmap: str
+
+
+@dataclass(frozen=True)
 class Panel:
     """One figure as data; rows run from the lowest layer up, columns along the text."""
 
@@ -77,23 +88,25 @@ class Panel:
     notes: list[str]
     bar: str
     """quantity and unit, what the colour bar says"""
-    scale: Scale
-    """with both limits"""
+    colors: Colors
 
     @property
     def clipped(self) -> tuple[int, int]:
         """Cells below and above the limits of the colours."""
-        assert self.scale.low is not None and self.scale.high is not None
-        with np.errstate(invalid="ignore"):
-            below, above = self.values < self.scale.low, self.values > self.scale.high
+        below, above = self.values < self.colors.low, self.values > self.colors.high
         return int(below.sum()), int(above.sum())
 
     def clipping(self) -> str:
         """How many cells lie beyond which limit, in words; empty if none does."""
         below, above = self.clipped
-        beyond = [f"{n} cell{'s' * (n != 1)} {sign} {limit:g}"
-                  for n, sign, limit in ((below, "<", self.scale.low), (above, ">", self.scale.high))
-                  if n]  # fmt: skip
+        beyond = [
+            f"{count} cell{'s' * (count != 1)} {limit}"
+            for count, limit in (
+                (below, f"< {self.colors.low:g}"),
+                (above, f"> {self.colors.high:g}"),
+            )
+            if count
+        ]
         return f"({', '.join(beyond)})" if beyond else ""
 
 
@@ -126,7 +139,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     texts = [cell_texts(reading, name, key, row) for row in shown]
     if looks.changes_only:
         texts = changes(texts)
-    scale = limits(scores, values, looks)
+    colors = limits(scores, values, looks)
     columns = len(reading.tokens)
     step = min(looks.split or columns, columns)
     return [
@@ -140,7 +153,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
             title=looks.title if looks.title is not None else headline(reading, name, scores),
             notes=footnotes(reading, name, cut),
             bar=f"{scores.quantity} [{scores.unit}]",
-            scale=scale,
+            colors=colors,
         )
         for cut in (slice(start, start + step) for start in range(0, columns, step))
     ]
@@ -175,7 +188,8 @@ def changes(texts: list[list[str]]) -> list[list[str]]:
 def next_labels(reading: Reading) -> list[str]:
     """True next tokens; the star is by id, never by text."""
     return [
-        "" if token.next_label is None
+        ""
+        if token.next_label is None
         else token.next_label + (" (*)" if token.next_id == guess else "")
         for token, guess in zip(reading.tokens, reading.final_ids, strict=True)
     ]
@@ -194,14 +208,15 @@ def footnotes(reading: Reading, name: str, cut: slice) -> list[str]:
     tokens = reading.tokens[cut]
     notes = [
         f"decoded with the model's head, {NORM_WORDS.get(reading.lens.norm, reading.lens.norm)}",
-        f"positions {tokens[0].position}–{tokens[-1].position} of {reading.lens.text_tokens} tokens",
+        f"positions {tokens[0].position}–{tokens[-1].position} "
+        f"of {reading.lens.text_tokens} tokens",
     ]
     if name == TOPK:
         notes.append("outlined: the layer's guess is the model's")
     return [*notes, "(*) the model's guess is right"]
 
 
-def limits(scores: Scores, values: Floats, looks: Looks) -> Scale:
+def limits(scores: Scores, values: Floats, looks: Looks) -> Colors:
     """Both limits of the colours: the user's, else the metric's, else the data's."""
     finite = values[np.isfinite(values)]
     low, high = scores.scale.low, scores.scale.high
@@ -217,7 +232,7 @@ def limits(scores: Scores, values: Floats, looks: Looks) -> Scale:
         raise UsageError(f"colours from {low:g} to {high:g} run backwards", "mend --vmin, --vmax")
     if scores.scale.kind == "log" and low <= 0:
         raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
-    return Scale(scores.scale.kind, low, high, looks.cmap or scores.scale.cmap)
+    return Colors(scores.scale.kind, low, high, looks.cmap or scores.scale.cmap)
 
 
 def require_cmap(name: str) -> None:
@@ -281,7 +296,7 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     below = [fit(text, LABEL, LABEL_LIMIT) for text in panel.bottom]
     # The star is part of the label: shorten the token, not the star.
     above = [
-        fit(text.removesuffix(" (*)"), LABEL, LABEL_LIMIT) + (" (*)" if text.endswith("(*)") else "")
+        fit(text.removesuffix(" (*)"), LABEL, LABEL_LIMIT) + " (*)" * text.endswith(" (*)")
         for text in panel.top
     ]
     slope = math.sqrt(0.5)
@@ -305,7 +320,8 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     axis = LABEL * LINE + 0.04
     bottom = MARGIN + axis + max(lean) + 0.06
     head = len(title) * TITLE * LINE + len(header) * NOTE * LINE + 0.12
-    height = bottom + max(len(rows) * cell[1] + 0.06 + max(rise) + axis, tall + 0.15) + head + MARGIN
+    above_bottom = max(len(rows) * cell[1] + 0.06 + max(rise) + axis, tall + 0.15)
+    height = bottom + above_bottom + head + MARGIN
     layout = Layout(
         cell=cell,
         width=width,
@@ -402,7 +418,7 @@ def paint(panel: Panel, layout: Layout) -> Figure:
     ax = figure.add_axes((layout.left / w, layout.bottom / h, width / w, height / h))
     mesh = heatmap(ax, panel)
     ticks(ax, layout)
-    annotate(ax, mesh, layout)
+    annotate(ax, mesh, panel, layout)
     outline(ax, panel.outlined)
     left = layout.left + width + BAR_GAP
     bar = figure.add_axes((left / w, layout.bottom / h, BAR_WIDTH / w, layout.tall / h))
@@ -413,13 +429,13 @@ def paint(panel: Panel, layout: Layout) -> Figure:
 
 def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
     """The coloured cells, lowest layer at the bottom."""
-    scale = panel.scale
-    norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
+    colors = panel.colors
+    norm = (LogNorm if colors.kind == "log" else Normalize)(colors.low, colors.high)
     seaborn.heatmap(
         panel.values,
         ax=ax,
         norm=norm,
-        cmap=color_map(scale.cmap),
+        cmap=color_map(colors.cmap),
         cbar=False,
         annot=False,
         linewidths=0.4,
@@ -434,8 +450,8 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
 
 
 def color_map(name: str) -> Colormap:
-    """A named map whose clipped ends differ from its own: the ends of the map are cut off, and stand
-    for what lies beyond."""
+    """A named map whose clipped ends differ from its own: the ends of the map are cut off, and
+    stand for what lies beyond."""
     require_cmap(name)
     whole = colormaps[name]
     inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(0.04, 0.88, 256)))
@@ -467,9 +483,9 @@ def ticks(ax: Axes, layout: Layout) -> None:
                 ha="left", va="center", rotation=90, **words)  # fmt: skip
 
 
-def annotate(ax: Axes, mesh: QuadMesh, layout: Layout) -> None:
+def annotate(ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
     """The text of every cell, black or white, whichever stands out more."""
-    colors = np.asarray(mesh.to_rgba(mesh.get_array())).reshape(len(layout.rows), -1, 4)
+    colors = mesh.to_rgba(np.ma.masked_invalid(panel.values))
     for i, row in enumerate(layout.texts):
         for j, text in enumerate(row):
             if text:
@@ -486,7 +502,7 @@ def luminance(rgba: npt.NDArray[np.float64]) -> float:
 
 
 def outline(ax: Axes, outlined: npt.NDArray[np.bool_]) -> None:
-    """A contour around the outlined cells: neighbours share one, black on white shows everywhere."""
+    """A contour around the outlined cells, black on white, so that it shows on every colour."""
     segments = contour(outlined)
     if not segments:
         return
@@ -511,16 +527,15 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
 
 
 def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
-    """Quantity, unit and the number of clipped cells; an arrow at the end where colours are clipped."""
+    """Quantity, unit and the number of clipped cells; an arrow where colours are clipped."""
     below, above = panel.clipped
     extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
         bool(below), bool(above)
     ]
     bar = figure.colorbar(mesh, cax=ax, extend=extend, extendfrac=0.12 / layout.tall)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    low, high = panel.scale.low, panel.scale.high
-    assert low is not None and high is not None
-    if panel.scale.kind == "log":
+    bar.outline.set_visible(False)
+    low, high = panel.colors.low, panel.colors.high
+    if panel.colors.kind == "log":
         steps = [m * 10.0**e for e in range(-3, 7) for m in (1, 3)]
         bar.set_ticks([low, *(s for s in steps if low < s < high), high])
         bar.ax.yaxis.set_minor_locator(NullLocator())

@@ -53,9 +53,7 @@ class Decoder:
             value = step * value if isinstance(step, float) else step(value)
         return value
 
-    def tile(
-        self, rows: Tensor, entries: slice | Tensor, out: Tensor | None = None
-    ) -> Tensor:
+    def tile(self, rows: Tensor, entries: slice | Tensor, out: Tensor | None = None) -> Tensor:
         """Logits of prepared ``rows`` (row, width) for a part of the vocabulary."""
         logits = product(rows, self.parts.weight[entries].float(), out)
         if self.parts.bias is not None:
@@ -103,7 +101,7 @@ def product(rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def in_float32(module: nn.Module, norm: str) -> nn.Module:
-    """A float32 copy of ``module``; without gain and bias if it is a norm and they are not wanted."""
+    """A float32 copy of ``module``, without gain and bias if it is a norm and they are unwanted."""
     module = copy.deepcopy(module).float()
     if norm == "no-affine" and is_norm(module):
         with torch.no_grad():

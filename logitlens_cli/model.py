@@ -141,6 +141,13 @@ def _disk_errors(name: str) -> Iterator[None]:
         ) from error
 
 
+def fetch_model(name: str, *, revision: str | None = None, progress: Progress) -> Path:
+    """Bring the default model or one of the hub into the cache; returns its folder."""
+    kind = _kind(name, revision)
+    allowed = _Allowed(network=True, code=False, pickles=False)
+    return _bring(kind, name, revision, allowed, progress).folder
+
+
 # ---- which model, which device
 
 
@@ -466,7 +473,7 @@ def _weights(files: _Files, allowed: _Allowed) -> list[Path]:
     if not pickles:
         raise WorkError(
             f"{files} has no weights ({_SAFETENSORS})",
-            "give a model saved (and fetched whole) as safetensors, or a .gguf file by its own name",
+            "give a model saved (and fetched whole) as safetensors, or a .gguf file by name",
         )
     if not allowed.pickles:
         raise WorkError(

@@ -5,7 +5,7 @@ The one function that the command line and other programs share. Knows nothing o
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -76,9 +76,7 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     } | {"input": [ids[i] for i in columns]}
     last = len(subject.parts.blocks) - 1
     kept = (capture.INPUT, *sorted({*task.blocks, last}))
-    stream = capture.capture(
-        subject.model, subject.parts, ids, kept, columns, sample(len(columns))
-    )
+    stream = capture.capture(subject.model, subject.parts, ids, kept, columns, sample(len(columns)))
     check = lens.check(subject.parts, stream)
     lens.require(check, subject.parts)
     rows = ((capture.INPUT,) if task.input_row else ()) + tuple(task.blocks)
@@ -101,8 +99,7 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
             for key, measure in task.measures.items()
         },
         final_ids=sums.final_ids.tolist(),
-        check=CheckRecord(**{k: v if isinstance(v, str | bool | int) else float(f"{v:.7g}")
-                             for k, v in asdict(check).items()}),  # fmt: skip
+        check=check_record(check),
         model=subject.record,
         lens=LensRecord(
             norm=task.norm,
@@ -113,6 +110,18 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         ),
         options=dict(task.options),
         versions={p: version(p) for p in ("logitlens-cli", "torch", "transformers")},
+    )
+
+
+def check_record(check: lens.Check) -> CheckRecord:
+    return CheckRecord(
+        max_abs_logit_error=rounded(check.max_abs_logit_error),
+        passed=check.passed,
+        route=check.route,
+        columns=check.columns,
+        tolerance=rounded(check.tolerance),
+        max_kl=rounded(check.max_kl),
+        top1_agreement=rounded(check.top1_agreement),
     )
 
 

@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the dump's objects; keys that a later version adds are passed over."""
 
 
-class Token(Record):
+class Token(Record, frozen=True):
     """A column."""
 
     position: int
@@ -34,7 +34,7 @@ class Token(Record):
     next_label: str | None
 
 
-class Layer(Record):
+class Layer(Record, frozen=True):
     """A row."""
 
     label: str
@@ -43,7 +43,7 @@ class Layer(Record):
     block: int | None
 
 
-class Guesses(Record):
+class Guesses(Record, frozen=True):
     """The best k tokens of every cell, [layer][position][k], best first."""
 
     ids: list[list[list[int]]]
@@ -52,7 +52,7 @@ class Guesses(Record):
     probs: list[list[list[float]]]
 
 
-class Scores(Record):
+class Scores(Record, frozen=True):
     """One metric over the grid."""
 
     values: list[list[float | None]]
@@ -75,7 +75,7 @@ class Scores(Record):
     """the usual colours"""
 
 
-class CheckRecord(Record):
+class CheckRecord(Record, frozen=True):
     """How well the decoded last row reproduces the model's own logits."""
 
     max_abs_logit_error: float
@@ -90,7 +90,7 @@ class CheckRecord(Record):
     top1_agreement: float
 
 
-class ModelRecord(Record):
+class ModelRecord(Record, frozen=True):
     """Which model it was."""
 
     name: str
@@ -106,7 +106,7 @@ class ModelRecord(Record):
     class_: str = msgspec.field(name="class")
 
 
-class LensRecord(Record):
+class LensRecord(Record, frozen=True):
     """How the residual stream was decoded."""
 
     norm: str
@@ -120,7 +120,7 @@ class LensRecord(Record):
     """was a start token added?"""
 
 
-class Reading(Record):
+class Reading(Record, frozen=True):
     """A grid of layers by positions."""
 
     schema: str
@@ -150,13 +150,14 @@ class Reading(Record):
         if not layers or not positions:
             raise ValueError(f"a grid of {layers} layers and {positions} positions")
         guesses = self.guesses
-        for what, grid in [
-            ("guesses.ids", guesses.ids),
-            ("guesses.labels", guesses.labels),
-            ("guesses.logits", guesses.logits),
-            ("guesses.probs", guesses.probs),
-            *((f"metrics.{name}.values", scores.values) for name, scores in self.metrics.items()),
-        ]:
+        grids: dict[str, list[list[Any]]] = {
+            "guesses.ids": guesses.ids,
+            "guesses.labels": guesses.labels,
+            "guesses.logits": guesses.logits,
+            "guesses.probs": guesses.probs,
+            **{f"metrics.{name}.values": scores.values for name, scores in self.metrics.items()},
+        }
+        for what, grid in grids.items():
             if len(grid) != layers or any(len(row) != positions for row in grid):
                 raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
         if not all(cell for row in guesses.ids for cell in row) or not all(
@@ -202,7 +203,7 @@ def schema() -> dict[str, Any]:
 
 
 def rounded(values: Any) -> Any:
-    """Nested lists of floats with seven significant figures, all that float32 carries; NaN is None."""
+    """Nested lists of floats with seven significant figures, all of float32; NaN is None."""
     if isinstance(values, np.ndarray):
         values = values.tolist()
     if isinstance(values, list):

@@ -1,7 +1,6 @@
 """Shared fixtures: a tiny model and tokenizer made in memory, and the real default model."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", clean_up_tokenization_spaces=False
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -97,8 +99,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Pat
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Iterator[Subject]:
+def smollm2() -> Subject:
     """The real default model."""
     embedded.folder(offline=False, progress=Progress(quiet=True))
     opened = open_model("smollm2", device="cpu", offline=True, progress=Progress(quiet=True))
-    yield subject_of(opened, anatomy.find(opened.model))
+    return subject_of(opened, anatomy.find(opened.model))

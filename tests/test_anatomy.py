@@ -81,7 +81,6 @@ def test_input_row_is_what_enters_the_first_block() -> None:
 def test_a_tail_that_is_not_elementwise_is_refused() -> None:
     model = build("llama")
 
-
     inner = model.forward
 
     def forward(**arguments: Any) -> Any:

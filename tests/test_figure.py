@@ -1,13 +1,14 @@
 """What is drawn is tested on the artists: data, labels, outlines, stars, colours, layout."""
 
 import io
+import itertools
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import matplotlib
+import msgspec
 import numpy as np
 import pytest
-from conftest import PLASMA
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
@@ -17,15 +18,22 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.figure import Looks
 from logitlens_cli.metrics import Scale
 from logitlens_cli.reading import (
-    SCHEMA, CheckRecord, Guesses, Layer, LensRecord, ModelRecord, Reading, Scores, Token,
-)  # fmt: skip
+    SCHEMA,
+    CheckRecord,
+    Guesses,
+    Layer,
+    LensRecord,
+    ModelRecord,
+    Reading,
+    Scores,
+    Token,
+)
 
 
 def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
-    """A reading by hand: input row and two blocks, three positions; ids are what the labels hash to
-    by their order of appearance."""
+    """A reading by hand: input row and blocks; ids number the labels as they appear."""
     labels = labels or [["in", "x", "y"], ["b", "c", "z"], ["b", "c", "a"]]
-    ids = {label: n for n, label in enumerate(dict.fromkeys(sum(labels, [])))}
+    ids = {label: n for n, label in enumerate(dict.fromkeys(itertools.chain(*labels)))}
     layers = [Layer(label="input", kind="input", block=None)] + [
         Layer(label=str(n), kind="block", block=n) for n in range(len(labels) - 1)
     ]
@@ -34,7 +42,8 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
         Token(position=i + 4, id=i, label=f"t{i}", next_id=ids[labels[-1][i]] if i < 2 else 77,
               next_label=f"t{i + 1}")
         for i in range(columns - 1)
-    ] + [Token(position=columns + 3, id=9, label="last", next_id=None, next_label=None)]  # fmt: skip
+    ]  # fmt: skip
+    tokens.append(Token(position=columns + 3, id=9, label="last", next_id=None, next_label=None))
     values = [[float(10 * r + c) for c in range(columns)] for r in range(len(labels))]
     return Reading(
         schema=SCHEMA, command="all", name="hand", text="text", text_sha256="0" * 64,
@@ -59,7 +68,8 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
         check=CheckRecord(max_abs_logit_error=0.0, passed=True, route="direct", columns=1,
                           tolerance=1.0, max_kl=0.0, top1_agreement=1.0),
         model=ModelRecord(name="hand-made", revision=None, dtype="float32", device="cpu",
-                          blocks=len(labels) - 1, width=4, vocabulary=100, tied=True, class_="None"),
+                          blocks=len(labels) - 1, width=4, vocabulary=100, tied=True,
+                          class_="None"),
         lens=LensRecord(norm="full", chain=[], window=(4, 4 + columns), text_tokens=20, bos=False),
         options={}, versions={},
     )  # fmt: skip
@@ -122,8 +132,6 @@ def test_star_compares_ids_not_texts() -> None:
     reading = make([["same"] * 3, ["same"] * 3])
     tokens = list(reading.tokens)
     tokens[0] = Token(position=4, id=1, label="same", next_id=55, next_label="same")
-    import msgspec
-
     fig = drawn(msgspec.structs.replace(reading, tokens=tokens), "topk")
     assert top_labels(fig)[0] == "same"  # prints alike, is another id
 
@@ -247,7 +255,8 @@ def test_labels_do_not_collide_or_leave_the_page(columns: int, rows: int) -> Non
         figure_texts = [t for t in fig.texts if t.get_text()]
         boxes = [t.get_window_extent(renderer) for t in figure_texts]
         ticks = [t for ax in (fig.axes[0], *fig.axes[0].child_axes)
-                 for t in (*ax.get_xticklabels(), *ax.get_yticklabels()) if t.get_text()]  # fmt: skip
+                 for t in (*ax.get_xticklabels(), *ax.get_yticklabels())
+                 if t.get_text()]  # fmt: skip
         for box in boxes + [t.get_window_extent(renderer) for t in ticks]:
             assert box.x0 >= page.x0 - 1
             assert box.x1 <= page.x1 + 1
@@ -260,7 +269,7 @@ def test_labels_do_not_collide_or_leave_the_page(columns: int, rows: int) -> Non
                 if tick.get_rotation() == 0:
                     assert not overlap(a, tick.get_window_extent(renderer))
         rows_ = [t.get_window_extent(renderer) for t in fig.axes[0].get_yticklabels()]
-        for a, b in zip(rows_, rows_[1:], strict=False):
+        for a, b in itertools.pairwise(rows_):
             assert not overlap(a, b)
 
 

@@ -28,9 +28,7 @@ def compute(subject: Subject, ids: list[int], norm: str = "full", k: int = 5) ->
     rows = range(-1, len(subject.parts.blocks))
     stream = capture.capture(subject.model, subject.parts, ids, rows, range(len(ids)), [0])
     targets = {"input": ids, "next": [*ids[1:], -1]}
-    return lens.grid(
-        subject.parts, stream, norm, lens.Wanted(tuple(rows), k, EVERYTHING, targets)
-    )
+    return lens.grid(subject.parts, stream, norm, lens.Wanted(tuple(rows), k, EVERYTHING, targets))
 
 
 def score(sums: Sums, metric: str, **parameters: Any) -> Any:
