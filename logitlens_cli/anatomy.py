@@ -3,14 +3,16 @@
 Knows no module names and no family. One probe pass (two rows of a few tokens) records what every
 module receives and returns; a module feeds another when the very same tensor leaves the one and
 enters the other. The elementwise tail behind the head (scale, soft-cap) is found by putting known
-numbers in place of the head's output and reading what the model makes of them.
+numbers in place of the head's output and reading what the model makes of them. Where the way from
+the last block to the logits cannot be followed, the chain stays empty and ``decode`` replays it.
 """
 
+import inspect
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 
 from logitlens_cli.errors import ProofError, UsageError
 
-PROBE_TOKENS = 6
+# A number that no width, count of heads or of streams is likely to have.
+PROBE_TOKENS = 7
 # Raw logits put through the tail of the model: wide enough that a soft-cap of 50 bites.
 PROBE_LOGITS = 300.0
 
@@ -44,25 +47,82 @@ class Elementwise:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a family lays out its residual stream: most (batch, position, width), some otherwise.
+
+    The lens works on the canonical (batch, position, width); several streams of one position, as
+    Gemma-3n has, lie behind each other in the width.
+    """
+
+    batch: int | None
+    """axis; None where batch and position are one axis"""
+    position: int
+    """axis"""
+    rest: tuple[int, ...]
+    """sizes of the other axes, in their order"""
+    count: int
+    """tensors that make up the stream; they lie behind each other too"""
+
+    @property
+    def width(self) -> int:
+        return self.count * math.prod(self.rest)
+
+    def read(self, value: Any, positions: int) -> Tensor:
+        """The canonical stream (batch, position, width) in what a block receives or returns."""
+        made = [self.canonical(tensor, positions) for tensor in streams(value, self.count)]
+        return made[0] if len(made) == 1 else torch.cat(made, -1)
+
+    def canonical(self, resid: Tensor, positions: int) -> Tensor:
+        """(batch, position, width) of one tensor."""
+        if self.batch is None:
+            return resid.reshape(-1, positions, math.prod(self.rest))
+        moved = resid.movedim((self.batch, self.position), (0, 1))
+        return moved.reshape(*moved.shape[:2], -1)
+
+    def write(self, returned: Any, canonical: Tensor) -> Any:
+        """What a block returned, with a canonical stream in the place of its own."""
+        made = [self.restored(part) for part in canonical.chunk(self.count, -1)]
+        return with_streams(returned, iter(made), streams(returned)[0].shape)
+
+    def restored(self, canonical: Tensor) -> Tensor:
+        """The family's own layout of one canonical tensor."""
+        batch, positions = canonical.shape[:2]
+        if self.batch is None:
+            return canonical.reshape(batch * positions, *self.rest)
+        whole = canonical.reshape(batch, positions, *self.rest)
+        return whole.movedim((0, 1), (self.batch, self.position)).contiguous()
+
+
+@dataclass(frozen=True)
 class Anatomy:
     """The parts of a model that the lens needs, in the order in which data flows."""
 
     blocks: tuple[nn.Module, ...]
     """the decoder blocks, lowest first"""
+    entry: nn.Module
+    """receives the stream that the blocks work on: the first block, but where blocks are rows of
+    parallel lists (XLM)"""
+    layout: Layout
+    after: tuple[nn.Module, ...]
+    """every module with parameters of its own that runs after the last block"""
     chain: tuple[nn.Module | float, ...]
     """between the last block and the head: modules (final norm, projection) and constant factors"""
     head: nn.Module
     """maps (..., width) to (..., vocabulary), linear"""
     tail: tuple[Elementwise, ...]
     """elementwise steps after the head"""
+    followed: bool
+    """could the way from the last block to the logits be followed? else chain and tail are empty"""
     vocabulary: int
-    """rows of the head that become logits"""
+    """number of logits; may be less than the head's rows"""
     names: dict[nn.Module, str] = field(repr=False)
     """qualified name of each part, for provenance"""
-
-    @property
-    def width(self) -> int:
-        return int(self.weight.shape[1])
+    returned: tuple[Any, ...] = field(repr=False)
+    """what each block returned in the probe: the form of its results"""
+    inner: Tensor = field(repr=False)
+    """(2, position, width) float32, two inner streams of the probe, for the proof"""
+    samples: bool
+    """does the head take (batch, position, width), so that it can run on some columns only?"""
 
     @property
     def weight(self) -> Tensor:
@@ -77,17 +137,16 @@ class Anatomy:
         bias = getattr(self.head, "bias", None)
         return bias if isinstance(bias, Tensor) else None
 
-    def norms(self) -> list[nn.Module]:
-        """The modules of the chain whose parameters are all one-dimensional: norms."""
-        return [step for step in self.chain if isinstance(step, nn.Module) and is_norm(step)]
-
-    def describe(self) -> list[str]:
-        """The decode chain, a line a step, from the last block to the logits."""
+    def describe(self, direct: bool) -> list[str]:
+        """The decode chain, a line a step, from the last block to the logits; by the direct route
+        or as the model's own code goes."""
 
         def name(module: nn.Module) -> str:
             return f"{self.names[module]} ({type(module).__name__})"
 
         steps = [f"{name(self.blocks[-1])} output"]
+        if not direct:
+            return [*steps, *map(name, self.after), "logits, by the model's own code"]
         steps += [name(s) if isinstance(s, nn.Module) else f"scale {s:g}" for s in self.chain]
         steps.append(name(self.head) + (" with bias" if self.bias is not None else ""))
         return steps + [str(step) for step in self.tail]
@@ -96,6 +155,9 @@ class Anatomy:
 def is_norm(module: nn.Module) -> bool:
     """A module without children whose parameters are vectors, or that has none at all."""
     return not any(module.children()) and all(p.ndim == 1 for p in module.parameters())
+
+
+UNSUPPORTED = "this architecture is not supported"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -115,11 +177,26 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(item)
 
 
-def stream(value: Any) -> Tensor:
-    """The residual stream in what a block receives or returns: its first tensor."""
-    for tensor in tensors(value):
-        return tensor
-    raise ProofError("a block passes on no tensor", "this architecture is not supported")
+def streams(value: Any, count: int | None = None) -> list[Tensor]:
+    """The residual stream in what a block receives or returns: its first tensor, with those of the
+    same shape that are returned beside it (Reformer has two); ``count`` of them if given."""
+    found = list(tensors(value))
+    if not found:
+        raise ProofError("a block passes on no tensor", UNSUPPORTED)
+    alike = [tensor for tensor in found if tensor.shape == found[0].shape]
+    return alike[:count]
+
+
+def with_streams(value: Any, made: Iterator[Tensor], shape: torch.Size) -> Any:
+    """What a block returned, with other tensors in the place of its streams."""
+    if isinstance(value, Tensor):
+        return next(made) if value.shape == shape and value.is_floating_point() else value
+    if isinstance(value, dict):
+        return type(value)(**{k: with_streams(v, made, shape) for k, v in value.items()})
+    if isinstance(value, (tuple, list)):
+        items = [with_streams(item, made, shape) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
 
 
 def same(a: Tensor, b: Tensor) -> bool:
@@ -155,6 +232,8 @@ class Call:
     module: nn.Module
     received: list[Tensor]
     returned: list[Tensor]
+    output: Any
+    """as it was returned, with all that is not a tensor"""
 
 
 @contextmanager
@@ -166,9 +245,19 @@ def hooked(handles: Iterable[Any]) -> Iterator[None]:
         yield
 
 
-def forward(model: nn.Module, ids: Tensor) -> Tensor:
-    """The model's own logits, (batch, position, vocabulary); no cache is kept."""
-    logits = model(input_ids=ids, use_cache=False).logits
+def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    """The model's own logits, (batch, position, vocabulary); no cache is kept.
+
+    ``parameters`` stand in for the model's own, by qualified name, during this call.
+    """
+    declared = inspect.signature(type(model).forward).parameters
+    # A keyword that is not declared may be passed on to a layer that does not want it.
+    keywords: dict[str, Any] = {"use_cache": False} if "use_cache" in declared else {}
+    keywords |= {"input_ids": ids, "return_dict": True}
+    if parameters:
+        logits = torch.func.functional_call(model, dict(parameters), (), keywords).logits
+    else:
+        logits = model(**keywords).logits
     assert isinstance(logits, Tensor)
     return logits
 
@@ -183,7 +272,7 @@ def probe_ids(vocabulary: int, device: torch.device) -> Tensor:
 
 
 @torch.inference_mode()
-def find(model: nn.Module) -> Anatomy:
+def find(model: Any) -> Anatomy:
     """Probe ``model`` and return its parts.
 
     Raises UsageError where the model is no causal LM, ProofError where its parts cannot be found.
@@ -199,41 +288,132 @@ def find(model: nn.Module) -> Anatomy:
     injected: list[Tensor] = []
 
     def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        calls.append(Call(module, list(tensors([args, kwargs])), list(tensors(output))))
+        calls.append(Call(module, list(tensors([args, kwargs])), list(tensors(output)), output))
 
     def inject(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if output.ndim != 3 or len(output) != 2:
+            return output
         grid = torch.linspace(
             -PROBE_LOGITS, PROBE_LOGITS, output[1].numel(), dtype=output.dtype, device=output.device
         )
         injected.append(grid.reshape(output[1].shape))
         return torch.stack([output[0], injected[-1]])
 
-    ids = probe_ids(weight.shape[0], weight.device)
+    ids = probe_ids(weight.shape[0], model.device)
     handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
     handles.append(head.register_forward_hook(inject))
     with hooked(handles):
         logits = forward(model, ids)
-    head_calls = [call for call in calls if call.module is head]
-    if len(head_calls) != 1 or not head_calls[0].received or len(injected) != 1:
+    require_causal(model, logits, calls, head)
+    for found in candidates(model, calls):
+        parts = assemble(model, calls, found, head, injected, logits)
+        if found.chained or is_state(model, parts, ids):
+            return parts
+    raise ProofError(
+        f"the blocks of {type(model).__name__} could not be found: no list of modules hands one "
+        "residual stream from each to the next",
+        UNSUPPORTED,
+    )
+
+
+def assemble(
+    model: nn.Module,
+    calls: list[Call],
+    found: "Found",
+    head: nn.Module,
+    injected: list[Tensor],
+    logits: Tensor,
+) -> Anatomy:
+    """The anatomy that follows from a choice of blocks."""
+    blocks = found.blocks
+    runs = {call.module: call for call in calls if call.module in set(blocks)}
+    end = max(i for i, call in enumerate(calls) if call.module is blocks[-1])
+    later = tail_calls(calls[end + 1 :], blocks)
+    heard = [call for call in calls if call.module is head]
+    leaving = runs[blocks[-1]].returned
+    try:
+        chain = find_chain(later, leaving[0], heard)
+        tail = find_tail(model, injected, logits[1])
+        followed = True
+    except Unfollowed:
+        chain, tail, followed = (), (), False
+    after = dict.fromkeys(
+        call.module for call in later if any(True for _ in call.module.parameters(recurse=False))
+    )
+    layout = find_layout(streams(leaving))
+    inner = [
+        layout.read(runs[block].output, PROBE_TOKENS)
+        for block in (blocks[0], blocks[len(blocks) // 2])
+    ]
+    return Anatomy(
+        blocks=blocks,
+        entry=found.entry,
+        layout=layout,
+        after=tuple(after),
+        chain=chain,
+        head=head,
+        tail=tail,
+        followed=followed,
+        vocabulary=logits.shape[-1],
+        names={module: name for name, module in model.named_modules()},
+        returned=tuple(runs[block].output for block in blocks),
+        # With a single block there is no inner stream, so its own is taken at half its size.
+        inner=torch.stack([inner[0][0] * (0.5 if len(blocks) == 1 else 1), inner[1][1]]).float(),
+        samples=len(injected) == 1 and heard[0].received[0].shape[:2] == (2, PROBE_TOKENS),
+    )
+
+
+class Unfollowed(Exception):
+    """The way from the last block to the logits is not one that can be followed."""
+
+
+def find_layout(leaving: list[Tensor]) -> Layout:
+    """Which axes of a block's output are batch and position, from the probe's sizes."""
+    sizes = list(leaving[0].shape)
+    if sizes[0] == 2 * PROBE_TOKENS:
+        return Layout(None, 0, tuple(sizes[1:]), len(leaving))
+    if 2 not in sizes or PROBE_TOKENS not in sizes:
         raise ProofError(
-            f"the head of {type(model).__name__} is called {len(head_calls)} times in one pass",
-            "this architecture is not supported",
+            f"a residual stream of shape {tuple(sizes)} has no axis of positions", UNSUPPORTED
         )
-    received = head_calls[0].received[0]
-    require_causal(model, received)
-    blocks = find_blocks(model, calls)
-    chain = find_chain(calls, blocks, received)
-    vocabulary = logits.shape[-1]
-    tail = find_tail(model, injected[0][..., :vocabulary], logits[1])
-    names = {module: name for name, module in model.named_modules()}
-    return Anatomy(blocks, chain, head, tail, vocabulary, names)
+    batch, position = sizes.index(2), sizes.index(PROBE_TOKENS)
+    rest = tuple(size for axis, size in enumerate(sizes) if axis not in (batch, position))
+    return Layout(batch, position, rest, len(leaving))
 
 
-def require_causal(model: nn.Module, received: Tensor) -> None:
+def leave(
+    model: Any,
+    parts: Anatomy,
+    ids: Tensor,
+    resid: Tensor,
+    parameters: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """The model's logits where its last block leaves ``resid`` (batch, position, width), after a
+    whole pass over ``ids`` (batch, position)."""
+
+    def replaced(block: Any, args: Any, output: Any) -> Any:
+        return parts.layout.write(output, resid)
+
+    with hooked([parts.blocks[-1].register_forward_hook(replaced)]):
+        return forward(model, ids, parameters)
+
+
+def is_state(model: nn.Module, parts: Anatomy, ids: Tensor) -> bool:
+    """Does what the last block leaves settle the logits, whatever the text was?"""
+    resid = parts.inner.to(streams(parts.returned[-1])[0].dtype)
+    one = leave(model, parts, ids, resid)
+    other = leave(model, parts, ids.flip(1), resid)
+    return torch.equal(one, other)
+
+
+def require_causal(model: nn.Module, logits: Tensor, calls: list[Call], head: nn.Module) -> None:
     """Refuse a model in which a later token changes what an earlier position predicts."""
-    a, b = received.reshape(2, PROBE_TOKENS, -1)[:, :-1].float()
+    received = [call.received[0] for call in calls if call.module is head and call.received]
+    # The second row's logits are made up, so what the head received is compared.
+    seen = received[0] if received and received[0].numel() % (2 * PROBE_TOKENS) == 0 else logits
+    a, b = seen.reshape(2, PROBE_TOKENS, -1)[:, :-1].float()
     # Batched kernels round the two rows differently; measured far below this in every dtype.
-    slack = max(1e-3, 4 * torch.finfo(received.dtype).eps) * float(a.abs().max())
+    slack = max(1e-3, 4 * torch.finfo(seen.dtype).eps) * float(a.abs().max())
     if float((a - b).abs().max()) > slack:
         raise UsageError(
             f"{type(model).__name__} is not a causal language model: a later token changes "
@@ -242,47 +422,83 @@ def require_causal(model: nn.Module, received: Tensor) -> None:
         )
 
 
-def find_blocks(model: nn.Module, calls: list[Call]) -> tuple[nn.Module, ...]:
-    """The longest list of modules that hand one stream from each to the next."""
-    by_module: dict[nn.Module, list[Call]] = {}
-    for call in calls:
-        by_module.setdefault(call.module, []).append(call)
-    best: tuple[nn.Module, ...] = ()
+@dataclass(frozen=True)
+class Found:
+    """A list of modules that may be the blocks."""
+
+    blocks: tuple[nn.Module, ...]
+    entry: nn.Module
+    chained: bool
+    """does each hand its stream to the next?"""
+    end: int
+    """when the last of them returned, as an index of the calls"""
+
+
+def candidates(model: nn.Module, calls: list[Call]) -> list[Found]:
+    """Lists of modules that may be the blocks, those that return last in time first.
+
+    Children that did not run (cross-attention on a text without pictures) are left out; of a block
+    that runs several times the last run counts. A block has parts of its own, unlike the members of
+    a tail that is written as a list. If no such list will do, rows of parallel lists of plain modules
+    are tried (XLM).
+    """
+    last = {call.module: i for i, call in enumerate(calls) if call.received and call.returned}
+    composite: list[Found] = []
+    plain: list[Found] = []
+    entered: list[tuple[int, nn.Module]] = []
     for parent in model.modules():
-        children = tuple(parent.children())
-        if not isinstance(parent, (nn.ModuleList, nn.Sequential)) or len(children) <= len(best):
+        if not isinstance(parent, (nn.ModuleList, nn.Sequential)):
             continue
-        runs = [by_module.get(child, []) for child in children]
-        if all(len(run) == 1 and run[0].returned and run[0].received for run in runs) and all(
-            any(same(before[0].returned[0], entering) for entering in after[0].received)
-            for before, after in zip(runs, runs[1:], strict=False)
-        ):
-            best = children
-    if not best:
-        raise ProofError(
-            f"the blocks of {type(model).__name__} could not be found: no list of modules hands "
-            "one residual stream from each to the next",
-            "this architecture is not supported",
-        )
-    return best
+        children = tuple(child for child in parent.children() if child in last)
+        if not children:
+            continue
+        ends = [last[child] for child in children]
+        shapes = {calls[end].returned[0].shape for end in ends}
+        if ends != sorted(ends) or len(shapes) > 1:
+            continue
+        entered.append((ends[0], children[0]))
+        chained = all(feeds(calls[a], calls[b]) for a, b in itertools.pairwise(ends))
+        found = Found(children, children[0], chained, ends[-1])
+        if all(any(True for _ in child.children()) for child in children):
+            composite.append(found)
+        elif len(children) > 1 and len({type(child) for child in children}) == 1:
+            plain.append(replace(found, chained=False))
+    composite.sort(key=lambda found: -found.end)
+    plain.sort(key=lambda found: -found.end)
+    first = min(entered, key=lambda pair: pair[0])[1] if entered else None
+    return composite + [replace(found, entry=first) for found in plain if first is not None]
 
 
-def find_chain(
-    calls: list[Call], blocks: tuple[nn.Module, ...], received: Tensor
-) -> tuple[nn.Module | float, ...]:
-    """Walk back from what the head received to what the last block returned."""
-    end = max(i for i, call in enumerate(calls) if call.module is blocks[-1])
-    leaving = calls[end].returned[0]
+def feeds(before: Call, after: Call) -> bool:
+    """Does the stream that leaves one module enter the other, up to a constant factor?"""
+    leaving = before.returned[0]
+    return any(
+        same(leaving, entering) or factor(leaving, entering) is not None
+        for entering in after.received
+    )
+
+
+def tail_calls(calls: list[Call], blocks: tuple[nn.Module, ...]) -> list[Call]:
+    """The calls that belong to the tail, of all that ended after the last block: not those of the
+    modules that hold the blocks."""
     holders = {id(m) for m in blocks}
-    later = [
+    return [
         call
-        for call in calls[end + 1 :]
+        for call in calls
         if call.received
         and call.returned
         and not any(id(child) in holders for child in call.module.modules())
     ]
+
+
+def find_chain(
+    later: list[Call], leaving: Tensor, head_calls: list[Call]
+) -> tuple[nn.Module | float, ...]:
+    """Walk back from what the head received to what the last block returned."""
+    if len(head_calls) != 1 or not head_calls[0].received:
+        raise Unfollowed
     chain: list[nn.Module | float] = []
-    wanted = received
+    wanted = head_calls[0].received[0]
     while not same(leaving, wanted):
         # The outermost module comes last among those that return the same tensor.
         for call in reversed(later):
@@ -291,27 +507,27 @@ def find_chain(
                 wanted = call.received[0]
                 break
         else:
-            scaled = [
-                (c, tensor)
-                for tensor in [call.returned[0] for call in reversed(later)] + [leaving]
-                if (c := factor(tensor, wanted)) is not None and c != 1.0
-            ]
-            if not scaled:
-                raise ProofError(
-                    "the way from the last block to the head could not be followed",
-                    "this architecture is not supported",
-                )
+            made = [call.returned[0] for call in reversed(later)] + [leaving]
+            scaled = [(c, tensor) for tensor in made if (c := factor(tensor, wanted)) is not None]
+            if not scaled or scaled[0][0] == 1.0:
+                raise Unfollowed
             chain.append(scaled[0][0])
             wanted = scaled[0][1]
     return tuple(reversed(chain))
 
 
-def find_tail(model: nn.Module, raw: Tensor, logits: Tensor) -> tuple[Elementwise, ...]:
-    """The elementwise steps that turn ``raw`` into ``logits``: none, scale, soft-cap, or both.
+def find_tail(
+    model: nn.Module, injected: list[Tensor], logits: Tensor
+) -> tuple[Elementwise, ...]:
+    """The elementwise steps that turn what was injected into ``logits``: none, scale, soft-cap, or
+    both.
 
     The constants are those of the model's configuration, so they are exact; which one it is and
     what is done with it follows from the numbers.
     """
+    if len(injected) != 1:
+        raise Unfollowed
+    raw = injected[0][..., : logits.shape[-1]]
     slack = max(2e-6, 2 * torch.finfo(logits.dtype).eps)
     stride = max(1, raw.numel() // 999)
     sample, wanted = (t.double().reshape(-1)[::stride] for t in (raw, logits))
@@ -330,11 +546,7 @@ def find_tail(model: nn.Module, raw: Tensor, logits: Tensor) -> tuple[Elementwis
         best = min(candidates, key=misfit, default=())
         if misfit(best) <= slack:
             return best
-    raise ProofError(
-        f"{type(model).__name__} changes its logits after the head in a way that is neither a "
-        "scale nor a soft-cap",
-        "this architecture is not supported",
-    )
+    raise Unfollowed
 
 
 def config_numbers(model: nn.Module) -> set[float]:

@@ -27,8 +27,9 @@ class Stream:
     """INPUT or a block's number, ascending; the last block is always there"""
     resid: Tensor
     """(row, position, width) residual stream: what enters block 0, what leaves each block"""
-    final: Tensor
-    """(position, width) what the model's own head receives"""
+    final: Tensor | None
+    """(position, width of the head) what the model's own head receives; None where it does not
+    take (batch, position, width)"""
     checked: Tensor
     """(checked,) indices into the positions of the window, ascending"""
     logits: Tensor
@@ -56,25 +57,25 @@ def capture(
     final: list[Tensor] = []
 
     def keep_input(block: Any, args: Any, kwargs: Any) -> None:
-        kept[INPUT] = window_of(anatomy.stream([args, kwargs]))
+        kept[INPUT] = window_of([args, kwargs])
 
     def keep(row: int) -> Any:
         def hook(block: Any, args: Any, output: Any) -> None:
-            kept[row] = window_of(anatomy.stream(output))
+            kept[row] = window_of(output)
 
         return hook
 
-    def window_of(resid: Tensor) -> Tensor:
+    def window_of(value: Any) -> Tensor:
         # Cloned: some blocks add to their input in place, and a view would keep the whole text.
-        return resid.reshape(len(ids), -1)[columns].to(device, copy=True)
+        return parts.layout.read(value, len(ids))[0, columns].to(device, copy=True)
 
     def sample(head: Any, args: Any) -> Any:
-        final.append(window_of(args[0]))
+        final.append(args[0][0, columns].to(device, copy=True))
         return (final[-1][sampled].unsqueeze(0), *args[1:])
 
-    handles = [parts.head.register_forward_pre_hook(sample)]
+    handles = [parts.head.register_forward_pre_hook(sample)] if parts.samples else []
     if INPUT in rows:
-        handles.append(parts.blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True))
+        handles.append(parts.entry.register_forward_pre_hook(keep_input, with_kwargs=True))
     handles += [parts.blocks[r].register_forward_hook(keep(r)) for r in rows if r != INPUT]
     with anatomy.hooked(handles):
         try:
@@ -87,7 +88,7 @@ def capture(
     return Stream(
         rows=tuple(rows),
         resid=torch.stack([kept[row] for row in rows]),
-        final=final[0],
+        final=final[0] if final else None,
         checked=sampled,
-        logits=logits,
+        logits=logits if final else logits[columns][sampled],
     )

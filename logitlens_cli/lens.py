@@ -6,135 +6,18 @@ sums and counts, then overwritten. The logits of the whole grid never exist. Nor
 are computed in float32 whatever the model's dtype; formulas follow in float64 (``metrics``).
 """
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from logitlens_cli.anatomy import Anatomy, is_norm
+from logitlens_cli.anatomy import Anatomy
 from logitlens_cli.capture import INPUT, Stream
+from logitlens_cli.decode import Decoder, difference
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import Needs, Reference, Sums, Target
-
-TILE_ROWS = 512
-TILE_ENTRIES = 1024
-# A block of positions holds each reference distribution whole: 128 x 49152 floats are 25 MB.
-BLOCK_FLOATS = 128 * 49152
-
-NORMS = ("full", "no-affine", "none")
-
-
-# ---------------------------------------------------------------------------------------------
-# Decoding
-
-
-class Decoder:
-    """The model's own map from the residual stream to logits, in float32.
-
-    ``norm``: "full" as the model does it; "no-affine" without the norm's gain and bias (the post);
-    "none" without the norm.
-    """
-
-    def __init__(self, parts: Anatomy, norm: str = "full") -> None:
-        self.parts = parts
-        self.steps = [
-            step if isinstance(step, float) else in_float32(step, norm)
-            for step in parts.chain
-            if norm != "none" or isinstance(step, float) or not is_norm(step)
-        ]
-
-    def prepare(self, resid: Tensor) -> Tensor:
-        """Everything before the head: (..., width of the stream) -> (..., width of the head)."""
-        value = resid.float()
-        for step in self.steps:
-            value = step * value if isinstance(step, float) else step(value)
-        return value
-
-    def tile(self, rows: Tensor, entries: slice | Tensor, out: Tensor | None = None) -> Tensor:
-        """Logits of prepared ``rows`` (row, width) for a part of the vocabulary."""
-        logits = product(rows, self.parts.weight[entries].float(), out)
-        if self.parts.bias is not None:
-            logits += self.parts.bias[entries].float()
-        for step in self.parts.tail:
-            logits = step.apply_(logits)
-        return logits
-
-    def entries(self) -> Iterator[slice]:
-        """The vocabulary in tiles."""
-        for start in range(0, self.parts.vocabulary, TILE_ENTRIES):
-            yield slice(start, min(start + TILE_ENTRIES, self.parts.vocabulary))
-
-    def logits(self, prepared: Tensor) -> Tensor:
-        """All logits of a few prepared rows: (row, width) -> (row, vocabulary)."""
-        whole = prepared.new_empty(len(prepared), self.parts.vocabulary)
-        for entries in self.entries():
-            whole[:, entries] = self.tile(prepared, entries)
-        return whole
-
-    def at(self, prepared: Tensor, ids: Tensor) -> Tensor:
-        """The logit of one token per position, (layer, position).
-
-        ``prepared`` (layer, position, width), ``ids`` (position,). More is multiplied than is used,
-        since the tiles' own routine must be used for equal logits to come out equal.
-        """
-        layers, positions, width = prepared.shape
-        logits = self.tile(prepared.reshape(-1, width), ids).view(layers, positions, positions)
-        return logits.diagonal(dim1=1, dim2=2).clone()
-
-
-# Products with fewer rows or columns than this take another routine, which sums in another order
-# (measured on CPU: 16 and more agree to the last bit, 3 do not).
-SAME_ROUTINE = 16
-
-
-def product(rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
-    """``rows @ weight.T``, such that one pair of vectors gives the same bits in every product."""
-    m, n = len(rows), len(weight)
-    if m >= SAME_ROUTINE and n >= SAME_ROUTINE:
-        return torch.mm(rows, weight.T, out=out)
-    rows = nn.functional.pad(rows, (0, 0, 0, max(0, SAME_ROUTINE - m)))
-    weight = nn.functional.pad(weight, (0, 0, 0, max(0, SAME_ROUTINE - n)))
-    return torch.mm(rows, weight.T)[:m, :n]
-
-
-def in_float32(module: nn.Module, norm: str) -> nn.Module:
-    """A float32 copy of ``module``, without gain and bias if it is a norm and they are unwanted."""
-    module = copy.deepcopy(module).float()
-    if norm == "no-affine" and is_norm(module):
-        with torch.no_grad():
-            remove_affine(module)
-    return module
-
-
-def remove_affine(norm: nn.Module) -> None:
-    """Set a norm's parameters to the values that change nothing, found by trying.
-
-    A bias is what is returned alone when everything is zero but it. A gain multiplies: with gain
-    zero nothing is left, so its neutral value is one; where something is left the module adds one
-    itself (Gemma), and the neutral value is zero.
-    """
-    parameters = list(norm.parameters())
-    if not parameters:
-        return
-    width = parameters[0].shape[0]
-    x = torch.linspace(-1, 2, width, device=parameters[0].device).square()
-    for parameter in parameters:
-        parameter.zero_()
-    if norm(x).abs().max() > 0:
-        return
-    gains = []
-    for parameter in parameters:
-        parameter.fill_(1)
-        alone = norm(x)
-        if not torch.equal(alone, torch.ones_like(alone)):
-            gains.append(parameter)
-        parameter.zero_()
-    for gain in gains:
-        gain.fill_(1)
-
 
 # ---------------------------------------------------------------------------------------------
 # The proof
@@ -151,24 +34,15 @@ class Check:
     """KL(model || decoded) in nats, the worst column"""
     top1_agreement: float
     passed: bool
-    route: str = "direct"
-
-
-# Relative to the largest logit. float32: only the order of summation differs. In half precision the
-# model itself rounds the normed stream and the logits (7 or 10 bits), and the lens does not.
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+    route: str
+    """"direct", "replay" or "replay-whole" """
 
 
 @torch.inference_mode()
-def check(parts: Anatomy, stream: Stream) -> Check:
+def check(decoder: Decoder, route: str, stream: Stream) -> Check:
     """Decode the last block's stream and hold it against the model's own logits."""
-    decoder = Decoder(parts)
-    mine = decoder.logits(decoder.prepare(stream.resid[-1][stream.checked]))
-    own = stream.logits.float()
-    # Logits of minus infinity (entries the model forbids) are equal, not an error of NaN.
-    error = float(torch.where(mine == own, 0.0, mine - own).abs().max())
-    finite = own[own.isfinite()]
-    tolerance = TOLERANCE[stream.logits.dtype] * max(1.0, float(finite.abs().max()))
+    mine, own = decoder.last(stream), stream.logits
+    error, tolerance = difference(mine, own)
     p = own.double().log_softmax(-1)
     q = mine.double().log_softmax(-1)
     kl = torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(-1).max()
@@ -180,6 +54,7 @@ def check(parts: Anatomy, stream: Stream) -> Check:
         max_kl=max(0.0, float(kl)),
         top1_agreement=float(agreement),
         passed=error <= tolerance,
+        route=route,
     )
 
 
@@ -189,7 +64,7 @@ def require(result: Check, parts: Anatomy) -> None:
         raise ProofError(
             "the decoded last row does not reproduce the model's own logits: they differ by up to "
             f"{result.max_abs_logit_error:.3g}, allowed is {result.tolerance:.3g} "
-            f"({' -> '.join(parts.describe())})",
+            f"({' -> '.join(parts.describe(result.route == 'direct'))})",
             "no figure is drawn of this model, since it would be wrong",
         )
 
@@ -211,16 +86,15 @@ class Wanted:
 
 
 @torch.inference_mode()
-def grid(parts: Anatomy, stream: Stream, norm: str, wanted: Wanted) -> Sums:
+def grid(decoder: Decoder, stream: Stream, wanted: Wanted) -> Sums:
     """Decode ``wanted.rows`` of ``stream`` and reduce every cell.
 
     Raises WorkError that names layer and position where a logit is not a number.
     """
-    decoder = Decoder(parts, norm)
-    size = max(1, BLOCK_FLOATS // parts.vocabulary)
     positions = stream.resid.shape[1]
+    size, group = decoder.sizes(positions)
     blocks = [
-        block(decoder, stream, slice(start, min(start + size, positions)), wanted)
+        block(decoder, stream, slice(start, min(start + size, positions)), group, wanted)
         for start in range(0, positions, size)
     ]
     sums = join(blocks)
@@ -274,21 +148,23 @@ class Running:
     references: dict[str, Refer] = field(default_factory=dict)
 
 
-def block(decoder: Decoder, stream: Stream, columns: slice, wanted: Wanted) -> Sums:
-    """The sums of a block of positions."""
+def block(
+    decoder: Decoder, stream: Stream, columns: slice, group: int, wanted: Wanted
+) -> Sums:
+    """The sums of a block of positions, ``group`` layers at a time."""
     where = [stream.rows.index(row) for row in wanted.rows]
     prepared = decoder.prepare(stream.resid[where, columns])
-    layers, positions, width = prepared.shape
+    layers, positions = prepared.shape[:2]
     running = begin(decoder, stream, columns, wanted, prepared)
-    group = max(1, TILE_ROWS // positions)
-    buffer = prepared.new_empty(group * positions * TILE_ENTRIES)
+    buffer: Tensor | None = None
     for entries in decoder.entries():
         for first in range(0, layers, group):
             some = slice(first, min(first + group, layers))
-            rows = prepared[some].reshape(-1, width)
-            size = entries.stop - entries.start
-            out = buffer[: len(rows) * size].view(len(rows), size)
-            z = decoder.tile(rows, entries, out).view(-1, positions, size)
+            z = decoder.tile(prepared[some], entries, buffer)
+            # The first tile is the largest: its memory serves all others.
+            buffer = z.view(-1) if buffer is None else buffer
+            if decoder.whole:
+                take_targets(running, z, some)
             reduce_tile(running, z, some, entries, wanted.needs)
     return finish(running, wanted)
 
@@ -300,7 +176,7 @@ def begin(
     shape = prepared.shape[:2]
     zeros = prepared.new_zeros(shape)
     # The model's word is what its own head makes of what it received, not the last row decoded.
-    final = decoder.logits(stream.final[columns].float())
+    final = decoder.own(stream, columns)
     running = Running(
         maximum=prepared.new_full(shape, -torch.inf),
         total=zeros.clone(),
@@ -312,9 +188,9 @@ def begin(
     if "final" in wanted.needs.references:
         running.references["final"] = refer(final, zeros, wanted.needs.reverse)
     if "input" in wanted.needs.references:
-        entering = stream.resid[stream.rows.index(INPUT), columns]
-        logits = decoder.logits(decoder.prepare(entering))
-        running.references["input"] = refer(logits, zeros, wanted.needs.reverse)
+        entering = decoder.prepare(stream.resid[stream.rows.index(INPUT), columns].unsqueeze(0))
+        tiles = [decoder.tile(entering, entries)[0] for entries in decoder.entries()]
+        running.references["input"] = refer(torch.cat(tiles, -1), zeros, wanted.needs.reverse)
     for name in sorted(wanted.needs.targets):
         if name == "final":
             ids = running.final_ids
@@ -322,8 +198,16 @@ def begin(
             ids = torch.tensor(wanted.targets[name][columns], device=prepared.device)
         count = torch.zeros(shape, dtype=torch.int64, device=prepared.device)
         logit = decoder.at(prepared, ids.clamp(min=0))
+        logit = zeros.clone() if logit is None else logit
         running.aims[name] = Aim(ids, logit, count, count.clone())
     return running
+
+
+def take_targets(running: Running, z: Tensor, some: slice) -> None:
+    """Take the targets' logits from a tile that holds the whole vocabulary."""
+    for aim in running.aims.values():
+        place = aim.ids.clamp(min=0).expand(z.shape[:2]).unsqueeze(-1)
+        aim.logit[some] = z.gather(-1, place).squeeze(-1)
 
 
 def first_best(logits: Tensor) -> Tensor:

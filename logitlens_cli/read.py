@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from logitlens_cli import capture, lens, tokens
+from logitlens_cli import capture, decode, lens, tokens
 from logitlens_cli.anatomy import Anatomy
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
@@ -38,6 +38,8 @@ class Subject:
     model: Any
     tokenizer: Any
     parts: Anatomy
+    route: str
+    """how its streams are decoded, as ``decode.prove`` found"""
     record: ModelRecord
     context: int | None
     """the longest text that the model can take, in tokens"""
@@ -77,14 +79,18 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     last = len(subject.parts.blocks) - 1
     kept = (capture.INPUT, *sorted({*task.blocks, last}))
     stream = capture.capture(subject.model, subject.parts, ids, kept, columns, sample(len(columns)))
-    check = lens.check(subject.parts, stream)
+    own, decoder = (
+        decode.decoder(subject.model, subject.parts, subject.route, norm, ids, columns)
+        for norm in ("full", task.norm)
+    )
+    check = lens.check(own, subject.route, stream)
     lens.require(check, subject.parts)
     rows = ((capture.INPUT,) if task.input_row else ()) + tuple(task.blocks)
     needs = Needs()
     for measure in task.measures.values():
         needs |= METRICS[measure.metric].needs(measure)
     wanted = lens.Wanted(rows, min(task.k, subject.parts.vocabulary), needs, targets)
-    sums = lens.grid(subject.parts, stream, task.norm, wanted)
+    sums = lens.grid(decoder, stream, wanted)
     return Reading(
         schema=SCHEMA,
         command=task.command,
@@ -103,7 +109,7 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         model=subject.record,
         lens=LensRecord(
             norm=task.norm,
-            chain=subject.parts.describe(),
+            chain=subject.parts.describe(subject.route == decode.DIRECT),
             window=(columns.start, columns.stop),
             text_tokens=len(ids),
             bos=encoded.bos,
@@ -117,7 +123,7 @@ def check_record(check: lens.Check) -> CheckRecord:
     return CheckRecord(
         max_abs_logit_error=rounded(check.max_abs_logit_error),
         passed=check.passed,
-        route=check.route,
+        route="direct" if check.route == decode.DIRECT else "replay",
         columns=check.columns,
         tolerance=rounded(check.tolerance),
         max_kl=rounded(check.max_kl),

@@ -1,0 +1,366 @@
+"""Residual stream -> logits, by one of two routes, in float32 whatever the model's dtype.
+
+Direct: copies of the modules between the last block and the head, the head's weight in tiles, the
+elementwise tail. Replay: the model's own forward pass with its blocks replaced by ones that return a
+chosen stream, so that whatever the model does after them is done by its own code. Direct is faster,
+replay always right; ``prove`` decides, by holding both against the model itself on inner rows.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from logitlens_cli import anatomy
+from logitlens_cli.anatomy import Anatomy, is_norm
+from logitlens_cli.capture import Stream
+from logitlens_cli.errors import ProofError, UsageError
+
+TILE_ROWS = 512
+TILE_ENTRIES = 1024
+# A block of positions holds each reference distribution whole: 128 x 49152 floats are 25 MB.
+BLOCK_FLOATS = 128 * 49152
+
+NORMS = ("full", "no-affine", "none")
+DIRECT, REPLAY, REPLAY_WHOLE = "direct", "replay", "replay-whole"
+
+# Largest difference that rounding may make, relative to the largest logit. float32: only the order
+# of summation differs. In half precision the model itself rounds the normed stream and the logits
+# (7 or 10 bits), and the lens does not.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+
+
+class Decoder(Protocol):
+    """A map from the residual stream to logits. ``resid`` is (layer, position, width)."""
+
+    whole: bool
+    """does a tile hold the whole vocabulary?"""
+
+    def sizes(self, positions: int) -> tuple[int, int]:
+        """(positions of a block, layers of a tile) that keep memory in bounds."""
+
+    def prepare(self, resid: Tensor) -> Tensor:
+        """What comes before the head, for all tiles at once."""
+
+    def entries(self) -> Iterator[slice]:
+        """The vocabulary in tiles."""
+
+    def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
+        """Logits (layer, position, entry) of a tile; may be written into ``out``, a flat buffer."""
+
+    def at(self, prepared: Tensor, ids: Tensor) -> Tensor | None:
+        """The logit of one token per position, (layer, position); None if only tiles tell."""
+
+    def own(self, stream: Stream, columns: slice) -> Tensor:
+        """The model's own logits (position, vocabulary), as float32 makes them."""
+
+    def last(self, stream: Stream) -> Tensor:
+        """The last row decoded at the checked columns, (checked, vocabulary)."""
+
+
+def decoder(
+    model: Any, parts: Anatomy, route: str, norm: str, ids: Sequence[int], window: range
+) -> Decoder:
+    """The decoder of a text by a proven route.
+
+    Raises UsageError where the route cannot leave out the norm.
+    """
+    if route == DIRECT:
+        return Direct(parts, norm)
+    return Replay(model, parts, norm, ids if route == REPLAY_WHOLE else None, window)
+
+
+# ---------------------------------------------------------------------------------------------
+# Direct
+
+
+class Direct:
+    """The modules of the chain, the head's weight in tiles, the elementwise tail.
+
+    ``norm``: "full" as the model does it; "no-affine" without the norm's gain and bias (the post);
+    "none" without the norm.
+    """
+
+    whole = False
+
+    def __init__(self, parts: Anatomy, norm: str = "full") -> None:
+        self.parts = parts
+        self.steps = [
+            step if isinstance(step, float) else in_float32(step, norm)
+            for step in parts.chain
+            if norm != "none" or isinstance(step, float) or not is_norm(step)
+        ]
+
+    def sizes(self, positions: int) -> tuple[int, int]:
+        size = min(positions, max(1, BLOCK_FLOATS // self.parts.vocabulary))
+        return size, max(1, TILE_ROWS // size)
+
+    def prepare(self, resid: Tensor) -> Tensor:
+        value = resid.float()
+        for step in self.steps:
+            value = step * value if isinstance(step, float) else step(value)
+        return value
+
+    def entries(self) -> Iterator[slice]:
+        for start in range(0, self.parts.vocabulary, TILE_ENTRIES):
+            yield slice(start, min(start + TILE_ENTRIES, self.parts.vocabulary))
+
+    def tile(
+        self, prepared: Tensor, entries: slice | Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        weight = self.parts.weight[entries].float()
+        rows = prepared.reshape(-1, prepared.shape[-1])
+        if out is not None:
+            out = out[: len(rows) * len(weight)].view(len(rows), len(weight))
+        logits = product(rows, weight, out)
+        if self.parts.bias is not None:
+            logits += self.parts.bias[entries].float()
+        for step in self.parts.tail:
+            logits = step.apply_(logits)
+        return logits.view(*prepared.shape[:2], -1)
+
+    def at(self, prepared: Tensor, ids: Tensor) -> Tensor:
+        # More is multiplied than is used, since the tiles' own routine must be used for equal
+        # logits to come out equal.
+        return self.tile(prepared, ids).diagonal(dim1=1, dim2=2).clone()
+
+    def own(self, stream: Stream, columns: slice) -> Tensor:
+        assert stream.final is not None
+        return self.logits(stream.final[columns].float())
+
+    def last(self, stream: Stream) -> Tensor:
+        return self.logits(self.prepare(stream.resid[-1:, stream.checked])[0])
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """All logits of a few prepared rows: (row, width) -> (row, vocabulary)."""
+        made = prepared.new_empty(len(prepared), self.parts.vocabulary)
+        for entries in self.entries():
+            made[:, entries] = self.tile(prepared.unsqueeze(0), entries)[0]
+        return made
+
+
+# Products with fewer rows or columns than this take another routine, which sums in another order
+# (measured on CPU: 16 and more agree to the last bit, 3 do not).
+SAME_ROUTINE = 16
+
+
+def product(rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """``rows @ weight.T``, such that one pair of vectors gives the same bits in every product."""
+    m, n = len(rows), len(weight)
+    if m >= SAME_ROUTINE and n >= SAME_ROUTINE:
+        return torch.mm(rows, weight.T, out=out)
+    rows = nn.functional.pad(rows, (0, 0, 0, max(0, SAME_ROUTINE - m)))
+    weight = nn.functional.pad(weight, (0, 0, 0, max(0, SAME_ROUTINE - n)))
+    return torch.mm(rows, weight.T)[:m, :n].contiguous()
+
+
+def in_float32(module: nn.Module, norm: str) -> nn.Module:
+    """A float32 copy of ``module``, without gain and bias if it is a norm and they are unwanted."""
+    module = copy.deepcopy(module).float()
+    if norm == "no-affine" and is_norm(module):
+        with torch.no_grad():
+            remove_affine(module)
+    return module
+
+
+def remove_affine(norm: nn.Module) -> None:
+    """Set a norm's parameters to the values that change nothing, found by trying.
+
+    A bias is what is returned alone when everything is zero but it. A gain multiplies: with gain
+    zero nothing is left, so its neutral value is one; where something is left the module adds one
+    itself (Gemma), and the neutral value is zero.
+    """
+    parameters = list(norm.parameters())
+    if not parameters:
+        return
+    width = parameters[0].shape[0]
+    x = torch.linspace(-1, 2, width, device=parameters[0].device).square()
+    for parameter in parameters:
+        parameter.zero_()
+    if norm(x).abs().max() > 0:
+        return
+    gains = []
+    for parameter in parameters:
+        parameter.fill_(1)
+        alone = norm(x)
+        if not torch.equal(alone, torch.ones_like(alone)):
+            gains.append(parameter)
+        parameter.zero_()
+    for gain in gains:
+        gain.fill_(1)
+
+
+# ---------------------------------------------------------------------------------------------
+# Replay
+
+
+class Replay:
+    """The model's own tail, run on chosen streams, a layer as an item of the batch.
+
+    ``ids``: None where the blocks can be skipped. A tail that reads more than the last block's
+    stream needs a whole forward pass over the text; then they are the text's.
+    """
+
+    whole = True
+
+    def __init__(
+        self,
+        model: Any,
+        parts: Anatomy,
+        norm: str = "full",
+        ids: Sequence[int] | None = None,
+        window: range = range(0),
+    ) -> None:
+        if norm == "none":
+            raise UsageError(
+                f"--norm none cannot be had of {type(model).__name__}: its own code decodes the "
+                "stream, norm included",
+                "use --norm full or no-affine",
+            )
+        self.model, self.parts, self.norm = model, parts, norm
+        self.ids, self.window = ids, window
+        self.parameters = tail_parameters(parts, norm)
+
+    def sizes(self, positions: int) -> tuple[int, int]:
+        if self.ids is not None:
+            return positions, 1
+        size = min(positions, max(1, BLOCK_FLOATS // self.parts.vocabulary))
+        return size, max(1, BLOCK_FLOATS // (size * self.parts.vocabulary))
+
+    def prepare(self, resid: Tensor) -> Tensor:
+        return resid.float()
+
+    def entries(self) -> Iterator[slice]:
+        yield slice(0, self.parts.vocabulary)
+
+    def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
+        if self.ids is None:
+            return replay(self.model, self.parts, prepared, self.parameters).float()
+        every = prepared.new_zeros(len(prepared), len(self.ids), prepared.shape[-1])
+        columns = slice(self.window.start, self.window.stop)
+        every[:, columns] = prepared
+        ids = torch.tensor([self.ids], device=self.model.device).expand(len(prepared), -1)
+        made = anatomy.leave(self.model, self.parts, ids, every, self.parameters)
+        return made[:, columns].float()
+
+    def at(self, prepared: Tensor, ids: Tensor) -> None:
+        return None
+
+    def own(self, stream: Stream, columns: slice) -> Tensor:
+        same = self if self.norm == "full" else Replay(
+            self.model, self.parts, "full", self.ids, self.window
+        )
+        return same.tile(stream.resid[-1:, columns].float(), slice(0, self.parts.vocabulary))[0]
+
+    def last(self, stream: Stream) -> Tensor:
+        if self.ids is None:
+            return self.tile(stream.resid[-1:, stream.checked].float(), slice(None))[0]
+        return self.own(stream, slice(None))[stream.checked]
+
+
+def tail_parameters(parts: Anatomy, norm: str) -> dict[str, Tensor]:
+    """Parameters to put in the place of the tail's own: float32, norms without gain and bias if so
+    wanted; by qualified name."""
+    changed: dict[str, Tensor] = {}
+    for module in parts.after:
+        own = dict(module.named_parameters(recurse=False))
+        if norm == "no-affine" and is_norm(module):
+            made = dict(in_float32(module, norm).named_parameters(recurse=False))
+        else:
+            made = {
+                name: parameter.float()
+                for name, parameter in own.items()
+                if parameter.is_floating_point() and parameter.dtype != torch.float32
+            }
+        prefix = f"{parts.names[module]}."
+        changed |= {prefix + name: parameter.detach() for name, parameter in made.items()}
+    return changed
+
+
+def replay(
+    model: Any, parts: Anatomy, resid: Tensor, parameters: Mapping[str, Tensor]
+) -> Tensor:
+    """The logits of ``resid`` (row, position, width) by the model's own tail, its blocks skipped."""
+    # Which tokens they are does not matter: no block looks at them.
+    token = anatomy.probe_ids(parts.weight.shape[0], model.device)[0, 0]
+    ids = token.expand(resid.shape[:2])
+    with skipped(parts, resid):
+        return anatomy.forward(model, ids, parameters)
+
+
+@contextmanager
+def skipped(parts: Anatomy, resid: Tensor) -> Iterator[None]:
+    """Have every block return ``resid`` (row, position, width) at once, in its own form."""
+    kept = [block.__dict__.get("forward") for block in parts.blocks]
+    try:
+        for block, returned in zip(parts.blocks, parts.returned, strict=True):
+            made = parts.layout.write(returned, resid)
+            block.forward = lambda *_, _made=made, **__: _made
+        yield
+    finally:
+        for block, forward in zip(parts.blocks, kept, strict=True):
+            block.__dict__.pop("forward", None)
+            if forward is not None:  # somebody's own, such as accelerate's
+                block.__dict__["forward"] = forward
+
+
+# ---------------------------------------------------------------------------------------------
+# The proof
+
+
+@torch.inference_mode()
+def prove(model: Any, parts: Anatomy) -> str:
+    """The fastest route that decodes inner rows as the model itself would.
+
+    Two inner streams of the probe are put in the place of the last block's, in a whole pass of the
+    model: its logits are the truth, whatever the family does after its blocks.
+    Raises ProofError where the last block's stream makes no difference to the logits.
+    """
+    ids = anatomy.probe_ids(parts.weight.shape[0], model.device)
+    inner = parts.inner
+    truth = anatomy.leave(model, parts, ids, inner.to(model.dtype))
+    if torch.equal(truth, anatomy.forward(model, ids)):
+        raise ProofError(
+            f"what leaves {parts.names[parts.blocks[-1]]} makes no difference to the logits",
+            anatomy.UNSUPPORTED,
+        )
+    parameters = tail_parameters(parts, "full")
+    if parts.followed and agrees(lambda: directly(Direct(parts), inner), truth):
+        return DIRECT
+    if agrees(lambda: replay(model, parts, inner, parameters), truth):
+        # Blocks are skipped for any number of rows: also for three, which no template has.
+        three = inner[[0, 1, 0]]
+        if agrees(lambda: replay(model, parts, three, parameters), truth[[0, 1, 0]]):
+            return REPLAY
+    return REPLAY_WHOLE
+
+
+def directly(direct: Direct, resid: Tensor) -> Tensor:
+    prepared = direct.prepare(resid)
+    return direct.logits(prepared.flatten(0, 1)).view(*resid.shape[:2], -1)
+
+
+def difference(mine: Tensor, own: Tensor) -> tuple[float, float]:
+    """Largest difference of two sets of logits, and what rounding in the model's dtype allows."""
+    tolerance = TOLERANCE[own.dtype]
+    a, b = mine.float(), own.float()
+    # Logits of minus infinity (entries the model forbids) are equal, not an error of NaN.
+    error = float(torch.where(a == b, 0.0, a - b).abs().max())
+    finite = b[b.isfinite() & (b > torch.finfo(own.dtype).min / 2)]
+    largest = float(finite.abs().max()) if len(finite) else 0.0
+    return error, tolerance * max(1.0, largest)
+
+
+def agrees(decode: Callable[[], Tensor], own: Tensor) -> bool:
+    """Does a way of decoding give the model's own logits? A way that does not fit may fail."""
+    try:
+        mine = decode()
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+        return False
+    if mine.shape != own.shape:
+        return False
+    error, allowed = difference(mine, own)
+    return error <= allowed
