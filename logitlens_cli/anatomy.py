@@ -121,6 +121,9 @@ class Anatomy:
     """what each block returned in the probe: the form of its results"""
     inner: Tensor = field(repr=False)
     """(2, position, width) float32, two inner streams of the probe, for the proof"""
+    mids: tuple["Mid | None", ...] = field(repr=False)
+    """by block: where the stream after its attention half is seen; None where there is none;
+    empty if they were not looked for"""
     samples: bool
     """does the head take (batch, position, width), so that it can run on some columns only?"""
 
@@ -150,6 +153,15 @@ class Anatomy:
         steps += [name(s) if isinstance(s, nn.Module) else f"scale {s:g}" for s in self.chain]
         steps.append(name(self.head) + (" with bias" if self.bias is not None else ""))
         return steps + [str(step) for step in self.tail]
+
+
+@dataclass(frozen=True)
+class Mid:
+    """The module that receives the stream between the two halves of a block, and as which of the
+    tensors that it receives."""
+
+    module: nn.Module
+    place: int
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -272,8 +284,8 @@ def probe_ids(vocabulary: int, device: torch.device) -> Tensor:
 
 
 @torch.inference_mode()
-def find(model: Any) -> Anatomy:
-    """Probe ``model`` and return its parts.
+def find(model: Any, *, subblocks: bool = False) -> Anatomy:
+    """Probe ``model`` and return its parts; ``subblocks``: also where its blocks have a middle.
 
     Raises UsageError where the model is no causal LM, ProofError where its parts cannot be found.
     """
@@ -306,7 +318,7 @@ def find(model: Any) -> Anatomy:
         logits = forward(model, ids)
     require_causal(model, logits, calls, head)
     for found in candidates(model, calls):
-        parts = assemble(model, calls, found, head, injected, logits)
+        parts = assemble(model, calls, found, head, injected, logits, subblocks)
         if found.chained or is_state(model, parts, ids):
             return parts
     raise ProofError(
@@ -323,6 +335,7 @@ def assemble(
     head: nn.Module,
     injected: list[Tensor],
     logits: Tensor,
+    subblocks: bool,
 ) -> Anatomy:
     """The anatomy that follows from a choice of blocks."""
     blocks = found.blocks
@@ -359,6 +372,7 @@ def assemble(
         returned=tuple(runs[block].output for block in blocks),
         # With a single block there is no inner stream, so its own is taken at half its size.
         inner=torch.stack([inner[0][0] * (0.5 if len(blocks) == 1 else 1), inner[1][1]]).float(),
+        mids=tuple(find_mid(block, calls) for block in blocks) if subblocks else (),
         samples=len(injected) == 1 and heard[0].received[0].shape[:2] == (2, PROBE_TOKENS),
     )
 
@@ -514,6 +528,64 @@ def find_chain(
             chain.append(scaled[0][0])
             wanted = scaled[0][1]
     return tuple(reversed(chain))
+
+
+def find_mid(block: nn.Module, calls: list[Call]) -> Mid | None:
+    """Where the stream after the attention half of ``block`` can be seen, if there is such a stream.
+
+    It is the input of the norm before the MLP, or of the MLP where there is none: the first tensor
+    between the block's parts that none of them returned (an addition made it), and to which a later
+    part's result is added to give what leaves the block. In a parallel block nothing is between;
+    in a block whose norms come after the additions nothing is added to it.
+    """
+    end = max((i for i, call in enumerate(calls) if call.module is block), default=-1)
+    inside = set(block.children())
+    # Containers of a block's parts return nothing of their own, so their members count as parts.
+    parts = [call for call in calls[:end] if call.module in inside and call.returned]
+    if end < 0 or not calls[end].returned:
+        return None
+    entering, leaving = calls[end].received, calls[end].returned[0]
+    seen: list[Tensor] = list(entering)
+    for n, part in enumerate(parts):
+        for place, tensor in enumerate(part.received):
+            made = any(same(tensor, other) for other in seen)
+            # Bloom hands the stream into the attention, which adds to it and returns it.
+            taken = n > 0 and adds_inside(parts[n - 1], entering, tensor)
+            fits = tensor.numel() == leaving.numel() and (not made or taken)
+            if fits and is_added_to(tensor, parts[n:], leaving):
+                return Mid(part.module, place)
+        seen += part.returned
+    return None
+
+
+def adds_inside(part: Call, entering: list[Tensor], returned: Tensor) -> bool:
+    """Does a part receive the block's stream beside another tensor, and return ``returned``?"""
+    alike = [tensor for tensor in part.received if tensor.numel() == returned.numel()]
+    return (
+        len(alike) > 1
+        and any(same(tensor, entering[0]) for tensor in alike[1:])
+        and same(part.returned[0], returned)
+    )
+
+
+def is_added_to(tensor: Tensor, parts: list[Call], leaving: Tensor) -> bool:
+    """Is what leaves the block this tensor plus results of later parts, with constant factors?"""
+    for part in parts:  # a part may do the adding itself, and its result leaves the block
+        takes = any(same(tensor, received) for received in part.received)
+        if len(part.received) > 1 and takes and same(part.returned[0], leaving):
+            return True
+    results = [
+        result
+        for part in parts
+        for result in part.returned
+        if result.numel() == leaving.numel() and not same(result, leaving)
+    ]
+    columns = torch.stack([t.double().reshape(-1).cpu() for t in (tensor, *results)], 1)
+    y = leaving.double().reshape(-1).cpu()
+    weights = torch.linalg.lstsq(columns, y, driver="gelsd").solution
+    slack = 32 * torch.finfo(leaving.dtype).eps * float(columns.abs().max())
+    exact = float((columns @ weights - y).abs().max()) <= slack
+    return exact and abs(float(weights[0])) > 1e-3 and bool((weights[1:].abs() > 1e-3).any())
 
 
 def find_tail(

@@ -6,7 +6,7 @@ logits of a whole text are never made; what it would have received at every othe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,16 +15,35 @@ from logitlens_cli import anatomy
 from logitlens_cli.anatomy import Anatomy
 from logitlens_cli.errors import WorkError
 
-INPUT = -1
-"""the row of what enters block 0; other rows are numbers of blocks"""
+
+class Row(NamedTuple):
+    """A place in the residual stream; rows sort from the lowest up."""
+
+    block: int
+    half: int
+    """1: what leaves the block; 0: what is between its attention and its MLP"""
+
+    @property
+    def kind(self) -> str:
+        return "input" if self.block < 0 else "block" if self.half else "mid"
+
+    @property
+    def label(self) -> str:
+        if self.block < 0:
+            return "input"
+        return str(self.block) if self.half else f"{self.block} mid"
+
+
+INPUT = Row(-1, 1)
+"""what enters block 0"""
 
 
 @dataclass(frozen=True)
 class Stream:
     """What one pass leaves behind, in the body's dtype, for the columns of a window."""
 
-    rows: tuple[int, ...]
-    """INPUT or a block's number, ascending; the last block is always there"""
+    rows: tuple[Row, ...]
+    """ascending; the last block is always there"""
     resid: Tensor
     """(row, position, width) residual stream: what enters block 0, what leaves each block"""
     final: Tensor | None
@@ -41,7 +60,7 @@ def capture(
     model: Any,
     parts: Anatomy,
     ids: Sequence[int],
-    rows: Sequence[int],
+    rows: Sequence[Row],
     window: range,
     checked: Sequence[int],
 ) -> Stream:
@@ -53,13 +72,21 @@ def capture(
     columns = slice(window.start, window.stop)
     device = parts.weight.device
     sampled = torch.tensor(checked, device=device)
-    kept: dict[int, Tensor] = {}
+    kept: dict[Row, Tensor] = {}
     final: list[Tensor] = []
 
-    def keep_input(block: Any, args: Any, kwargs: Any) -> None:
+    def keep_input(module: Any, args: Any, kwargs: Any) -> None:
         kept[INPUT] = window_of([args, kwargs])
 
-    def keep(row: int) -> Any:
+    def keep_mid(row: Row, place: int) -> Any:
+        def hook(module: Any, args: Any, kwargs: Any) -> None:
+            received = list(anatomy.tensors([args, kwargs]))[place]
+            # Some families flatten batch and position before their MLP.
+            kept[row] = window_of(received.reshape(1, len(ids), -1))
+
+        return hook
+
+    def keep(row: Row) -> Any:
         def hook(block: Any, args: Any, output: Any) -> None:
             kept[row] = window_of(output)
 
@@ -74,9 +101,16 @@ def capture(
         return (final[-1][sampled].unsqueeze(0), *args[1:])
 
     handles = [parts.head.register_forward_pre_hook(sample)] if parts.samples else []
-    if INPUT in rows:
-        handles.append(parts.entry.register_forward_pre_hook(keep_input, with_kwargs=True))
-    handles += [parts.blocks[r].register_forward_hook(keep(r)) for r in rows if r != INPUT]
+    for row in rows:
+        if row == INPUT:
+            handles.append(parts.entry.register_forward_pre_hook(keep_input, with_kwargs=True))
+        elif row.half:
+            handles.append(parts.blocks[row.block].register_forward_hook(keep(row)))
+        else:
+            mid = parts.mids[row.block]
+            assert mid is not None
+            hook = keep_mid(row, mid.place)
+            handles.append(mid.module.register_forward_pre_hook(hook, with_kwargs=True))
     with anatomy.hooked(handles):
         try:
             logits = anatomy.forward(model, torch.tensor([ids], device=model.device))[0]

@@ -62,12 +62,20 @@ class Decoder(Protocol):
 
 
 def decoder(
-    model: Any, parts: Anatomy, route: str, norm: str, ids: Sequence[int], window: range
+    model: Any,
+    parts: Anatomy,
+    route: str,
+    norm: str,
+    ids: Sequence[int],
+    window: range,
+    late: int = 0,
 ) -> Decoder:
-    """The decoder of a text by a proven route.
+    """The decoder of a text by a proven route, with the last ``late`` blocks as a part of it.
 
     Raises UsageError where the route cannot leave out the norm.
     """
+    if late:
+        return Late(model, parts, norm, ids, late)
     if route == DIRECT:
         return Direct(parts, norm)
     return Replay(model, parts, norm, ids if route == REPLAY_WHOLE else None, window)
@@ -261,6 +269,38 @@ class Replay:
         return self.own(stream, slice(None))[stream.checked]
 
 
+class Late(Replay):
+    """The last blocks and the model's own tail, run on streams of a whole text.
+
+    Its streams are those of every position, since the blocks attend to them. The blocks run in the
+    model's own dtype, and so does the tail.
+    """
+
+    def __init__(
+        self, model: Any, parts: Anatomy, norm: str, ids: Sequence[int], late: int
+    ) -> None:
+        super().__init__(model, parts, norm, ids, range(len(ids)))
+        self.skipped = len(parts.blocks) - late
+        dtype = anatomy.streams(parts.returned[-1])[0].dtype
+        self.parameters = (
+            {name: made.to(dtype) for name, made in self.parameters.items()}
+            if norm == "no-affine"
+            else {}
+        )
+        self.dtype = dtype
+
+    def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
+        ids = torch.tensor([self.ids], device=self.model.device).expand(len(prepared), -1)
+        with skipped(self.parts, prepared.to(self.dtype), self.skipped):
+            return anatomy.forward(self.model, ids, self.parameters).float()
+
+    def own(self, stream: Stream, columns: slice) -> Tensor:
+        full = self if self.norm == "full" else Late(
+            self.model, self.parts, "full", self.ids or (), len(self.parts.blocks) - self.skipped
+        )
+        return full.tile(stream.resid[-1:, columns], slice(None))[0]
+
+
 def tail_parameters(parts: Anatomy, norm: str) -> dict[str, Tensor]:
     """Parameters to put in the place of the tail's own: float32, norms without gain and bias if so
     wanted; by qualified name."""
@@ -292,16 +332,18 @@ def replay(
 
 
 @contextmanager
-def skipped(parts: Anatomy, resid: Tensor) -> Iterator[None]:
-    """Have every block return ``resid`` (row, position, width) at once, in its own form."""
-    kept = [block.__dict__.get("forward") for block in parts.blocks]
+def skipped(parts: Anatomy, resid: Tensor, count: int | None = None) -> Iterator[None]:
+    """Have the first ``count`` blocks, or all, return ``resid`` (row, position, width) at once, each
+    in its own form."""
+    blocks = parts.blocks[:count]
+    kept = [block.__dict__.get("forward") for block in blocks]
     try:
-        for block, returned in zip(parts.blocks, parts.returned, strict=True):
+        for block, returned in zip(blocks, parts.returned, strict=False):
             made = parts.layout.write(returned, resid)
             block.forward = lambda *_, _made=made, **__: _made
         yield
     finally:
-        for block, forward in zip(parts.blocks, kept, strict=True):
+        for block, forward in zip(blocks, kept, strict=True):
             block.__dict__.pop("forward", None)
             if forward is not None:  # somebody's own, such as accelerate's
                 block.__dict__["forward"] = forward
@@ -322,14 +364,14 @@ def prove(model: Any, parts: Anatomy) -> str:
     ids = anatomy.probe_ids(parts.weight.shape[0], model.device)
     inner = parts.inner
     truth = anatomy.leave(model, parts, ids, inner.to(model.dtype))
+    parameters = tail_parameters(parts, "full")
+    if parts.followed and agrees(lambda: directly(Direct(parts), inner), truth):
+        return DIRECT
     if torch.equal(truth, anatomy.forward(model, ids)):
         raise ProofError(
             f"what leaves {parts.names[parts.blocks[-1]]} makes no difference to the logits",
             anatomy.UNSUPPORTED,
         )
-    parameters = tail_parameters(parts, "full")
-    if parts.followed and agrees(lambda: directly(Direct(parts), inner), truth):
-        return DIRECT
     if agrees(lambda: replay(model, parts, inner, parameters), truth):
         # Blocks are skipped for any number of rows: also for three, which no template has.
         three = inner[[0, 1, 0]]

@@ -6,15 +6,15 @@ sums and counts, then overwritten. The logits of the whole grid never exist. Nor
 are computed in float32 whatever the model's dtype; formulas follow in float64 (``metrics``).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from logitlens_cli.anatomy import Anatomy
-from logitlens_cli.capture import INPUT, Stream
+from logitlens_cli.capture import INPUT, Row, Stream
 from logitlens_cli.decode import Decoder, difference
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import Needs, Reference, Sums, Target
@@ -77,7 +77,7 @@ def require(result: Check, parts: Anatomy) -> None:
 class Wanted:
     """What to compute."""
 
-    rows: tuple[int, ...]
+    rows: tuple[Row, ...]
     """which of the stream's rows become layers of the grid"""
     k: int
     needs: Needs
@@ -97,7 +97,7 @@ def grid(decoder: Decoder, stream: Stream, wanted: Wanted) -> Sums:
         block(decoder, stream, slice(start, min(start + size, positions)), group, wanted)
         for start in range(0, positions, size)
     ]
-    sums = join(blocks)
+    sums: Sums = join(blocks)
     require_finite(sums, wanted.rows)
     return sums
 
@@ -329,50 +329,44 @@ def array(tensor: Tensor) -> Any:
     return tensor.cpu().numpy()
 
 
-def join(blocks: Sequence[Sums]) -> Sums:
+def join(blocks: Sequence[Sums]) -> Any:
     """Put blocks of positions side by side."""
     import numpy as np
 
-    first = blocks[0]
-
-    def along(arrays: Sequence[Any], axis: int = 1) -> Any:
-        return None if arrays[0] is None else np.concatenate(arrays, axis)
-
-    return Sums(
-        final_ids=along([b.final_ids for b in blocks], 0),
-        top_ids=along([b.top_ids for b in blocks]),
-        top_logits=along([b.top_logits for b in blocks]),
-        lse=along([b.lse for b in blocks]),
-        mean=along([b.mean for b in blocks]),
-        targets={
-            name: Target(
-                logit=along([b.targets[name].logit for b in blocks]),
-                above=along([b.targets[name].above for b in blocks]),
-                ties=along([b.targets[name].ties for b in blocks]),
-            )
-            for name in first.targets
-        },
-        references={
-            name: Reference(
-                negentropy=along([b.references[name].negentropy for b in blocks], 0),
-                cross=along([b.references[name].cross for b in blocks]),
-                reverse=along([b.references[name].reverse for b in blocks]),
-            )
-            for name in first.references
-        },
-    )
+    return mapped(lambda *parts: np.concatenate(parts, min(1, parts[0].ndim - 1)), *blocks)
 
 
-def require_finite(sums: Sums, rows: Sequence[int]) -> None:
+def cut(sums: Sums, columns: slice) -> Any:
+    """The sums of some of the positions."""
+    return mapped(lambda part: part[columns] if part.ndim == 1 else part[:, columns], sums)
+
+
+def mapped(change: Callable[..., Any], *nodes: Any) -> Any:
+    """Apply ``change`` to the arrays that stand at the same place in records of the same form.
+
+    Their positions are the second axis, or the first of arrays that have one axis only.
+    """
+    first = nodes[0]
+    if first is None:
+        return None
+    if isinstance(first, Mapping):
+        return {key: mapped(change, *(node[key] for node in nodes)) for key in first}
+    if is_dataclass(first) and not isinstance(first, type):
+        names = [f.name for f in fields(first)]
+        made = {n: mapped(change, *(getattr(node, n) for node in nodes)) for n in names}
+        return type(first)(**made)
+    return change(*nodes)
+
+
+def require_finite(sums: Sums, rows: Sequence[Row]) -> None:
     """Refuse a grid in which a logit is NaN or infinite; name the first such cell."""
     import numpy as np
 
     bad = np.argwhere(~np.isfinite(sums.lse))
     if len(bad):
         layer, position = (int(i) for i in bad[0])
-        name = "input" if rows[layer] == INPUT else str(rows[layer])
         raise WorkError(
-            f"a logit is not a number at layer {name}, position {position} of the window "
+            f"a logit is not a number at layer {rows[layer].label}, position {position} of the window "
             f"({len(bad)} such cells)",
             "the weights or the dtype overflow: try --dtype float32",
         )

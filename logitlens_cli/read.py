@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from logitlens_cli import capture, decode, lens, tokens
+from logitlens_cli import anatomy, capture, decode, lens, tokens
 from logitlens_cli.anatomy import Anatomy
+from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
 from logitlens_cli.reading import (
@@ -56,10 +57,49 @@ class Task:
     blocks: Sequence[int]
     """numbers of the blocks, ascending"""
     input_row: bool = True
+    subblocks: bool = False
+    """also the rows between attention and MLP"""
+    decoder_blocks: int = 0
+    """the last so many blocks are part of the tail"""
     window: str | None = None
     bos: str = "auto"
     options: Mapping[str, Any]
     """what the user asked for, for the record"""
+
+
+def subject_of(
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str,
+    revision: str | None = None,
+    context: int | None = None,
+    subblocks: bool = False,
+) -> Subject:
+    """Take a model in memory apart and prove how its streams are decoded.
+
+    Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
+    """
+    parts = anatomy.find(model, subblocks=subblocks)
+    embeddings = getattr(model.get_input_embeddings(), "weight", None)
+    return Subject(
+        model=model,
+        tokenizer=tokenizer,
+        parts=parts,
+        route=decode.prove(model, parts),
+        record=ModelRecord(
+            name=name,
+            revision=revision,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(model.device),
+            blocks=len(parts.blocks),
+            width=parts.layout.width,
+            vocabulary=parts.vocabulary,
+            tied=embeddings is not None and embeddings.data_ptr() == parts.weight.data_ptr(),
+            class_=type(model).__name__,
+        ),
+        context=context,
+    )
 
 
 def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
@@ -72,25 +112,31 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     ids = encoded.ids
     require_length(len(ids), subject)
     columns = tokens.window(task.window, text, encoded)
+    rows = rows_of(subject.parts, task)
+    # Late blocks attend to the whole text, so all of it is needed to decode a part of it.
+    span = range(len(ids)) if task.decoder_blocks else columns
     targets = {
-        measure.target: target_ids(measure.target, ids, columns)
-        for measure in task.measures.values()
-    } | {"input": [ids[i] for i in columns]}
-    last = len(subject.parts.blocks) - 1
-    kept = (capture.INPUT, *sorted({*task.blocks, last}))
-    stream = capture.capture(subject.model, subject.parts, ids, kept, columns, sample(len(columns)))
+        measure.target: target_ids(measure.target, ids, span) for measure in task.measures.values()
+    } | {"input": [ids[i] for i in span]}
+    last = Row(len(subject.parts.blocks) - 1 - task.decoder_blocks, 1)
+    checked = [i - span.start for i in sample(columns)]
+    kept = sorted({INPUT, *rows, last})
+    stream = capture.capture(subject.model, subject.parts, ids, kept, span, checked)
     own, decoder = (
-        decode.decoder(subject.model, subject.parts, subject.route, norm, ids, columns)
+        decode.decoder(
+            subject.model, subject.parts, subject.route, norm, ids, span, task.decoder_blocks
+        )
         for norm in ("full", task.norm)
     )
     check = lens.check(own, subject.route, stream)
     lens.require(check, subject.parts)
-    rows = ((capture.INPUT,) if task.input_row else ()) + tuple(task.blocks)
     needs = Needs()
     for measure in task.measures.values():
         needs |= METRICS[measure.metric].needs(measure)
     wanted = lens.Wanted(rows, min(task.k, subject.parts.vocabulary), needs, targets)
-    sums = lens.grid(decoder, stream, wanted)
+    cut = slice(columns.start - span.start, columns.stop - span.start)
+    sums = lens.cut(lens.grid(decoder, stream, wanted), cut)
+    targets = {name: ids[cut] for name, ids in targets.items()}
     return Reading(
         schema=SCHEMA,
         command=task.command,
@@ -109,7 +155,7 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         model=subject.record,
         lens=LensRecord(
             norm=task.norm,
-            chain=subject.parts.describe(subject.route == decode.DIRECT),
+            chain=chain_of(subject, task),
             window=(columns.start, columns.stop),
             text_tokens=len(ids),
             bos=encoded.bos,
@@ -141,10 +187,42 @@ def require_length(count: int, subject: Subject) -> None:
         )
 
 
-def sample(columns: int) -> list[int]:
-    """Columns where the model's own logits are made, spread over the window, the last one in."""
-    count = min(columns, CHECKED_COLUMNS)
-    return [(n * columns) // count - 1 for n in range(1, count + 1)]
+def rows_of(parts: Anatomy, task: Task) -> tuple[Row, ...]:
+    """The rows of the grid, from the lowest up; UsageError where the model has no such rows."""
+    last = len(parts.blocks) - 1 - task.decoder_blocks
+    chosen = [block for block in task.blocks if block <= last]
+    if not chosen:
+        raise UsageError(
+            f"--decoder-blocks {task.decoder_blocks} leaves no row",
+            f"the model has {len(parts.blocks)} blocks",
+        )
+    if not task.subblocks:
+        rows = [Row(block, 1) for block in chosen]
+    else:
+        without = [block for block in chosen if parts.mids[block] is None]
+        if without:
+            name = type(parts.blocks[without[0]]).__name__
+            raise UsageError(
+                f"--subblocks: block {without[0]} ({name}) has no state between attention and MLP "
+                "that both add to (parallel halves, a state-space layer, or norms after the sums)",
+                "leave the option out",
+            )
+        rows = [Row(block, half) for block in chosen for half in (0, 1)]
+    return ((INPUT,) if task.input_row else ()) + tuple(rows)
+
+
+def chain_of(subject: Subject, task: Task) -> list[str]:
+    """How the streams were decoded, a step a line."""
+    direct = subject.route == decode.DIRECT and not task.decoder_blocks
+    chain = subject.parts.describe(direct)
+    late = [f"the last {task.decoder_blocks} blocks"] if task.decoder_blocks else []
+    return late + chain
+
+
+def sample(columns: range) -> list[int]:
+    """Positions where the model's own logits are made, spread over the window, the last one in."""
+    count = min(len(columns), CHECKED_COLUMNS)
+    return [columns[(n * len(columns)) // count - 1] for n in range(1, count + 1)]
 
 
 def target_ids(target: str, ids: Sequence[int], columns: range) -> list[int]:
@@ -171,10 +249,8 @@ def token_columns(tokenizer: Any, ids: Sequence[int], columns: range) -> list[To
     ]
 
 
-def layer(row: int) -> Layer:
-    if row == capture.INPUT:
-        return Layer(label="input", kind="input", block=None)
-    return Layer(label=str(row), kind="block", block=row)
+def layer(row: Row) -> Layer:
+    return Layer(label=row.label, kind=row.kind, block=None if row == INPUT else row.block)
 
 
 def guesses(tokenizer: Any, sums: Sums) -> Guesses:

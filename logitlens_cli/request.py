@@ -145,6 +145,14 @@ class Source:
     layers: Annotated[
         str | None, option("--layers", panel=LENS, help="These blocks only, as in 0,4,8-12.")
     ] = None
+    subblocks: Annotated[
+        bool,
+        option("--subblocks", panel=LENS, help="Also rows between the halves of each block."),
+    ] = False
+    decoder_blocks: Annotated[
+        int,
+        option("--decoder-blocks", panel=LENS, min=0, help="Let the last N blocks decode too."),
+    ] = 0
     window: Annotated[
         str | None,
         option("--window", panel=COLUMNS, help="Positions A:B, negatives allowed, or words of the text."),

@@ -18,9 +18,7 @@ from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Figures, Read, Render
 
 if TYPE_CHECKING:
-    from logitlens_cli.anatomy import Anatomy
     from logitlens_cli.figure import Looks
-    from logitlens_cli.model import OpenedModel
     from logitlens_cli.read import Subject, Task
     from logitlens_cli.reading import Reading
 
@@ -201,11 +199,17 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         allow_pickle=request.allow_pickle,
         progress=progress,
     )
-    from logitlens_cli import anatomy
-    from logitlens_cli.read import Task
+    from logitlens_cli.read import Task, subject_of
 
     with progress.step("finding blocks, norm and head"):
-        subject = subject_of(opened, anatomy.find(opened.model))
+        subject = subject_of(
+            opened.model,
+            opened.tokenizer,
+            name=opened.name,
+            revision=opened.revision,
+            context=opened.context,
+            subblocks=request.subblocks,
+        )
     task = Task(
         command=request.command,
         measures={
@@ -215,36 +219,13 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         norm=request.norm.value,
         blocks=request.rows(len(subject.parts.blocks)),
         input_row=request.input_row is not False,
+        subblocks=request.subblocks,
+        decoder_blocks=request.decoder_blocks,
         window=request.window,
         bos=request.bos.value,
         options=options_of(request),
     )
     return subject, task
-
-
-def subject_of(opened: "OpenedModel", parts: "Anatomy") -> "Subject":
-    """An opened model, taken apart, with the record of who it is."""
-    from logitlens_cli.read import Subject
-    from logitlens_cli.reading import ModelRecord
-
-    embeddings = opened.model.get_input_embeddings()
-    return Subject(
-        model=opened.model,
-        tokenizer=opened.tokenizer,
-        parts=parts,
-        record=ModelRecord(
-            name=opened.name,
-            revision=opened.revision,
-            dtype=opened.dtype,
-            device=opened.device,
-            blocks=len(parts.blocks),
-            width=parts.width,
-            vocabulary=parts.vocabulary,
-            tied=embeddings.weight.data_ptr() == parts.weight.data_ptr(),
-            class_=type(opened.model).__name__,
-        ),
-        context=opened.context,
-    )
 
 
 def resolved(measure: Measure, subject: "Subject") -> Measure:

@@ -9,11 +9,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from logitlens_cli import anatomy, embedded
-from logitlens_cli.model import OpenedModel, open_model
+from logitlens_cli import embedded
+from logitlens_cli.model import open_model
 from logitlens_cli.progress import Progress
-from logitlens_cli.read import Subject
-from logitlens_cli.run import subject_of
+from logitlens_cli.read import Subject, subject_of
 from logitlens_cli.tokens import byte_alphabet
 
 torch.set_num_threads(1)  # the tests share two cores
@@ -71,12 +70,8 @@ def tiny_llama(**changes: Any) -> LlamaForCausalLM:
 
 
 def as_subject(model: Any, tokenizer: Any, context: int | None = 64) -> Subject:
-    """What `run` makes of an opened model, for one that was made in memory."""
-    opened = OpenedModel(
-        model=model, tokenizer=tokenizer, name="tiny", source="memory", revision="memory",
-        dtype="float32", device="cpu", context=context,
-    )  # fmt: skip
-    return subject_of(opened, anatomy.find(model))
+    """A model that was made in memory, taken apart."""
+    return subject_of(model, tokenizer, name="tiny", revision="memory", context=context)
 
 
 @pytest.fixture(scope="session")
@@ -103,4 +98,10 @@ def smollm2() -> Subject:
     """The real default model."""
     embedded.folder(offline=False, progress=Progress(quiet=True))
     opened = open_model("smollm2", device="cpu", offline=True, progress=Progress(quiet=True))
-    return subject_of(opened, anatomy.find(opened.model))
+    return subject_of(
+        opened.model,
+        opened.tokenizer,
+        name=opened.name,
+        revision=opened.revision,
+        context=opened.context,
+    )

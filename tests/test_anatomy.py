@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import as_subject
 
-from logitlens_cli import anatomy, capture, lens
+from logitlens_cli import anatomy, capture, decode, lens
+from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.errors import LogitLensError, ProofError
 
 # What must stand in the decode chain after the last block, by family.
@@ -45,15 +46,16 @@ def test_every_row_is_decoded_as_the_models_own_tail_would(key: str) -> None:
     model = build(key)
     ids = families.inputs(key)
     parts = anatomy.find(model)
-    chain = parts.describe()[1:]
+    chain = parts.describe(direct=True)[1:]
+    assert decode.prove(model, parts) == decode.DIRECT
     assert len(chain) == len(CHAINS[key])
     for step, expected in zip(chain, CHAINS[key], strict=True):
         assert expected in step
-    rows = range(-1, len(parts.blocks))
+    rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
     count = ids.shape[1]
     stream = capture.capture(model, parts, ids[0].tolist(), rows, range(count), range(count))
-    assert lens.check(parts, stream).passed
-    decoder = lens.Decoder(parts)
+    decoder = decode.Direct(parts)
+    assert lens.check(decoder, "direct", stream).passed
     for row, resid in enumerate(families.reference_stream(model, ids)):
         torch.testing.assert_close(stream.resid[row], resid.reshape(count, -1))
         truth = families.reference_logits(model, ids, resid)[0]
@@ -72,25 +74,33 @@ def test_input_row_is_what_enters_the_first_block() -> None:
     """Gemma scales its embedding, so the row of the matrix is not what enters."""
     model = build("gemma2")
     parts = anatomy.find(model)
-    stream = capture.capture(model, parts, [3, 4, 5], (-1, 3), range(3), [0])
+    stream = capture.capture(model, parts, [3, 4, 5], (INPUT, Row(3, 1)), range(3), [0])
     with torch.no_grad():
         matrix = model.get_input_embeddings().weight[[3, 4, 5]]
     assert stream.resid[0].abs().mean() > 3 * matrix.abs().mean()
 
 
-def test_a_tail_that_is_not_elementwise_is_refused() -> None:
+def test_a_tail_that_cannot_be_followed_is_replayed() -> None:
     model = build("llama")
-
     inner = model.forward
 
-    def forward(**arguments: Any) -> Any:
-        out = inner(**arguments)
+    def forward(input_ids: torch.Tensor, **rest: Any) -> Any:
+        out = inner(input_ids=input_ids, **rest)
         out.logits = out.logits.flip(-1)
         return out
 
     model.forward = forward
-    with pytest.raises(ProofError):
-        as_subject(model, None)
+    parts = anatomy.find(model)
+    assert decode.prove(model, parts) == decode.REPLAY
+    decoder = decode.decoder(model, parts, decode.REPLAY, "full", [3, 4, 5], range(3))
+    rows = (Row(1, 1), Row(3, 1))
+    stream = capture.capture(model, parts, [3, 4, 5], rows, range(3), [0, 2])
+    assert lens.check(decoder, decode.REPLAY, stream).passed
+    with torch.inference_mode():
+        mine = decoder.tile(decoder.prepare(stream.resid), slice(None))[0]
+        del model.forward
+        plain = decode.Direct(anatomy.find(model))
+        torch.testing.assert_close(mine, plain.logits(plain.prepare(stream.resid[0])).flip(-1))
 
 
 def test_no_hook_stays_behind() -> None:

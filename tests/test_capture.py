@@ -7,8 +7,10 @@ import torch
 from conftest import as_subject, tiny_llama
 
 from logitlens_cli import capture
+from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.read import Subject
 
+ROWS = (INPUT, *(Row(block, 1) for block in range(4)))
 IDS = [17, 200, 3, 3, 99, 250, 1]
 
 
@@ -17,7 +19,7 @@ def hooks(model: Any) -> int:
 
 
 def test_rows_are_what_enters_and_leaves_the_blocks(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, IDS, range(-1, 4), range(7), [6])
+    stream = capture.capture(tiny.model, tiny.parts, IDS, ROWS, range(7), [6])
     with torch.no_grad():
         states = tiny.model(torch.tensor([IDS]), output_hidden_states=True).hidden_states
     assert stream.resid.shape == (5, 7, 32)
@@ -29,15 +31,15 @@ def test_rows_are_what_enters_and_leaves_the_blocks(tiny: Subject) -> None:
 
 
 def test_only_the_window_and_the_rows_asked_for_are_kept(tiny: Subject) -> None:
-    whole = capture.capture(tiny.model, tiny.parts, IDS, range(-1, 4), range(7), [6])
-    part = capture.capture(tiny.model, tiny.parts, IDS, (1, 3), range(2, 5), [0, 2])
+    whole = capture.capture(tiny.model, tiny.parts, IDS, ROWS, range(7), [6])
+    part = capture.capture(tiny.model, tiny.parts, IDS, (Row(1, 1), Row(3, 1)), range(2, 5), [0, 2])
     assert torch.equal(part.resid, whole.resid[[2, 4], 2:5])
     assert torch.equal(part.final, whole.final[2:5])
     assert part.resid._base is None  # a copy, not a view that keeps the whole text
 
 
 def test_own_logits_at_the_sampled_columns(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, IDS, (3,), range(2, 7), [1, 4])
+    stream = capture.capture(tiny.model, tiny.parts, IDS, (Row(3, 1),), range(2, 7), [1, 4])
     with torch.no_grad():
         own = tiny.model(torch.tensor([IDS])).logits[0]
     torch.testing.assert_close(stream.logits, own[[3, 6]])
@@ -47,7 +49,7 @@ def test_hooks_are_gone_also_after_an_exception() -> None:
     model = tiny_llama()
     parts = as_subject(model, None).parts
     assert hooks(model) == 0
-    capture.capture(model, parts, IDS, range(-1, 4), range(7), [6])
+    capture.capture(model, parts, IDS, ROWS, range(7), [6])
     assert hooks(model) == 0
 
     def fail(*_: Any) -> None:
@@ -55,6 +57,6 @@ def test_hooks_are_gone_also_after_an_exception() -> None:
 
     handle = model.model.layers[2].register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        capture.capture(model, parts, IDS, range(-1, 4), range(7), [6])
+        capture.capture(model, parts, IDS, ROWS, range(7), [6])
     handle.remove()
     assert hooks(model) == 0

@@ -11,7 +11,8 @@ import torch
 from conftest import PLASMA, as_subject, tiny_llama
 from torch import Tensor
 
-from logitlens_cli import capture, lens
+from logitlens_cli import capture, decode, lens
+from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
 from logitlens_cli.read import Subject
@@ -25,10 +26,13 @@ EVERYTHING = Needs(
 
 
 def compute(subject: Subject, ids: list[int], norm: str = "full", k: int = 5) -> Sums:
-    rows = range(-1, len(subject.parts.blocks))
+    rows = (INPUT, *(Row(block, 1) for block in range(len(subject.parts.blocks))))
     stream = capture.capture(subject.model, subject.parts, ids, rows, range(len(ids)), [0])
     targets = {"input": ids, "next": [*ids[1:], -1]}
-    return lens.grid(subject.parts, stream, norm, lens.Wanted(tuple(rows), k, EVERYTHING, targets))
+    decoder = decode.decoder(
+        subject.model, subject.parts, subject.route, norm, ids, range(len(ids))
+    )
+    return lens.grid(decoder, stream, lens.Wanted(rows, k, EVERYTHING, targets))
 
 
 def score(sums: Sums, metric: str, **parameters: Any) -> Any:
@@ -74,7 +78,7 @@ def close(mine: Any, truth: Tensor, atol: float) -> None:
     np.testing.assert_allclose(mine, truth.numpy(), atol=atol, rtol=1e-6)
 
 
-@pytest.mark.parametrize("norm", lens.NORMS)
+@pytest.mark.parametrize("norm", decode.NORMS)
 @pytest.mark.parametrize("k", [1, 5])
 def test_agrees_with_reference_on_a_tiny_model(tiny: Subject, norm: str, k: int) -> None:
     ids = [17, 200, 3, 3, 99, 250, 1, 42, 260, 5]
@@ -96,9 +100,9 @@ def test_tiles_change_nothing(
 ) -> None:
     ids = [17, 200, 3, 3, 99, 250, 1]
     whole = compute(tiny, ids)
-    monkeypatch.setattr(lens, "TILE_ROWS", rows)
-    monkeypatch.setattr(lens, "TILE_ENTRIES", entries)
-    monkeypatch.setattr(lens, "BLOCK_FLOATS", floats)
+    monkeypatch.setattr(decode, "TILE_ROWS", rows)
+    monkeypatch.setattr(decode, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(decode, "BLOCK_FLOATS", floats)
     tiled = compute(tiny, ids)
     np.testing.assert_array_equal(tiled.top_ids, whole.top_ids)
     np.testing.assert_array_equal(tiled.targets["input"].above, whole.targets["input"].above)
@@ -138,18 +142,18 @@ def test_all_logits_equal() -> None:
 
 def test_not_a_number_is_refused_with_its_place(tiny: Subject) -> None:
     ids = [5, 6, 7]
-    rows = (-1, 0, 1, 2, 3)
+    rows = (INPUT, *(Row(block, 1) for block in range(4)))
     stream = capture.capture(tiny.model, tiny.parts, ids, rows, range(3), [0])
     broken = stream.resid.clone()
     broken[2, 1, 4] = torch.nan
     stream = dataclasses.replace(stream, resid=broken)
     with pytest.raises(WorkError, match="layer 1, position 1 of the window"):
-        lens.grid(tiny.parts, stream, "full", lens.Wanted(rows, 1, Needs(), {}))
+        lens.grid(decode.Direct(tiny.parts), stream, lens.Wanted(rows, 1, Needs(), {}))
 
 
 def test_check_passes_on_an_honest_model(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, [5, 6, 7], (3,), range(3), [0, 2])
-    result = lens.check(tiny.parts, stream)
+    stream = capture.capture(tiny.model, tiny.parts, [5, 6, 7], (Row(3, 1),), range(3), [0, 2])
+    result = lens.check(decode.Direct(tiny.parts), "direct", stream)
     assert result.passed
     assert result.columns == 2
     assert result.max_abs_logit_error < 1e-4
@@ -159,9 +163,9 @@ def test_check_passes_on_an_honest_model(tiny: Subject) -> None:
 
 
 def test_check_fails_where_the_lens_is_wrong(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, [5, 6, 7], (3,), range(3), [0, 2])
+    stream = capture.capture(tiny.model, tiny.parts, [5, 6, 7], (Row(3, 1),), range(3), [0, 2])
     wrong = dataclasses.replace(tiny.parts, chain=())  # the final norm is forgotten
-    result = lens.check(wrong, stream)
+    result = lens.check(decode.Direct(wrong), "direct", stream)
     assert not result.passed
     with pytest.raises(ProofError, match="does not reproduce the model's own logits"):
         lens.require(result, wrong)
@@ -193,7 +197,7 @@ def test_no_affine_drops_gain_and_bias_only(kind: str) -> None:
         parameter.data.normal_()
     before = copy.deepcopy(norm.state_dict())
     x = 3 * torch.randn(5, width) + 1
-    made = lens.in_float32(norm, "no-affine")(x)
+    made = decode.in_float32(norm, "no-affine")(x)
     centred = x - x.mean(-1, keepdim=True) if kind != "rms-norm" else x
     by_hand = centred / centred.square().mean(-1, keepdim=True).sqrt()
     torch.testing.assert_close(made.detach(), by_hand, atol=1e-4, rtol=1e-4)

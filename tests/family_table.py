@@ -1,0 +1,92 @@
+"""Does the lens hold on a family? Examine one, or write the table: ``python tests/family_table.py``.
+
+Every key of transformers' causal mapping becomes a tiny random model (``families``). Its inner rows,
+decoded by the product, are held against the model's own tail in float64, reached by another route.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import families
+import torch
+
+from logitlens_cli import anatomy, capture, decode, lens
+from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.errors import LogitLensError
+
+TABLE = Path(anatomy.__file__).parent / "families.json"
+# Relative to the largest logit. Both sides are float32 up to the last product.
+INNER = 2e-5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one family."""
+
+    outcome: str
+    """"exact", "refused" or "not buildable" """
+    model: str | None = None
+    """its class"""
+    route: str | None = None
+    mid: bool | None = None
+    """are there rows between attention and MLP?"""
+    reason: str | None = None
+
+
+def examine(key: str) -> Outcome:
+    """Build, take apart, decode every row, compare; AssertionError where a row is wrong."""
+    try:
+        model = families.build(key)
+    except families.NotCausal as error:
+        return Outcome("refused", reason=str(error))
+    except families.Unbuildable as error:
+        return Outcome("not buildable", reason=str(error))
+    name = type(model).__name__
+    try:
+        parts = anatomy.find(model, subblocks=True)
+        route = decode.prove(model, parts)
+    except LogitLensError as error:
+        return Outcome("refused", name, reason=error.problem)
+    assert_exact(key, model, parts, route)
+    return Outcome("exact", name, route, None not in parts.mids)
+
+
+def assert_exact(key: str, model: Any, parts: anatomy.Anatomy, route: str) -> None:
+    ids = families.inputs(key)
+    tokens, count = ids[0].tolist(), ids.shape[1]
+    rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
+    every = list(range(count))
+    stream = capture.capture(model, parts, tokens, rows, range(count), every)
+    decoder = decode.decoder(model, parts, route, "full", tokens, range(count))
+    check = lens.check(decoder, route, stream)
+    assert check.passed, f"{key}: last row off by {check.max_abs_logit_error}"
+    reference = families.reference_stream(model, ids)
+    assert len(reference) == len(rows), f"{key}: {len(rows) - 1} blocks, not {len(reference) - 1}"
+    for row, resid, expected in zip(rows, stream.resid, reference, strict=True):
+        canonical = parts.layout.canonical(expected, count)[0]
+        if parts.layout.count == 1:
+            assert torch.equal(resid, canonical), f"{key}: stream of row {row.label}"
+        truth = families.reference_logits(model, ids, expected)[0]
+        with torch.inference_mode():
+            prepared = decoder.prepare(resid.unsqueeze(0))
+            mine = torch.cat([decoder.tile(prepared, e)[0] for e in decoder.entries()], -1)
+        real = truth > torch.finfo(torch.float32).min / 2  # entries that the model forbids are not
+        error = (mine.double() - truth)[real].abs().max() / truth[real].abs().max()
+        assert error < INNER, f"{key}: row {row.label} off by {error:.2g} of the largest logit"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    table = {}
+    for key in families.keys():
+        table[key] = asdict(examine(key))
+        print(key, table[key]["outcome"], table[key]["route"] or table[key]["reason"])
+    made = {"transformers": version("transformers"), "families": table}
+    TABLE.write_text(json.dumps(made, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
