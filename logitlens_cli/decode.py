@@ -38,6 +38,8 @@ class Decoder(Protocol):
 
     whole: bool
     """does a tile hold the whole vocabulary?"""
+    alone: bool
+    """is every position decoded by itself?"""
 
     def sizes(self, positions: int) -> tuple[int, int]:
         """(positions of a block, layers of a tile) that keep memory in bounds."""
@@ -93,6 +95,7 @@ class Direct:
     """
 
     whole = False
+    alone = True
 
     def __init__(self, parts: Anatomy, norm: str = "full") -> None:
         self.parts = parts
@@ -230,6 +233,7 @@ class Replay:
             )
         self.model, self.parts, self.norm = model, parts, norm
         self.ids, self.window = ids, window
+        self.alone = ids is None
         self.parameters = tail_parameters(parts, norm)
 
     def sizes(self, positions: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ sums and counts, then overwritten. The logits of the whole grid never exist. Nor
 are computed in float32 whatever the model's dtype; formulas follow in float64 (``metrics``).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -144,6 +145,8 @@ class Running:
     top_ids: Tensor
     final_ids: Tensor
     """(position,) the model's own top guess"""
+    forbids: bool
+    """are there logits of minus infinity?"""
     aims: dict[str, Aim] = field(default_factory=dict)
     references: dict[str, Refer] = field(default_factory=dict)
 
@@ -157,15 +160,17 @@ def block(
     layers, positions = prepared.shape[:2]
     running = begin(decoder, stream, columns, wanted, prepared)
     buffer: Tensor | None = None
+    spare = prepared.new_empty(0)
     for entries in decoder.entries():
         for first in range(0, layers, group):
             some = slice(first, min(first + group, layers))
             z = decoder.tile(prepared[some], entries, buffer)
-            # The first tile is the largest: its memory serves all others.
-            buffer = z.view(-1) if buffer is None else buffer
+            if buffer is None:  # the first tile is the largest: its memory serves all others
+                buffer, spare = z.view(-1), torch.empty_like(z).view(-1)
             if decoder.whole:
                 take_targets(running, z, some)
-            reduce_tile(running, z, some, entries, wanted.needs)
+            work = spare[: z.numel()].view(z.shape)
+            reduce_tile(running, z, work, some, entries, wanted.needs)
     return finish(running, wanted)
 
 
@@ -184,13 +189,19 @@ def begin(
         top_logits=prepared.new_full((*shape, wanted.k), -torch.inf),
         top_ids=torch.full((*shape, wanted.k), -1, device=prepared.device),
         final_ids=first_best(final),
+        forbids=bool(final.isneginf().any()),
     )
+    if running.forbids:
+        final.clamp_(min=torch.finfo(final.dtype).min)
     if "final" in wanted.needs.references:
         running.references["final"] = refer(final, zeros, wanted.needs.reverse)
     if "input" in wanted.needs.references:
         entering = decoder.prepare(stream.resid[stream.rows.index(INPUT), columns].unsqueeze(0))
         tiles = [decoder.tile(entering, entries)[0] for entries in decoder.entries()]
-        running.references["input"] = refer(torch.cat(tiles, -1), zeros, wanted.needs.reverse)
+        logits = torch.cat(tiles, -1)
+        if running.forbids:
+            logits.clamp_(min=torch.finfo(logits.dtype).min)
+        running.references["input"] = refer(logits, zeros, wanted.needs.reverse)
     for name in sorted(wanted.needs.targets):
         if name == "final":
             ids = running.final_ids
@@ -218,36 +229,54 @@ def first_best(logits: Tensor) -> Tensor:
 
 def refer(logits: Tensor, zeros: Tensor, reverse: bool) -> Refer:
     """A reference distribution from its logits (position, vocabulary), which are overwritten."""
-    log_q = logits.sub_(logits.logsumexp(-1, keepdim=True))
-    q = log_q.exp()
-    negentropy = (q * log_q).nan_to_num_(0.0).sum(-1)  # 0 log 0 is 0
-    return Refer(q, log_q if reverse else None, negentropy, zeros.clone(), zeros.clone())
+    logits.sub_(logits.amax(-1, keepdim=True))
+    q = exp_(logits.clone())
+    total = q.sum(-1, keepdim=True)
+    q /= total
+    negentropy = (q * logits).sum(-1) - total.squeeze(-1).log()
+    log_q = logits.sub_(total.log()) if reverse else None
+    return Refer(q, log_q, negentropy, zeros.clone(), zeros.clone())
 
 
-def reduce_tile(running: Running, z: Tensor, some: slice, entries: slice, needs: Needs) -> None:
-    """Take up one tile of logits (layer, position, entry), which is overwritten."""
+LOG2_E = math.log2(math.e)
+
+
+def exp_(x: Tensor) -> Tensor:
+    """exp in place; by powers of two, which take half the time and less (measured)."""
+    return x.mul_(LOG2_E).exp2_()
+
+
+def reduce_tile(
+    running: Running, z: Tensor, work: Tensor, some: slice, entries: slice, needs: Needs
+) -> None:
+    """Take up one tile of logits (layer, position, entry); it and ``work``, of the same shape, are
+    overwritten.
+
+    Every step is one pass over a tile that stays in cache, into memory that is there already: a
+    product and a sum are faster so than a batched product, a comparison into floats and a sum
+    faster than counting booleans.
+    """
+    if running.forbids:
+        # Minus infinity is a logit that the model forbids; times a probability of 0 it must be 0.
+        z.clamp_(min=torch.finfo(z.dtype).min)
     top = z.amax(-1)
     keep_best(running, z, top, some, entries)
     for aim in running.aims.values():
-        count(aim, z, some, entries)
+        count(aim, z, work, some, entries)
     for reference in running.references.values():
-        q = reference.q[:, entries]
-        reference.cross[some] += torch.einsum("lpv,pv->lp", z, q)
+        reference.cross[some] += torch.mul(z, reference.q[:, entries], out=work).sum(-1)
     before = running.maximum[some]
     maximum = torch.maximum(before, top)
     shrink = torch.exp(before - maximum)
     running.maximum[some] = maximum
-    if needs.mean or needs.reverse:
-        e = torch.exp(z - maximum.unsqueeze(-1))
-        running.mean[some] = running.mean[some] * shrink + (e * z).sum(-1)
-        for reference in running.references.values():
-            if reference.log_q is not None:
-                log_q = reference.log_q[:, entries]
-                reference.reverse[some] *= shrink
-                reference.reverse[some] += torch.einsum("lpv,pv->lp", e, log_q)
-    else:
-        e = z.sub_(maximum.unsqueeze(-1)).exp_()
+    e = exp_(torch.sub(z, maximum.unsqueeze(-1), out=work))
     running.total[some] = running.total[some] * shrink + e.sum(-1)
+    for reference in running.references.values():
+        if reference.log_q is not None:
+            reference.reverse[some] *= shrink
+            reference.reverse[some] += (e * reference.log_q[:, entries]).sum(-1)
+    if needs.mean:
+        running.mean[some] = running.mean[some] * shrink + z.mul_(e).sum(-1)
 
 
 def keep_best(running: Running, z: Tensor, top: Tensor, some: slice, entries: slice) -> None:
@@ -273,15 +302,20 @@ def best_of(values: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if k == 1:
         places = first_best(values).unsqueeze(-1)
     else:
-        # A stable sort keeps equals in the order in which they stand, which is by id.
-        places = values.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+        best, places = values.topk(min(k + 1, values.shape[-1]))
+        places = places[:, :k]
+        tied = (best[:, 1:] == best[:, :-1]).any(-1)
+        if tied.any():  # a stable sort keeps equals in the order in which they stand, by id
+            by_id = values[tied].sort(dim=-1, descending=True, stable=True)
+            places[tied] = by_id.indices[:, :k]
     return values.gather(-1, places), ids.expand_as(values).gather(-1, places)
 
 
-def count(aim: Aim, z: Tensor, some: slice, entries: slice) -> None:
+def count(aim: Aim, z: Tensor, work: Tensor, some: slice, entries: slice) -> None:
     """Count the entries above and level with the target."""
     t = aim.logit[some].unsqueeze(-1)
-    above, ties = (z > t).sum(-1), (z == t).sum(-1)
+    above = torch.gt(z, t, out=work).sum(-1).long()
+    ties = torch.eq(z, t, out=work).sum(-1).long()
     # The target itself is neither, though its logit here may be rounded otherwise than ``t``.
     here = (aim.ids >= entries.start) & (aim.ids < entries.stop)
     if here.any():

@@ -75,6 +75,17 @@ class Scores(Record, frozen=True):
     """the usual colours"""
 
 
+class Followed(Record, frozen=True, kw_only=True):
+    """Tokens that were ever a top guess in the last column, best rank first."""
+
+    position: int
+    """of the column"""
+    ids: list[int]
+    labels: list[str]
+    ranks: list[list[int]]
+    """[layer][token], 1 is best"""
+
+
 class CheckRecord(Record, frozen=True):
     """How well the decoded last row reproduces the model's own logits."""
 
@@ -118,6 +129,8 @@ class LensRecord(Record, frozen=True):
     """tokens of the whole text, which the model always sees"""
     bos: bool
     """was a start token added?"""
+    chat: bool = False
+    """was the text rendered through the tokenizer's chat template?"""
 
 
 class Reading(Record, frozen=True):
@@ -137,6 +150,7 @@ class Reading(Record, frozen=True):
     final_ids: list[int]
     """[position] the model's own top guess"""
     check: CheckRecord
+    followed: Followed | None = None
     model: ModelRecord
     lens: LensRecord
     options: dict[str, Any]

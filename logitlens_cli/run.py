@@ -19,7 +19,7 @@ from logitlens_cli.request import Figures, Read, Render
 
 if TYPE_CHECKING:
     from logitlens_cli.figure import Looks
-    from logitlens_cli.read import Subject, Task
+    from logitlens_cli.reader import Subject, Task
     from logitlens_cli.reading import Reading
 
 # Options that say where a result goes and not what it is; the dump does not hold them.
@@ -151,7 +151,7 @@ class Opened:
 
 def read_one(opened: Opened, prompt: Prompt) -> Iterator[Path]:
     """One prompt: its reading, its figures, its files."""
-    from logitlens_cli.read import read as read_text
+    from logitlens_cli.reader import read as read_text
     from logitlens_cli.reading import to_json
 
     request, progress = opened.request, opened.progress
@@ -199,7 +199,7 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         allow_pickle=request.allow_pickle,
         progress=progress,
     )
-    from logitlens_cli.read import Task, subject_of
+    from logitlens_cli.reader import Task, subject_of
 
     with progress.step("finding blocks, norm and head"):
         subject = subject_of(

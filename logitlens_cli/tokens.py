@@ -50,6 +50,15 @@ def encode(tokenizer: Any, text: str, bos: str = "auto") -> Encoded:
     return Encoded(tuple(ids), tuple(spans), bool(spans) and spans[0] == (0, 0))
 
 
+def in_template(tokenizer: Any, text: str) -> str:
+    """``text`` as a user's message in the tokenizer's chat template, up to where the answer begins."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise UsageError("--chat: the tokenizer has no chat template", "leave the option out")
+    message = [{"role": "user", "content": text}]
+    rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return str(rendered)
+
+
 def target_id(tokenizer: Any, text: str) -> int:
     """The id of a text that is one token; UsageError shows its pieces where it is not."""
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

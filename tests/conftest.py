@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from logitlens_cli import embedded
 from logitlens_cli.model import open_model
 from logitlens_cli.progress import Progress
-from logitlens_cli.read import Subject, subject_of
+from logitlens_cli.reader import Subject, subject_of
 from logitlens_cli.tokens import byte_alphabet
 
 torch.set_num_threads(1)  # the tests share two cores

@@ -8,7 +8,7 @@ from conftest import as_subject, tiny_llama
 
 from logitlens_cli import capture
 from logitlens_cli.capture import INPUT, Row
-from logitlens_cli.read import Subject
+from logitlens_cli.reader import Subject
 
 ROWS = (INPUT, *(Row(block, 1) for block in range(4)))
 IDS = [17, 200, 3, 3, 99, 250, 1]

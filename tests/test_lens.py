@@ -15,7 +15,7 @@ from logitlens_cli import capture, decode, lens
 from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
-from logitlens_cli.read import Subject
+from logitlens_cli.reader import Subject
 
 EVERYTHING = Needs(
     targets=frozenset({"final", "input", "next"}),

@@ -12,7 +12,7 @@ from torch import Tensor
 from logitlens_cli import anatomy, capture, decode
 from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.errors import UsageError
-from logitlens_cli.read import Task, rows_of
+from logitlens_cli.reader import Task, rows_of
 
 
 def output_of(model: Any, path: str, ids: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ The one function that the command line and other programs share. Knows nothing o
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 
 from logitlens_cli import anatomy, capture, decode, lens, tokens
 from logitlens_cli.anatomy import Anatomy
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, Row, Stream
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
 from logitlens_cli.reading import (
     SCHEMA,
     CheckRecord,
+    Followed,
     Guesses,
     Layer,
     LensRecord,
@@ -63,6 +64,10 @@ class Task:
     """the last so many blocks are part of the tail"""
     window: str | None = None
     bos: str = "auto"
+    chat: bool = False
+    """render the text through the tokenizer's chat template"""
+    follow: bool = False
+    """also rank every token that was ever a top guess in the last column"""
     options: Mapping[str, Any]
     """what the user asked for, for the record"""
 
@@ -108,7 +113,9 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     Raises UsageError for a text or window that does not fit, ProofError where the lens does not
     reproduce the model's own logits, WorkError where a logit is not a number.
     """
-    encoded = tokens.encode(subject.tokenizer, text, task.bos)
+    if task.chat:
+        text = tokens.in_template(subject.tokenizer, text)
+    encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
     ids = encoded.ids
     require_length(len(ids), subject)
     columns = tokens.window(task.window, text, encoded)
@@ -136,6 +143,9 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     wanted = lens.Wanted(rows, min(task.k, subject.parts.vocabulary), needs, targets)
     cut = slice(columns.start - span.start, columns.stop - span.start)
     sums = lens.cut(lens.grid(decoder, stream, wanted), cut)
+    followed = None
+    if task.follow:
+        followed = follow(subject.tokenizer, decoder, stream, rows, sums, columns[-1], span)
     targets = {name: ids[cut] for name, ids in targets.items()}
     return Reading(
         schema=SCHEMA,
@@ -151,6 +161,8 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
             for key, measure in task.measures.items()
         },
         final_ids=sums.final_ids.tolist(),
+        followed=followed,
+
         check=check_record(check),
         model=subject.record,
         lens=LensRecord(
@@ -159,9 +171,41 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
             window=(columns.start, columns.stop),
             text_tokens=len(ids),
             bos=encoded.bos,
+            chat=task.chat,
         ),
         options=dict(task.options),
         versions={p: version(p) for p in ("logitlens-cli", "torch", "transformers")},
+    )
+
+
+def follow(
+    tokenizer: Any,
+    decoder: decode.Decoder,
+    stream: Stream,
+    rows: tuple[Row, ...],
+    sums: Sums,
+    position: int,
+    span: range,
+) -> Followed:
+    """The ranks of every token that was ever a top guess in the last column, best rank first."""
+    ids = sorted(set(sums.top_ids[:, -1, 0].tolist()))
+    names = [f"id:{i}" for i in ids]
+    column = position - span.start
+    if decoder.alone:  # then the other columns need not be decoded again
+        only = slice(column, column + 1)
+        final = None if stream.final is None else stream.final[only]
+        stream, column = replace(stream, resid=stream.resid[:, only], final=final), 0
+    targets = {name: [i] * stream.resid.shape[1] for name, i in zip(names, ids, strict=True)}
+    wanted = lens.Wanted(rows, 1, Needs(targets=frozenset(names)), targets)
+    made = lens.cut(lens.grid(decoder, stream, wanted), slice(column, column + 1))
+    ranks = {i: 1 + made.targets[name].above[:, 0] for name, i in zip(names, ids, strict=True)}
+    # Equal best ranks: the token that reaches it in the higher layer comes first, as it lasts.
+    order = sorted(ids, key=lambda i: (ranks[i].min(), -ranks[i].argmin(), i))
+    return Followed(
+        position=position,
+        ids=order,
+        labels=tokens.labels(tokenizer, order),
+        ranks=[[int(ranks[i][row]) for i in order] for row in range(len(rows))],
     )
 
 
