@@ -267,7 +267,9 @@ def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = N
     keywords: dict[str, Any] = {"use_cache": False} if "use_cache" in declared else {}
     keywords |= {"input_ids": ids, "return_dict": True}
     if parameters:
-        logits = torch.func.functional_call(model, dict(parameters), (), keywords).logits
+        logits = torch.func.functional_call(
+            model, dict(parameters), (), keywords, tie_weights=False
+        ).logits
     else:
         logits = model(**keywords).logits
     assert isinstance(logits, Tensor)
@@ -355,7 +357,7 @@ def assemble(
     )
     layout = find_layout(streams(leaving))
     inner = [
-        layout.read(runs[block].output, PROBE_TOKENS)
+        layout.read(runs[block].output, PROBE_TOKENS).to(leaving[0].device)
         for block in (blocks[0], blocks[len(blocks) // 2])
     ]
     return Anatomy(

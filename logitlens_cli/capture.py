@@ -70,7 +70,7 @@ def capture(
     Hooks are gone afterwards, also after an exception.
     """
     columns = slice(window.start, window.stop)
-    device = parts.weight.device
+    device = parts.inner.device  # where the last block leaves its stream
     sampled = torch.tensor(checked, device=device)
     kept: dict[Row, Tensor] = {}
     final: list[Tensor] = []

@@ -9,6 +9,7 @@ replay always right; ``prove`` decides, by holding both against the model itself
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -25,12 +26,31 @@ TILE_ENTRIES = 1024
 BLOCK_FLOATS = 128 * 49152
 
 NORMS = ("full", "no-affine", "none")
-DIRECT, REPLAY, REPLAY_WHOLE = "direct", "replay", "replay-whole"
 
 # Largest difference that rounding may make, relative to the largest logit. float32: only the order
-# of summation differs. In half precision the model itself rounds the normed stream and the logits
-# (7 or 10 bits), and the lens does not.
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+# of summation differs, which came to 4e-7 at most. In half precision the model itself rounds the
+# normed stream and the logits (to 8 or 11 bits), and the lens does not: 3e-3 and 4e-4 were seen.
+TOLERANCE = {
+    torch.float32: 1e-5,
+    torch.float64: 1e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.5e-2,
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """How the streams of a model are decoded, as ``prove`` found."""
+
+    direct: bool
+    skips: bool = True
+    """a replay can skip the blocks; else it runs them all"""
+    float32: bool = True
+    """a replay can run in float32; else its code insists on the model's own dtype"""
+
+    @property
+    def name(self) -> str:
+        return "direct" if self.direct else "replay"
 
 
 class Decoder(Protocol):
@@ -66,7 +86,7 @@ class Decoder(Protocol):
 def decoder(
     model: Any,
     parts: Anatomy,
-    route: str,
+    route: Route,
     norm: str,
     ids: Sequence[int],
     window: range,
@@ -78,9 +98,9 @@ def decoder(
     """
     if late:
         return Late(model, parts, norm, ids, late)
-    if route == DIRECT:
+    if route.direct:
         return Direct(parts, norm)
-    return Replay(model, parts, norm, ids if route == REPLAY_WHOLE else None, window)
+    return Replay(model, parts, route, norm, ids, window)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -100,7 +120,7 @@ class Direct:
     def __init__(self, parts: Anatomy, norm: str = "full") -> None:
         self.parts = parts
         self.steps = [
-            step if isinstance(step, float) else in_float32(step, norm)
+            step if isinstance(step, float) else in_float32(step, norm).to(parts.weight.device)
             for step in parts.chain
             if norm != "none" or isinstance(step, float) or not is_norm(step)
         ]
@@ -110,7 +130,7 @@ class Direct:
         return size, max(1, TILE_ROWS // size)
 
     def prepare(self, resid: Tensor) -> Tensor:
-        value = resid.float()
+        value = resid.to(self.parts.weight.device, torch.float32)
         for step in self.steps:
             value = step * value if isinstance(step, float) else step(value)
         return value
@@ -211,8 +231,8 @@ def remove_affine(norm: nn.Module) -> None:
 class Replay:
     """The model's own tail, run on chosen streams, a layer as an item of the batch.
 
-    ``ids``: None where the blocks can be skipped. A tail that reads more than the last block's
-    stream needs a whole forward pass over the text; then they are the text's.
+    A tail that reads more than the last block's stream cannot do with the blocks skipped; it gets a
+    whole forward pass over the text for every layer.
     """
 
     whole = True
@@ -221,9 +241,10 @@ class Replay:
         self,
         model: Any,
         parts: Anatomy,
-        norm: str = "full",
-        ids: Sequence[int] | None = None,
-        window: range = range(0),
+        route: Route,
+        norm: str,
+        ids: Sequence[int],
+        window: range,
     ) -> None:
         if norm == "none":
             raise UsageError(
@@ -231,45 +252,52 @@ class Replay:
                 "stream, norm included",
                 "use --norm full or no-affine",
             )
-        self.model, self.parts, self.norm = model, parts, norm
+        self.model, self.parts, self.route, self.norm = model, parts, route, norm
         self.ids, self.window = ids, window
-        self.alone = ids is None
-        self.parameters = tail_parameters(parts, norm)
+        self.alone = route.skips
+        self.parameters = tail_parameters(parts, norm, route.float32)
 
     def sizes(self, positions: int) -> tuple[int, int]:
-        if self.ids is not None:
+        if not self.route.skips:
             return positions, 1
         size = min(positions, max(1, BLOCK_FLOATS // self.parts.vocabulary))
         return size, max(1, BLOCK_FLOATS // (size * self.parts.vocabulary))
 
     def prepare(self, resid: Tensor) -> Tensor:
-        return resid.float()
+        return resid.float() if self.route.float32 else resid
 
     def entries(self) -> Iterator[slice]:
         yield slice(0, self.parts.vocabulary)
 
     def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
-        if self.ids is None:
+        if self.route.skips:
             return replay(self.model, self.parts, prepared, self.parameters).float()
         every = prepared.new_zeros(len(prepared), len(self.ids), prepared.shape[-1])
         columns = slice(self.window.start, self.window.stop)
         every[:, columns] = prepared
-        ids = torch.tensor([self.ids], device=self.model.device).expand(len(prepared), -1)
-        made = anatomy.leave(self.model, self.parts, ids, every, self.parameters)
+        made = anatomy.leave(self.model, self.parts, self.text(prepared), every, self.parameters)
         return made[:, columns].float()
+
+    def text(self, prepared: Tensor) -> Tensor:
+        """The ids of the whole text, once for every row of ``prepared``."""
+        return torch.tensor([self.ids], device=self.model.device).expand(len(prepared), -1)
 
     def at(self, prepared: Tensor, ids: Tensor) -> None:
         return None
 
+    def full(self) -> "Replay":
+        """The same with the whole norm."""
+        if self.norm == "full":
+            return self
+        return Replay(self.model, self.parts, self.route, "full", self.ids, self.window)
+
     def own(self, stream: Stream, columns: slice) -> Tensor:
-        same = self if self.norm == "full" else Replay(
-            self.model, self.parts, "full", self.ids, self.window
-        )
-        return same.tile(stream.resid[-1:, columns].float(), slice(0, self.parts.vocabulary))[0]
+        full = self.full()
+        return full.tile(full.prepare(stream.resid[-1:, columns]), slice(None))[0]
 
     def last(self, stream: Stream) -> Tensor:
-        if self.ids is None:
-            return self.tile(stream.resid[-1:, stream.checked].float(), slice(None))[0]
+        if self.alone:
+            return self.tile(self.prepare(stream.resid[-1:, stream.checked]), slice(None))[0]
         return self.own(stream, slice(None))[stream.checked]
 
 
@@ -283,42 +311,38 @@ class Late(Replay):
     def __init__(
         self, model: Any, parts: Anatomy, norm: str, ids: Sequence[int], late: int
     ) -> None:
-        super().__init__(model, parts, norm, ids, range(len(ids)))
-        self.skipped = len(parts.blocks) - late
-        dtype = anatomy.streams(parts.returned[-1])[0].dtype
-        self.parameters = (
-            {name: made.to(dtype) for name, made in self.parameters.items()}
-            if norm == "no-affine"
-            else {}
-        )
-        self.dtype = dtype
+        route = Route(direct=False, skips=False, float32=False)
+        super().__init__(model, parts, route, norm, ids, range(len(ids)))
+        self.late = late
 
     def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
-        ids = torch.tensor([self.ids], device=self.model.device).expand(len(prepared), -1)
-        with skipped(self.parts, prepared.to(self.dtype), self.skipped):
-            return anatomy.forward(self.model, ids, self.parameters).float()
+        with skipped(self.parts, prepared, len(self.parts.blocks) - self.late):
+            return anatomy.forward(self.model, self.text(prepared), self.parameters).float()
 
-    def own(self, stream: Stream, columns: slice) -> Tensor:
-        full = self if self.norm == "full" else Late(
-            self.model, self.parts, "full", self.ids or (), len(self.parts.blocks) - self.skipped
-        )
-        return full.tile(stream.resid[-1:, columns], slice(None))[0]
+    def full(self) -> Replay:
+        if self.norm == "full":
+            return self
+        return Late(self.model, self.parts, "full", self.ids, self.late)
 
 
-def tail_parameters(parts: Anatomy, norm: str) -> dict[str, Tensor]:
-    """Parameters to put in the place of the tail's own: float32, norms without gain and bias if so
-    wanted; by qualified name."""
+def tail_parameters(parts: Anatomy, norm: str, float32: bool) -> dict[str, Tensor]:
+    """Parameters to put in the place of the tail's own, by qualified name: in float32 if so wanted,
+    of norms without gain and bias if so wanted."""
     changed: dict[str, Tensor] = {}
     for module in parts.after:
         own = dict(module.named_parameters(recurse=False))
         if norm == "no-affine" and is_norm(module):
             made = dict(in_float32(module, norm).named_parameters(recurse=False))
-        else:
+            if not float32:
+                made = {name: value.to(own[name].dtype) for name, value in made.items()}
+        elif float32:
             made = {
                 name: parameter.float()
                 for name, parameter in own.items()
                 if parameter.is_floating_point() and parameter.dtype != torch.float32
             }
+        else:
+            made = {}
         prefix = f"{parts.names[module]}."
         changed |= {prefix + name: parameter.detach() for name, parameter in made.items()}
     return changed
@@ -358,7 +382,7 @@ def skipped(parts: Anatomy, resid: Tensor, count: int | None = None) -> Iterator
 
 
 @torch.inference_mode()
-def prove(model: Any, parts: Anatomy) -> str:
+def prove(model: Any, parts: Anatomy) -> Route:
     """The fastest route that decodes inner rows as the model itself would.
 
     Two inner streams of the probe are put in the place of the last block's, in a whole pass of the
@@ -366,22 +390,34 @@ def prove(model: Any, parts: Anatomy) -> str:
     Raises ProofError where the last block's stream makes no difference to the logits.
     """
     ids = anatomy.probe_ids(parts.weight.shape[0], model.device)
+    own = anatomy.streams(parts.returned[-1])[0].dtype
     inner = parts.inner
-    truth = anatomy.leave(model, parts, ids, inner.to(model.dtype))
-    parameters = tail_parameters(parts, "full")
+    truth = anatomy.leave(model, parts, ids, inner.to(own))
     if parts.followed and agrees(lambda: directly(Direct(parts), inner), truth):
-        return DIRECT
+        return Route(direct=True)
     if torch.equal(truth, anatomy.forward(model, ids)):
         raise ProofError(
             f"what leaves {parts.names[parts.blocks[-1]]} makes no difference to the logits",
             anatomy.UNSUPPORTED,
         )
-    if agrees(lambda: replay(model, parts, inner, parameters), truth):
-        # Blocks are skipped for any number of rows: also for three, which no template has.
-        three = inner[[0, 1, 0]]
-        if agrees(lambda: replay(model, parts, three, parameters), truth[[0, 1, 0]]):
-            return REPLAY
-    return REPLAY_WHOLE
+    # Blocks must be skipped for any number of rows: also for three, which the probe did not have.
+    three = [0, 1, 0]
+    for float32 in (True, False):
+        resid = (inner if float32 else inner.to(own))[three]
+        if agrees(
+            lambda: replay(model, parts, resid, tail_parameters(parts, "full", float32)),  # noqa: B023
+            truth[three],
+        ):
+            return Route(direct=False, skips=True, float32=float32)
+    for float32 in (True, False):
+        resid = inner if float32 else inner.to(own)
+        parameters = tail_parameters(parts, "full", float32)
+        if agrees(lambda: anatomy.leave(model, parts, ids, resid, parameters), truth):  # noqa: B023
+            return Route(direct=False, skips=False, float32=float32)
+    raise ProofError(
+        f"the tail of {type(model).__name__} gives other logits each time it runs",
+        anatomy.UNSUPPORTED,
+    )
 
 
 def directly(direct: Direct, resid: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Check:
     top1_agreement: float
     passed: bool
     route: str
-    """"direct", "replay" or "replay-whole" """
+    """"direct" or "replay" """
 
 
 @torch.inference_mode()

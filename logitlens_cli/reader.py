@@ -40,7 +40,7 @@ class Subject:
     model: Any
     tokenizer: Any
     parts: Anatomy
-    route: str
+    route: decode.Route
     """how its streams are decoded, as ``decode.prove`` found"""
     record: ModelRecord
     context: int | None
@@ -135,7 +135,7 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         )
         for norm in ("full", task.norm)
     )
-    check = lens.check(own, subject.route, stream)
+    check = lens.check(own, subject.route.name, stream)
     lens.require(check, subject.parts)
     needs = Needs()
     for measure in task.measures.values():
@@ -213,7 +213,7 @@ def check_record(check: lens.Check) -> CheckRecord:
     return CheckRecord(
         max_abs_logit_error=rounded(check.max_abs_logit_error),
         passed=check.passed,
-        route="direct" if check.route == decode.DIRECT else "replay",
+        route=check.route,
         columns=check.columns,
         tolerance=rounded(check.tolerance),
         max_kl=rounded(check.max_kl),
@@ -257,7 +257,7 @@ def rows_of(parts: Anatomy, task: Task) -> tuple[Row, ...]:
 
 def chain_of(subject: Subject, task: Task) -> list[str]:
     """How the streams were decoded, a step a line."""
-    direct = subject.route == decode.DIRECT and not task.decoder_blocks
+    direct = subject.route.direct and not task.decoder_blocks
     chain = subject.parts.describe(direct)
     late = [f"the last {task.decoder_blocks} blocks"] if task.decoder_blocks else []
     return late + chain

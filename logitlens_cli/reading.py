@@ -150,7 +150,7 @@ class Reading(Record, frozen=True):
     final_ids: list[int]
     """[position] the model's own top guess"""
     check: CheckRecord
-    followed: Followed | None = None
+    followed: Followed | None
     model: ModelRecord
     lens: LensRecord
     options: dict[str, Any]

@@ -51,17 +51,21 @@ def examine(key: str) -> Outcome:
     except LogitLensError as error:
         return Outcome("refused", name, reason=error.problem)
     assert_exact(key, model, parts, route)
-    return Outcome("exact", name, route, None not in parts.mids)
+    return Outcome("exact", name, route_words(route), None not in parts.mids)
 
 
-def assert_exact(key: str, model: Any, parts: anatomy.Anatomy, route: str) -> None:
+def route_words(route: decode.Route) -> str:
+    return route.name if route.skips else "replay of the whole pass"
+
+
+def assert_exact(key: str, model: Any, parts: anatomy.Anatomy, route: decode.Route) -> None:
     ids = families.inputs(key)
     tokens, count = ids[0].tolist(), ids.shape[1]
     rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
     every = list(range(count))
     stream = capture.capture(model, parts, tokens, rows, range(count), every)
     decoder = decode.decoder(model, parts, route, "full", tokens, range(count))
-    check = lens.check(decoder, route, stream)
+    check = lens.check(decoder, route.name, stream)
     assert check.passed, f"{key}: last row off by {check.max_abs_logit_error}"
     reference = families.reference_stream(model, ids)
     assert len(reference) == len(rows), f"{key}: {len(rows) - 1} blocks, not {len(reference) - 1}"
