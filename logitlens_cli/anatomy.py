@@ -276,6 +276,12 @@ def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = N
     return logits
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where ids go: where the first parameter lies that is not offloaded."""
+    devices = (p.device for p in model.parameters() if not p.is_meta)
+    return next(devices, torch.device("cpu"))
+
+
 def probe_ids(vocabulary: int, device: torch.device) -> Tensor:
     """(2, positions) ids from the middle of the vocabulary; the rows differ in the last one only."""
     steps = torch.arange(1, PROBE_TOKENS + 1, device=device)
@@ -313,7 +319,7 @@ def find(model: Any, *, subblocks: bool = False) -> Anatomy:
         injected.append(grid.reshape(output[1].shape))
         return torch.stack([output[0], injected[-1]])
 
-    ids = probe_ids(weight.shape[0], model.device)
+    ids = probe_ids(weight.shape[0], device_of(model))
     handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
     handles.append(head.register_forward_hook(inject))
     with hooked(handles):

@@ -113,10 +113,10 @@ def capture(
             handles.append(mid.module.register_forward_pre_hook(hook, with_kwargs=True))
     with anatomy.hooked(handles):
         try:
-            logits = anatomy.forward(model, torch.tensor([ids], device=model.device))[0]
+            logits = anatomy.forward(model, torch.tensor([ids], device=anatomy.device_of(model)))[0]
         except torch.OutOfMemoryError as error:
             raise WorkError(
-                f"out of memory on {model.device} for a text of {len(ids)} tokens",
+                f"out of memory on {anatomy.device_of(model)} for a text of {len(ids)} tokens",
                 "use a shorter text, --dtype bfloat16 or --device cpu",
             ) from error
     return Stream(

@@ -280,7 +280,7 @@ class Replay:
 
     def text(self, prepared: Tensor) -> Tensor:
         """The ids of the whole text, once for every row of ``prepared``."""
-        return torch.tensor([self.ids], device=self.model.device).expand(len(prepared), -1)
+        return torch.tensor([self.ids], device=anatomy.device_of(self.model)).expand(len(prepared), -1)
 
     def at(self, prepared: Tensor, ids: Tensor) -> None:
         return None
@@ -353,7 +353,7 @@ def replay(
 ) -> Tensor:
     """The logits of ``resid`` (row, position, width) by the model's own tail, its blocks skipped."""
     # Which tokens they are does not matter: no block looks at them.
-    token = anatomy.probe_ids(parts.weight.shape[0], model.device)[0, 0]
+    token = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))[0, 0]
     ids = token.expand(resid.shape[:2])
     with skipped(parts, resid):
         return anatomy.forward(model, ids, parameters)
@@ -389,7 +389,7 @@ def prove(model: Any, parts: Anatomy) -> Route:
     model: its logits are the truth, whatever the family does after its blocks.
     Raises ProofError where the last block's stream makes no difference to the logits.
     """
-    ids = anatomy.probe_ids(parts.weight.shape[0], model.device)
+    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
     own = anatomy.streams(parts.returned[-1])[0].dtype
     inner = parts.inner
     truth = anatomy.leave(model, parts, ids, inner.to(own))
