@@ -3,13 +3,21 @@
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
-from logitlens_cli.errors import BatchError, LogitLensError, ProofError, UsageError, WorkError
-from logitlens_cli.request import All, KlFinal, KlInput, Rank, Read, Render, TopK
+from logitlens_cli.errors import (
+    BatchError,
+    LogitLensError,
+    ProofError,
+    UsageError,
+    WorkError,
+    one_line,
+)
+from logitlens_cli.request import All, Command, KlFinal, KlInput, Rank, Read, Render, TopK
 
 EXIT_CODES = {WorkError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
 INTERRUPTED = 130
@@ -20,15 +28,31 @@ EPILOG = (
 )
 
 
-def carry_out(request: Any, **_: Any) -> None:
+def carry_out(request: Read | Render) -> None:
     """Do what a command asks for, and print each path once it is written."""
-    if not isinstance(request, Read | Render):
-        return  # a command of `models` has done its work already
     from logitlens_cli import run
 
     paths = run.read(request) if isinstance(request, Read) else run.render(request)
     for path in paths:
+        tell(path)
+
+
+def tell(path: Path) -> None:
+    """Print a path that was written; the reader of standard output may be gone or full."""
+    try:
         print(path, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        let_go()
+        raise WorkError(
+            f"standard output cannot be written: {error.strerror}", f"{path} is there all the same"
+        ) from error
+
+
+def let_go() -> None:
+    """Let what is still buffered for standard output vanish, or Python complains of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
@@ -39,15 +63,14 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    result_callback=carry_out,
 )
 models = typer.Typer(help="What models are at hand; fetch one.", invoke_without_command=True)
-app.command("topk")(TopK)
-app.command("rank")(Rank)
-app.command("kl-final")(KlFinal)
-app.command("kl-input")(KlInput)
-app.command("all")(All)
-app.command("render")(Render)
+app.command("topk", cls=Command)(TopK)
+app.command("rank", cls=Command)(Rank)
+app.command("kl-final", cls=Command)(KlFinal)
+app.command("kl-input", cls=Command)(KlInput)
+app.command("all", cls=Command)(All)
+app.command("render", cls=Command)(Render)
 app.add_typer(models, name="models")
 
 
@@ -62,9 +85,12 @@ def main_options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", is_eager=True, callback=print_version, expose_value=False,
+            "--version",
+            is_eager=True,
+            callback=print_version,
+            expose_value=False,
             help="Print the version and leave.",
-        ),  # fmt: skip
+        ),
     ] = False,
 ) -> None:
     """What a language model would say after every block: the logit lens as figures."""
@@ -96,25 +122,42 @@ def fetch(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; every error ends in one line on standard error."""
     try:
-        outcome = app(args=arguments, prog_name="logitlens", standalone_mode=False)
-        sys.stdout.flush()
-        return outcome if isinstance(outcome, int) else 0
+        made = app(args=arguments, prog_name="logitlens", standalone_mode=False)
+        # Typer gives back what the command is: a request, or an exit code. The work is done out of
+        # its reach, since it has its own way with closed pipes.
+        if isinstance(made, Read | Render):
+            carry_out(made)
+        elif made == INTERRUPTED:
+            raise KeyboardInterrupt
+        if sys.stdout is not None:  # it is where the shell closed it
+            sys.stdout.flush()
+        return made if isinstance(made, int) else 0
     except KeyboardInterrupt:
         return say("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader went away, which is its right. Python must not flush at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader went away, which is its right
+        let_go()
         return 0
     except TyperException as error:
-        return say(f"{error.format_message()} (logitlens --help)", 2)
+        return say(worded(error), 2) if error.format_message() else 2  # no words: help is printed
     except LogitLensError as error:
         if os.environ.get("LOGITLENS_DEBUG"):
             raise
         return say(str(error), EXIT_CODES[type(error)])
 
 
+def worded(error: TyperException) -> str:
+    """Typer's words with the value that they leave out, and where to look."""
+    words = error.format_message().replace("Value error, ", "").rstrip(".")
+    cause: Any = error.__cause__  # of pydantic, where a value is of the wrong kind
+    given = repr(cause.errors()[0]["input"]) if hasattr(cause, "errors") else ""
+    if given not in words:
+        words = words.replace("Invalid value", f"Invalid value {given}")
+    context = getattr(error, "ctx", None)
+    return f"{words}; see {context.command_path if context else 'logitlens'} --help"
+
+
 def say(sentence: str, code: int) -> int:
-    print(f"logitlens: {' '.join(sentence.split())}", file=sys.stderr)
+    print(f"logitlens: {one_line(sentence)}", file=sys.stderr)
     return code
 
 

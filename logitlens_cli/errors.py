@@ -1,6 +1,11 @@
 """What a user can get wrong. Every message is one line: what is wrong, the value, what to do."""
 
 
+def one_line(text: str) -> str:
+    """``text`` without line ends and whatever else a terminal would act on; its spaces stay."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
 class LogitLensError(Exception):
     """Base of all errors that end a command with one line instead of a traceback.
 
@@ -8,8 +13,8 @@ class LogitLensError(Exception):
     """
 
     def __init__(self, problem: str, hint: str) -> None:
-        self.problem = " ".join(problem.split())
-        self.hint = " ".join(hint.split())
+        self.problem = one_line(problem)
+        self.hint = one_line(hint)
         super().__init__(f"{self.problem}; {self.hint}")
 
 

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,10 +18,15 @@ class Staged:
 
     def __init__(self) -> None:
         self.pairs: list[tuple[Path, Path]] = []
+        self.place: Path | None = None
+        """the target that is being worked on"""
 
     def write(self, target: Path, fill: Callable[[IO[bytes]], Any]) -> None:
         """Have ``fill`` write the future ``target`` into a binary file."""
+        self.place = target
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():  # found out at the end, it would leave some files renamed and some not
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with tempfile.NamedTemporaryFile(
             dir=target.parent, prefix=".logitlens-", suffix=".part", delete=False
         ) as file:
@@ -33,6 +39,7 @@ class Staged:
         mask = os.umask(0)
         os.umask(mask)
         for temporary, target in self.pairs:
+            self.place = target
             temporary.chmod(0o666 & ~mask)  # as any other new file, not as a private one
             temporary.replace(target)
 
@@ -41,15 +48,16 @@ class Staged:
 def staged() -> Iterator[Staged]:
     """All files that the body writes appear at its end; if it fails, none of them.
 
-    Raises WorkError that names the folder where it cannot be written.
+    Raises WorkError that names the file that cannot be written.
     """
     files = Staged()
     try:
         yield files
         files.commit()
     except OSError as error:
-        place = files.pairs[-1][1] if files.pairs else error.filename
-        raise WorkError(f"{place} cannot be written: {error.strerror or error}", HINT) from error
+        raise WorkError(
+            f"{files.place} cannot be written: {error.strerror or error}", HINT
+        ) from error
     finally:
         for temporary, _ in files.pairs:
             with suppress(OSError):
@@ -57,10 +65,11 @@ def staged() -> Iterator[Staged]:
 
 
 def require_writable(folder: Path) -> None:
-    """Make ``folder`` and try it, before any long work begins."""
+    """Try ``folder``, or the nearest one above it that exists, before any long work begins."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        places = (folder, *folder.absolute().parents)
+        there = next(place for place in places if place.exists() or place.is_symlink())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise WorkError(

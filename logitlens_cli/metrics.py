@@ -2,17 +2,22 @@
 
 A metric is one function of the sums that one pass over the vocabulary leaves behind, and one entry
 in METRICS; commands, dump, figures and tests follow from it. Logarithms are natural, z are logits,
-p probabilities. This module loads neither torch nor matplotlib.
+p probabilities. This module loads neither torch nor matplotlib, and numpy only when it computes:
+the command line takes names and words from here.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+Floats: TypeAlias = "npt.NDArray[np.float64]"
+Ints: TypeAlias = "npt.NDArray[np.int64]"
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Needs:
     mean: bool = False
     reverse: bool = False
 
-    def __or__(self, other: "Needs") -> "Needs":
+    def __or__(self, other: Needs) -> Needs:
         return Needs(
             self.targets | other.targets,
             self.references | other.references,
@@ -94,7 +99,7 @@ class Needs:
 class Scale:
     """How values become colours. A limit of None is taken from the data."""
 
-    kind: str = "linear"
+    kind: Literal["linear", "log"] = "linear"
     low: float | None = None
     high: float | None = None
     cmap: str = "viridis"
@@ -128,6 +133,8 @@ def own_logit(sums: Sums, measure: Measure) -> Floats:
 
 def own_prob(sums: Sums, measure: Measure) -> Floats:
     """max p = exp(max z - log sum exp z)."""
+    import numpy as np
+
     return np.exp(sums.top_logits[..., 0] - sums.lse)
 
 
@@ -144,6 +151,8 @@ def entropy(sums: Sums, measure: Measure) -> Floats:
 
 def rank(sums: Sums, measure: Measure) -> Floats:
     """1 + the number of strictly larger logits."""
+    import numpy as np
+
     above = sums.targets[measure.target].above
     return np.where(above >= 0, above + 1.0, np.nan)
 
@@ -162,7 +171,8 @@ def divergence(name: str) -> Callable[[Sums, Measure], Floats]:
         reference = sums.references[name]
         if not measure.reverse:
             return clamp(reference.negentropy - reference.cross + sums.lse)
-        assert sums.mean is not None and reference.reverse is not None
+        assert sums.mean is not None
+        assert reference.reverse is not None
         return clamp(sums.mean - sums.lse - reference.reverse)
 
     return kl
@@ -170,7 +180,7 @@ def divergence(name: str) -> Callable[[Sums, Measure], Floats]:
 
 def clamp(values: Floats) -> Floats:
     """Divergences and entropies are not negative; rounding makes them so by a hair."""
-    return np.maximum(values, 0.0)
+    return values.clip(min=0.0)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -200,9 +210,7 @@ def kl_needs(name: str) -> Callable[[Measure], Needs]:
     def needs(measure: Measure) -> Needs:
         if measure.one_hot:
             return Needs(targets=frozenset({"input"}))
-        return Needs(
-            references=frozenset({name}), mean=measure.reverse, reverse=measure.reverse
-        )
+        return Needs(references=frozenset({name}), mean=measure.reverse, reverse=measure.reverse)
 
     return needs
 

@@ -1,8 +1,10 @@
-"""What is being done, on standard error, for as long as it lasts. Silent when that is no terminal."""
+"""What is being done, on standard error, while it lasts. Silent when that is no terminal."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from logitlens_cli.errors import one_line
 
 
 class Progress:
@@ -30,4 +32,8 @@ class Progress:
     def note(self, sentence: str) -> None:
         """Print one line about something that the user ought to know."""
         if not self.quiet:
-            print(f"logitlens: {' '.join(sentence.split())}", file=sys.stderr)
+            self.failure(sentence)
+
+    def failure(self, sentence: str) -> None:
+        """Print one line about something that failed, also when quiet."""
+        print(f"logitlens: {one_line(sentence)}", file=sys.stderr)

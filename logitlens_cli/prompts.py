@@ -28,7 +28,8 @@ class Prompt:
 
 def from_text(text: str, name: str | None) -> Prompt:
     """A prompt from the command line; its default name is its first words."""
-    return Prompt(safe_name(name or slug(text)), require_text(text, "--text"))
+    require_text(text, "--text")
+    return Prompt(safe_name(slug(text) if name is None else name), text)
 
 
 def from_file(path: Path, name: str | None) -> Prompt:
@@ -37,8 +38,8 @@ def from_file(path: Path, name: str | None) -> Prompt:
     One line end at the very end belongs to the file, not to the text.
     """
     text = read(path, "--file").removesuffix("\n").removesuffix("\r")
-    stem = "stdin" if str(path) == "-" else path.stem
-    return Prompt(safe_name(name or stem), require_text(text, f"--file {path}"))
+    require_text(text, f"--file {path}")
+    return Prompt(safe_name(stem_of(path) if name is None else name), text)
 
 
 def from_lines(path: Path, name: str | None) -> list[Prompt]:
@@ -50,17 +51,20 @@ def from_lines(path: Path, name: str | None) -> list[Prompt]:
     if not filled:
         raise UsageError(f"--lines {path} has no line with text", "give a prompt a line")
     is_json = path.suffix == ".jsonl"
-    pattern = name or ("stdin" if str(path) == "-" else path.stem) + "-{n}"
+    pattern = stem_of(path) + "-{n}" if name is None else name
     if "{n}" not in pattern and len(filled) > 1 and not is_json:
         raise UsageError(
-            f"--name {name!r} is one name for {len(filled)} prompts", "put {n} where the number goes"
+            f"--name {name!r} is one name for {len(filled)} prompts",
+            "put {n} where the number goes",
         )
     digits = len(str(filled[-1][0]))
     prompts = []
     for n, line in filled:
         own, text = from_json(line, path, n) if is_json else (None, line)
-        stem = own or pattern.replace("{n}", f"{n:0{digits}d}")
-        prompts.append(Prompt(safe_name(stem), require_text(text, f"--lines {path}, line {n}"), n))
+        stem = own if own is not None else pattern.replace("{n}", f"{n:0{digits}d}")
+        place = f"--lines {path}, line {n}"
+        name_of = "--name" if own is None else f"{place}: name"
+        prompts.append(Prompt(safe_name(stem, name_of), require_text(text, place), n))
     seen: dict[str, int | None] = {}
     for prompt in prompts:
         if prompt.name in seen:
@@ -77,7 +81,7 @@ def from_json(line: str, path: Path, n: int) -> tuple[str | None, str]:
     """The name and text of a line of a .jsonl file."""
     try:
         made: Any = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"--lines {path}, line {n}: not JSON ({error})", "mend it") from error
     text, name = (made.get("text"), made.get("name")) if isinstance(made, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(name, str | None):
@@ -96,8 +100,9 @@ def read(path: Path, option: str) -> str:
         raise UsageError(f"{option} {path} is a folder", "name a text file") from error
     except FileNotFoundError as error:
         raise UsageError(f"{option} {path} does not exist", "name a text file") from error
-    except OSError as error:
-        raise UsageError(f"{option} {path}: {error.strerror}", "name a readable file") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{option} {path}: {why}", "name a readable file") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,6 +110,10 @@ def read(path: Path, option: str) -> str:
             f"{option} {path} is not UTF-8 (byte 0x{data[error.start]:02X} at {error.start})",
             "save it as UTF-8",
         ) from error
+
+
+def stem_of(path: Path) -> str:
+    return "stdin" if str(path) == "-" else path.stem
 
 
 def require_text(text: str, source: str) -> str:
@@ -127,10 +136,10 @@ def slug(text: str) -> str:
     return words[:NAME_LENGTH].strip("-_") or "prompt"
 
 
-def safe_name(name: str) -> str:
+def safe_name(name: str, source: str = "--name") -> str:
     """A relative path without anything that leaves its folder or that a shell trips over."""
     parts = [re.sub(r"[^\w.,+=@{}-]+", "-", part).lstrip(".-") for part in name.split("/")]
     kept = [part for part in parts if part]
     if not kept:
-        raise UsageError(f"--name {name!r} holds no letter or digit", "give another name")
+        raise UsageError(f"{source} {name!r} holds no letter or digit", "give another name")
     return "/".join(kept)

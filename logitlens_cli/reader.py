@@ -136,13 +136,14 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         for norm in ("full", task.norm)
     )
     check = lens.check(own, subject.route.name, stream)
-    lens.require(check, subject.parts)
     needs = Needs()
     for measure in task.measures.values():
         needs |= METRICS[measure.metric].needs(measure)
     wanted = lens.Wanted(rows, min(task.k, subject.parts.vocabulary), needs, targets)
     cut = slice(columns.start - span.start, columns.stop - span.start)
+    # The grid first: where a logit is not a number, it knows the place.
     sums = lens.cut(lens.grid(decoder, stream, wanted), cut)
+    lens.require(check, subject.parts)
     followed = None
     if task.follow:
         followed = follow(subject.tokenizer, decoder, stream, rows, sums, columns[-1], span)

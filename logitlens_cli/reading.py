@@ -7,7 +7,7 @@ value that does not exist is null in the file and NaN in an array.
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -16,6 +16,9 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import Floats, Ints, Scale
 
 SCHEMA = "logitlens/1"
+Id = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Key = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]*$")]
+"""of a metric; it becomes part of file names"""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,9 +30,9 @@ class Token(Record, frozen=True):
 
     position: int
     """in the text as the model sees it, from 0"""
-    id: int
+    id: Id
     label: str
-    next_id: int | None
+    next_id: Id | None
     """the token that really follows; null at the end of the text"""
     next_label: str | None
 
@@ -38,7 +41,7 @@ class Layer(Record, frozen=True):
     """A row."""
 
     label: str
-    kind: str
+    kind: Literal["input", "mid", "block"]
     """"input" (what enters block 0), "mid" (after attention) or "block" (what leaves a block)"""
     block: int | None
 
@@ -46,7 +49,7 @@ class Layer(Record, frozen=True):
 class Guesses(Record, frozen=True):
     """The best k tokens of every cell, [layer][position][k], best first."""
 
-    ids: list[list[list[int]]]
+    ids: list[list[list[Id]]]
     labels: list[list[list[str]]]
     logits: list[list[list[float]]]
     probs: list[list[list[float]]]
@@ -62,7 +65,7 @@ class Scores(Record, frozen=True):
     """what is measured, in words, as on the colour bar"""
     target: str | None = None
     """whose rank or logit"""
-    target_ids: list[int | None] | None = None
+    target_ids: list[Id | None] | None = None
     """[position]"""
     target_labels: list[str | None] | None = None
     ties: list[list[int]] | None = None
@@ -146,16 +149,16 @@ class Reading(Record, frozen=True):
     tokens: list[Token]
     layers: list[Layer]
     guesses: Guesses
-    metrics: dict[str, Scores]
-    final_ids: list[int]
+    metrics: dict[Key, Scores]
+    final_ids: list[Id]
     """[position] the model's own top guess"""
     check: CheckRecord
-    followed: Followed | None
     model: ModelRecord
     lens: LensRecord
     options: dict[str, Any]
     """what was asked for"""
     versions: dict[str, str]
+    followed: Followed | None = None
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

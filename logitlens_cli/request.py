@@ -1,19 +1,20 @@
 """Every option, declared once; the commands as frozen dataclasses.
 
 Typer builds a command's request from its fields, subclasses inherit them, and a request checks
-itself when it is made. Knows nothing of what is done with it, and loads nothing heavy. (No postponed
-annotations in this module: Typer reads them.)
+itself when it is made. Knows nothing of what is done with it, and loads nothing heavy. (No
+postponed annotations in this module: Typer reads them.)
 """
 
+import math
 import re
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import COLORS, METRICS, Measure
@@ -55,6 +56,7 @@ class Direction(StrEnum):
 
 
 Color = StrEnum("Color", {name.replace("-", "_"): name for name in COLORS})  # type: ignore[misc]
+OWN_LOGIT = Color(COLORS[0])
 
 
 def option(*names: str, panel: str, help: str, **rest: Any) -> Any:
@@ -98,6 +100,30 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")  # Typer's names, strongest first
+RIVALS = (("text", "file", "lines"), ("layers", "every"))
+"""options of which only one can be given"""
+
+
+class Command(TyperCommand):
+    """A command in which the rivals of an option from a weaker source make way for it: --text goes
+    before the file of a preset."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for group in RIVALS:
+            rivals = [p for p in self.params if p.name in group]
+            strength = {
+                p.name: SOURCES.index(source.name)
+                for p in rivals
+                if p.name and (source := ctx.get_parameter_source(p.name))
+            }
+            for p in rivals:
+                if p.name and strength[p.name] > min(strength.values()):
+                    ctx.params[p.name] = p.default
+        return rest
+
+
 PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
 METRIC, FIGURE, OUTPUT = "Metric", "Figure", "Output"
 
@@ -106,7 +132,9 @@ METRIC, FIGURE, OUTPUT = "Metric", "Figure", "Output"
 class Source:
     """Which text, which model, which rows and columns."""
 
-    text: Annotated[str | None, option("--text", "-t", panel=PROMPT, help="The text itself.")] = None
+    text: Annotated[str | None, option("--text", "-t", panel=PROMPT, help="The text itself.")] = (
+        None
+    )
     file: Annotated[
         Path | None, option("--file", "-f", panel=PROMPT, help="A text file; - is standard input.")
     ] = None
@@ -115,7 +143,8 @@ class Source:
         option("--lines", panel=PROMPT, help='A prompt a line; .jsonl: "text", optional "name".'),
     ] = None
     model: Annotated[
-        str, option("--model", "-m", panel=MODEL, help="smollm2, a hub name, a folder, a .gguf file.")
+        str,
+        option("--model", "-m", panel=MODEL, help="smollm2, a hub name, a folder, a .gguf file."),
     ] = "smollm2"
     revision: Annotated[
         str | None, option("--revision", panel=MODEL, help="Branch, tag or commit on the hub.")
@@ -126,9 +155,9 @@ class Source:
     dtype: Annotated[
         Dtype, option("--dtype", panel=MODEL, help="Of the body; metrics are float32 always.")
     ] = Dtype.auto
-    offline: Annotated[
-        bool, option("--offline", panel=MODEL, help="Never touch the network.")
-    ] = False
+    offline: Annotated[bool, option("--offline", panel=MODEL, help="Never touch the network.")] = (
+        False
+    )
     trust_remote_code: Annotated[
         bool, option("--trust-remote-code", panel=MODEL, help="Run code that comes with a model.")
     ] = False
@@ -136,7 +165,8 @@ class Source:
         bool, option("--allow-pickle", panel=MODEL, help="Read weights that can run code.")
     ] = False
     norm: Annotated[
-        Norm, option("--norm", panel=LENS, help="The final norm: whole, without gain and bias, none.")
+        Norm,
+        option("--norm", panel=LENS, help="The final norm: whole, without gain and bias, none."),
     ] = Norm.full
     every: Annotated[
         int,
@@ -155,7 +185,11 @@ class Source:
     ] = 0
     window: Annotated[
         str | None,
-        option("--window", panel=COLUMNS, help="Positions A:B, negatives allowed, or words of the text."),
+        option(
+            "--window",
+            panel=COLUMNS,
+            help="Positions A:B, negatives allowed, or words of the text.",
+        ),
     ] = None
     bos: Annotated[
         Bos, option("--bos", panel=COLUMNS, help="Start token: the tokenizer's habit, add, none.")
@@ -177,7 +211,9 @@ class Figures:
     ] = None
     split: Annotated[
         int | None,
-        option("--split", panel=COLUMNS, min=1, help="At most N columns a figure; files .1, .2, ..."),
+        option(
+            "--split", panel=COLUMNS, min=1, help="At most N columns a figure; files .1, .2, ..."
+        ),
     ] = None
     format: Annotated[
         str, option("--format", panel=FIGURE, help="png, svg, pdf; several with commas.")
@@ -205,9 +241,9 @@ class Figures:
             help="Print a cell's text only where it differs from the row below.",
         ),
     ] = False
-    out: Annotated[
-        Path, option("--out", "-o", panel=OUTPUT, help="Folder for the files.")
-    ] = Path("outputs")
+    out: Annotated[Path, option("--out", "-o", panel=OUTPUT, help="Folder for the files.")] = Path(
+        "outputs"
+    )
     name: Annotated[
         str | None,
         option(
@@ -243,6 +279,9 @@ class Figures:
         for name in self.formats:
             if name not in FORMATS:
                 raise UsageError(f"--format {name!r} is unknown", f"choose of {', '.join(FORMATS)}")
+        for name, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
+            if limit is not None and not math.isfinite(limit):
+                raise UsageError(f"{name} {limit:g} is no limit of colours", "give a number")
         if self.vmin is not None and self.vmax is not None and self.vmin >= self.vmax:
             raise UsageError(
                 f"--vmin {self.vmin:g} is not below --vmax {self.vmax:g}", "give a range"
@@ -259,7 +298,9 @@ class Figures:
 class Read(Figures, Source):
     """Options of every command that runs a model."""
 
-    json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = True
+    json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = (
+        True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -328,7 +369,9 @@ ColorOption = Annotated[
 ]
 TargetOption = Annotated[
     str,
-    option("--target", panel=METRIC, help="Whose rank: final, input, next, a token's TEXT, or id:N."),
+    option(
+        "--target", panel=METRIC, help="Whose rank: final, input, next, a token's TEXT, or id:N."
+    ),
 ]
 DirectionOption = Annotated[
     Direction, option("--direction", panel=METRIC, help="KL(reference || layer), or the reverse.")
@@ -363,7 +406,7 @@ class TopK(Read):
     """Top guesses of every layer, coloured by their logit."""
 
     k: K = 5
-    color: ColorOption = Color.own_logit
+    color: ColorOption = OWN_LOGIT
 
     @property
     def command(self) -> str:
@@ -433,7 +476,7 @@ class All(Read):
     """The four figures from one forward pass."""
 
     k: K = 5
-    color: ColorOption = Color.own_logit
+    color: ColorOption = OWN_LOGIT
     target: TargetOption = "final"
     direction: DirectionOption = Direction.forward
     one_hot: OneHot = False
@@ -477,5 +520,3 @@ class Render(Figures):
         Color | None,
         option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
     ] = None
-
-

@@ -97,16 +97,16 @@ def read(request: Read) -> Iterator[Path]:
             require_cmap(request.cmap)
     if not request.dry_run:
         require_writable(request.out)
-    opened = Opened(request, progress)
+    subject, task = open_subject(request, progress)
     failed: list[str] = []
     for prompt in todo:
         try:
-            yield from read_one(opened, prompt)
+            yield from read_one(request, subject, task, prompt, progress)
         except LogitLensError as error:
             if prompt.line is None:
                 raise
             failed.append(f"line {prompt.line} ({prompt.name})")
-            progress.note(f"line {prompt.line} ({prompt.name}): {error}")
+            progress.failure(f"line {prompt.line} ({prompt.name}): {error}")
     if failed:
         raise BatchError(
             f"{len(failed)} of {len(todo)} prompts failed: {', '.join(failed[:5])}"
@@ -136,26 +136,13 @@ def skipped(files: Outputs, progress: Progress) -> bool:
     return exists
 
 
-class Opened:
-    """The model of a request, opened and taken apart when it is first needed."""
-
-    def __init__(self, request: Read, progress: Progress) -> None:
-        self.request, self.progress = request, progress
-        self.made: tuple[Subject, Task] | None = None
-
-    def get(self) -> "tuple[Subject, Task]":
-        if self.made is None:
-            self.made = open_subject(self.request, self.progress)
-        return self.made
-
-
-def read_one(opened: Opened, prompt: Prompt) -> Iterator[Path]:
+def read_one(
+    request: Read, subject: "Subject", task: "Task", prompt: Prompt, progress: Progress
+) -> Iterator[Path]:
     """One prompt: its reading, its figures, its files."""
     from logitlens_cli.reader import read as read_text
     from logitlens_cli.reading import to_json
 
-    request, progress = opened.request, opened.progress
-    subject, task = opened.get()
     if request.split:
         files = outputs_of(request, prompt, pieces(subject, task, request.split, prompt.text))
         if request.dry_run:
@@ -212,9 +199,7 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         )
     task = Task(
         command=request.command,
-        measures={
-            key: resolved(measure, subject) for key, measure in request.measures.items()
-        },
+        measures={key: resolved(measure, subject) for key, measure in request.measures.items()},
         k=request.guesses,
         norm=request.norm.value,
         blocks=request.rows(len(subject.parts.blocks)),
@@ -299,14 +284,12 @@ def write_figures(
         for drawing, paths in zip(draw(reading, name, looks), parts, strict=True):
             missing |= drawing.missing
             for form, path in paths.items():
-                stage.write(
-                    path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi)
-                )
+                stage.write(path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi))
     if missing:
         some = "".join(sorted(missing)[:8])
         progress.note(
-            f"no installed font has {len(missing)} of the characters ({some}), so escapes stand for "
-            "them; install a font that has them, such as Noto Sans CJK"
+            f"no installed font has {len(missing)} of the characters ({some}), so escapes stand "
+            "for them; install a font that has them, such as Noto Sans CJK"
         )
 
 

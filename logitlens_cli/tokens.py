@@ -16,6 +16,12 @@ from logitlens_cli.errors import UsageError
 SPACE, NEWLINE, TAB, RETURN = "·", "↵", "⇥", "␍"
 MARKS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\r": RETURN}
 SENTENCEPIECE_SPACE = "▁"
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}  # categories of Unicode
+# Marks, letters and symbols that draw nothing: joiners, fillers, selectors of variants.
+BLANK = {
+    *"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0",
+    *map(chr, [*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,8 @@ class Encoded:
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
-    """characters of the text that each token stands for; (0, 0) for added tokens"""
+    """characters of the text that each token stands for, (0, 0) for added tokens; nothing at all
+    where the tokenizer does not say"""
     bos: bool
     """does the first token stand for no text, that is, was it added?"""
 
@@ -42,12 +49,14 @@ def encode(tokenizer: Any, text: str, bos: str = "auto") -> Encoded:
         return_attention_mask=False,
         verbose=False,
     )
-    ids, spans = list(made["input_ids"]), [tuple(span) for span in made["offset_mapping"]]
+    # Tokenizers written in Python (CTRL, BioGPT) know no spans.
+    ids, spans = list(made["input_ids"]), [tuple(s) for s in made.get("offset_mapping", ())]
     if bos == "add":
         if tokenizer.bos_token_id is None:
             raise UsageError("--bos add: the tokenizer has no start token", "use --bos auto")
-        ids, spans = [tokenizer.bos_token_id, *ids], [(0, 0), *spans]
-    return Encoded(tuple(ids), tuple(spans), bool(spans) and spans[0] == (0, 0))
+        ids, spans = [tokenizer.bos_token_id, *ids], [(0, 0), *spans] if spans else []
+    added = spans[0] == (0, 0) if spans else ids[:1] == [tokenizer.bos_token_id]
+    return Encoded(tuple(ids), tuple(spans), added)
 
 
 def in_template(tokenizer: Any, text: str) -> str:
@@ -83,7 +92,10 @@ def label(tokenizer: Any, token_id: int) -> str:
     Special tokens keep their name; ids beyond the tokenizer (padding rows of the head) are
     ``<unused N>``.
     """
-    piece = tokenizer.convert_ids_to_tokens(token_id) if token_id < len(tokenizer) else None
+    # Ids may have gaps, so a large one need not be beyond the last; a tokenizer written in Python
+    # answers with its token for the unknown there.
+    known = tokenizer.is_fast or token_id < len(tokenizer)
+    piece = tokenizer.convert_ids_to_tokens(token_id) if known else None
     if piece is None:
         return f"<unused {token_id}>"
     if token_id in tokenizer.added_tokens_decoder:
@@ -121,14 +133,15 @@ def from_bytes(data: bytes) -> str:
 def visible(text: str) -> str:
     """Make every character of ``text`` show: marks for white space, ``<U+200B>`` for the unseen."""
     shown = "".join(map(visible_character, text))
-    return "◌" + shown if shown and unicodedata.combining(shown[0]) else shown
+    # A mark that combines with the character before it gets one to combine with.
+    return "◌" + shown if shown and unicodedata.category(shown[0]).startswith("M") else shown
 
 
 @cache
 def visible_character(char: str) -> str:
     if char in MARKS:
         return MARKS[char]
-    unseen = unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+    unseen = unicodedata.category(char) in UNSEEN or char in BLANK
     return f"<U+{ord(char):04X}>" if unseen or char in MARKS.values() else char
 
 
@@ -138,7 +151,7 @@ def window(spec: str | None, text: str, encoded: Encoded) -> range:
     count = len(encoded.ids)
     if spec is None:
         return range(count)
-    match = re.fullmatch(r"\s*(-?\d{1,9})?\s*:\s*(-?\d{1,9})?\s*", spec)
+    match = re.fullmatch(r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*", spec)
     if match is None:
         return spanned(spec, text, encoded)
     first, last = int(match[1] or 0), int(match[2]) if match[2] else count

@@ -1,21 +1,26 @@
 """Shared fixtures: a tiny model and tokenizer made in memory, and the real default model."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from logitlens_cli import embedded
+from logitlens_cli import cli, embedded
 from logitlens_cli.model import open_model
 from logitlens_cli.progress import Progress
 from logitlens_cli.reader import Subject, subject_of
 from logitlens_cli.tokens import byte_alphabet
 
 torch.set_num_threads(1)  # the tests share two cores
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("steady")
 PLASMA = (
     "Sometimes, when people say plasma, they mean a state of matter. "
     "Other times, when people say plasma"
@@ -105,3 +110,33 @@ def smollm2() -> Subject:
         revision=opened.revision,
         context=opened.context,
     )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command line left behind."""
+
+    code: int
+    out: list[str]
+    err: list[str]
+
+    def refusal(self, code: int) -> str:
+        """The one line that a command which failed with ``code`` may print."""
+        assert (self.code, self.out, len(self.err)) == (code, [], 1), self
+        assert self.err[0].startswith("logitlens: "), self
+        return self.err[0].removeprefix("logitlens: ")
+
+
+Shell = Callable[..., Ran]
+
+
+@pytest.fixture
+def logitlens(capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The real command line, in this process."""
+
+    def run(*arguments: object) -> Ran:
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Ran(code, out.splitlines(), err.splitlines())
+
+    return run

@@ -1,0 +1,284 @@
+"""Every metric pinned by numbers worked out by hand.
+
+Three tokens, two layers, two positions. The logits are chosen such that probabilities are plain:
+
+    a = [0, ln 2, ln 5]         sum exp = 8   p = (1/8, 2/8, 5/8)   top guess 2
+    b = [ln 4, ln 2, ln 2]      sum exp = 8   p = (4/8, 2/8, 2/8)   top guess 0, 1 and 2 level
+
+                        position 0      position 1
+    layer 1 (final)         b               a
+    layer 0 (input)         a               b
+    input token             2               0
+    next token              1               none
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from logitlens_cli import lens
+from logitlens_cli.anatomy import Anatomy, Layout
+from logitlens_cli.capture import INPUT, Row, Stream
+from logitlens_cli.decode import Direct
+from logitlens_cli.metrics import (
+    METRICS,
+    Floats,
+    Measure,
+    Needs,
+    Reference,
+    Sums,
+    Target,
+    clamp,
+)
+
+LN2, LN5, LN8 = math.log(2), math.log(5), math.log(8)
+A, B = [0.0, LN2, LN5], [2 * LN2, LN2, LN2]
+LOGITS = np.array([[A, B], [B, A]])  # (layer, position, vocabulary)
+FINAL, ENTERING = np.array([B, A]), np.array([A, B])  # (position, vocabulary)
+TARGETS = {"final": [0, 2], "input": [2, 0], "next": [1, -1], "id:1": [1, 1]}
+NAN = math.nan
+
+# Entropy of a: ln 8 - sum p z = ln 8 - (2/8 ln 2 + 5/8 ln 5)
+H_A = LN8 - (2 / 8 * LN2 + 5 / 8 * LN5)
+# Entropy of b: ln 8 - (4/8 2 ln 2 + 2/8 ln 2 + 2/8 ln 2) = 3 ln 2 - 3/2 ln 2
+H_B = 1.5 * LN2
+# KL(a || b) = 1/8 ln (1/4) + 2/8 ln 1 + 5/8 ln (5/2)
+A_TO_B = 1 / 8 * math.log(1 / 4) + 5 / 8 * math.log(5 / 2)
+# KL(b || a) = 4/8 ln 4 + 2/8 ln 1 + 2/8 ln (2/5)
+B_TO_A = 4 / 8 * math.log(4) + 2 / 8 * math.log(2 / 5)
+
+CASES: list[tuple[Measure, list[list[float]]]] = [
+    # max z
+    (Measure(metric="own-logit"), [[LN5, 2 * LN2], [2 * LN2, LN5]]),
+    # max p
+    (Measure(metric="prob"), [[5 / 8, 4 / 8], [4 / 8, 5 / 8]]),
+    # z of the final guess, 0 and 2: a[0], b[2]; b[0], a[2]
+    (Measure(metric="final-logit"), [[0, LN2], [2 * LN2, LN5]]),
+    (Measure(metric="entropy"), [[H_A, H_B], [H_B, H_A]]),
+    # of 0 and 2: two are above a[0]; only b[0] is above b[2], for b[1] is level
+    (Measure(metric="rank"), [[3, 2], [1, 1]]),
+    # of 2 and 0: a[2] and b[0] are best; b[2] has b[0] above; a[0] has two above
+    (Measure(metric="rank", target="input"), [[1, 1], [2, 3]]),
+    # of 1 and none: a[1] has a[2] above, b[1] has b[0] above
+    (Measure(metric="rank", target="next"), [[2, NAN], [2, NAN]]),
+    (Measure(metric="rank", target="id:1"), [[2, 2], [2, 2]]),
+    # the final distribution is b, then a
+    (Measure(metric="kl-final"), [[B_TO_A, A_TO_B], [0, 0]]),
+    (Measure(metric="kl-final", reverse=True), [[A_TO_B, B_TO_A], [0, 0]]),
+    # the input row is a, then b
+    (Measure(metric="kl-input"), [[0, 0], [A_TO_B, B_TO_A]]),
+    (Measure(metric="kl-input", reverse=True), [[0, 0], [B_TO_A, A_TO_B]]),
+    # - ln p of the input tokens 2 and 0: a[2] 5/8, b[0] 4/8; b[2] 2/8, a[0] 1/8
+    (
+        Measure(metric="kl-input", one_hot=True),
+        [[math.log(8 / 5), LN2], [2 * LN2, 3 * LN2]],
+    ),
+]
+
+
+def test_every_metric_is_pinned() -> None:
+    assert {measure.metric for measure, _ in CASES} == set(METRICS)
+
+
+def textbook_sums() -> Sums:
+    """The sums as their definitions say."""
+    p = np.exp(LOGITS) / 8
+    order = np.argsort(-LOGITS, axis=-1, kind="stable")
+
+    def target(ids: list[int]) -> Target:
+        own = np.stack([LOGITS[:, j, i] for j, i in enumerate(ids)], 1)
+        exists = np.array(ids) >= 0
+        above = (own[..., None] < LOGITS).sum(-1)
+        return Target(
+            logit=np.where(exists, own, NAN),
+            above=np.where(exists, above, -1),
+            ties=np.where(exists, (own[..., None] == LOGITS).sum(-1) - 1, 0),
+        )
+
+    def reference(logits: Floats) -> Reference:
+        q, log_q = np.exp(logits) / 8, logits - LN8
+        return Reference((q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1))
+
+    return Sums(
+        final_ids=np.array([0, 2]),
+        top_ids=order,
+        top_logits=np.take_along_axis(LOGITS, order, -1),
+        lse=np.full((2, 2), LN8),
+        mean=(p * LOGITS).sum(-1),
+        targets={name: target(ids) for name, ids in TARGETS.items()},
+        references={"final": reference(FINAL), "input": reference(ENTERING)},
+    )
+
+
+def engine_sums() -> Sums:
+    """The sums as the engine makes them, on a model whose residual stream is the logits."""
+    head = nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(3))
+    parts = Anatomy(
+        blocks=(nn.Identity(),),
+        entry=nn.Identity(),
+        layout=Layout(0, 1, (3,), 1),
+        after=(),
+        chain=(),
+        head=head,
+        tail=(),
+        followed=True,
+        vocabulary=3,
+        names={head: "head"},
+        returned=(),
+        inner=torch.zeros(2, 1, 3),
+        mids=(),
+        samples=True,
+    )
+    stream = Stream(
+        rows=(INPUT, Row(0, 1)),
+        resid=torch.tensor(LOGITS).float(),
+        final=torch.tensor(FINAL).float(),
+        checked=torch.tensor([0]),
+        logits=torch.tensor(FINAL[:1]).float(),
+    )
+    needs = Needs(frozenset(TARGETS), frozenset({"final", "input"}), mean=True, reverse=True)
+    given = {name: ids for name, ids in TARGETS.items() if name != "final"}
+    return lens.grid(Direct(parts), stream, lens.Wanted(stream.rows, 3, needs, given))
+
+
+@pytest.mark.parametrize("sums", [textbook_sums, engine_sums], ids=["textbook", "engine"])
+@pytest.mark.parametrize(
+    ("measure", "expected"), CASES, ids=[f"{m.metric}-{n}" for n, (m, _) in enumerate(CASES)]
+)
+def test_by_hand(measure: Measure, expected: list[list[float]], sums: Any) -> None:
+    made = METRICS[measure.metric].formula(sums(), measure)
+    np.testing.assert_allclose(made, expected, atol=1e-6, rtol=0)
+
+
+def test_the_engine_keeps_ties_and_the_lowest_id_first() -> None:
+    sums = engine_sums()
+    np.testing.assert_array_equal(sums.final_ids, [0, 2])
+    np.testing.assert_array_equal(sums.top_ids, [[[2, 1, 0], [0, 1, 2]], [[0, 1, 2], [2, 1, 0]]])
+    np.testing.assert_array_equal(sums.targets["id:1"].ties, [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(sums.targets["next"].ties, [[0, 0], [1, 0]])
+    np.testing.assert_array_equal(sums.targets["next"].above, [[1, -1], [1, -1]])
+
+
+def test_a_divergence_has_no_floor() -> None:
+    # q is sure of token 0, p of token 1: sum q log q = 0, sum q z = 0, log sum exp z = 100.
+    one = np.ones((1, 1))
+    sums = Sums(
+        final_ids=np.array([0]),
+        top_ids=np.array([[[1]]]),
+        top_logits=100 * one[..., None],
+        lse=100 * one,
+        mean=100 * one,
+        targets={},
+        references={"final": Reference(np.zeros(1), 0 * one, -100 * one)},
+    )
+    forward, backward = Measure(metric="kl-final"), Measure(metric="kl-final", reverse=True)
+    assert METRICS["kl-final"].formula(sums, forward).tolist() == [[100]]
+    # 100 - 100 + 100: p is sure of token 1, of which log q is -100
+    assert METRICS["kl-final"].formula(sums, backward).tolist() == [[100]]
+
+
+def test_rounding_never_makes_a_divergence_negative() -> None:
+    made = clamp(np.array([-1e-7, 0.0, 2.5, NAN]))
+    np.testing.assert_array_equal(made, [0, 0, 2.5, NAN])
+    assert not np.signbit(made[0])
+
+
+# ---- what the figures take from the table
+
+
+NATS = ("nats", "linear", 0, 30)
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (
+            Measure(metric="own-logit"),
+            ("logit of the layer's own top guess", "logit", "linear", None, None),
+        ),
+        (
+            Measure(metric="final-logit"),
+            ("logit of the final top guess", "logit", "linear", None, None),
+        ),
+        (
+            Measure(metric="prob"),
+            ("probability of the layer's own top guess", "probability", "linear", 0, 1),
+        ),
+        (
+            Measure(metric="entropy"),
+            ("entropy of the layer's distribution", "nats", "linear", 0, None),
+        ),
+        (Measure(metric="rank"), ("rank of the final top guess", "1 is best", "log", 1, 100)),
+        (
+            Measure(metric="rank", target="input"),
+            ("rank of the input token", "1 is best", "log", 1, 1000),
+        ),
+        (
+            Measure(metric="rank", target="next"),
+            ("rank of the true next token", "1 is best", "log", 1, 100),
+        ),
+        (Measure(metric="rank", target="id:7"), ("rank of token 7", "1 is best", "log", 1, 100)),
+        (Measure(metric="kl-final"), ("KL(final || layer)", *NATS)),
+        (Measure(metric="kl-final", reverse=True), ("KL(layer || final)", *NATS)),
+        (Measure(metric="kl-input"), ("KL(input || layer)", *NATS)),
+        (Measure(metric="kl-input", reverse=True), ("KL(layer || input)", *NATS)),
+        (Measure(metric="kl-input", one_hot=True), ("KL(input token || layer)", *NATS)),
+    ],
+)
+def test_words_and_colours(measure: Measure, words: tuple[object, ...]) -> None:
+    metric = METRICS[measure.metric]
+    scale = metric.scale(measure)
+    assert (metric.quantity(measure), metric.unit, scale.kind, scale.low, scale.high) == words
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("own-logit", 3.14159, "3.1"),
+        ("final-logit", -12.345, "-12.3"),
+        ("entropy", 10.8, "10.8"),
+        ("prob", 0.626, "0.63"),
+        ("rank", 1.0, "1"),
+        ("rank", 49152.0, "49152"),
+        ("kl-final", 0.0, "0.0"),
+        ("kl-final", 0.3421, "0.3"),
+        ("kl-input", 9.94, "9.9"),
+        ("kl-input", 9.96, "10"),
+        ("kl-input", 28.4, "28"),
+    ],
+)
+def test_values_as_printed(metric: str, value: float, text: str) -> None:
+    assert METRICS[metric].text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("measure", "needs"),
+    [
+        (Measure(metric="own-logit"), Needs()),
+        (Measure(metric="final-logit"), Needs(targets=frozenset({"final"}))),
+        (Measure(metric="entropy"), Needs(mean=True)),
+        (Measure(metric="rank", target="id:7"), Needs(targets=frozenset({"id:7"}))),
+        (Measure(metric="kl-final"), Needs(references=frozenset({"final"}))),
+        (
+            Measure(metric="kl-input", reverse=True),
+            Needs(references=frozenset({"input"}), mean=True, reverse=True),
+        ),
+        (Measure(metric="kl-input", one_hot=True), Needs(targets=frozenset({"input"}))),
+    ],
+)
+def test_no_more_is_computed_than_needed(measure: Measure, needs: Needs) -> None:
+    assert METRICS[measure.metric].needs(measure) == needs
+
+
+def test_needs_add_up() -> None:
+    one = Needs(frozenset({"final"}), frozenset({"input"}), mean=True)
+    two = Needs(frozenset({"next"}), reverse=True)
+    assert one | two == Needs(
+        frozenset({"final", "next"}), frozenset({"input"}), mean=True, reverse=True
+    )

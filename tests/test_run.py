@@ -1,0 +1,463 @@
+"""The commands from end to end: which files appear, what they are called, what is in them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PLASMA, Ran, Shell, tiny_llama
+from transformers import PreTrainedTokenizerFast
+
+TEXT = "the cat sat"  # t h e ·cat · s a t
+FIGURES = ("topk", "rank", "kl-final", "kl-input")
+UNTIED = (
+    "logitlens: {} has an embedding matrix of its own, so its input row does not decode to the "
+    "input token; --one-hot measures from the token itself"
+)
+HEADS = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-", "json": b'{"schema":'}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
+    """A command on the tiny model, small figures, no notes."""
+
+    def run(command: str, *arguments: object) -> Ran:
+        model, small = ["-m", tiny_folder, "-o", out], ["--format", "svg", "-q"]
+        return logitlens(command, *model, *small, *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    folder = tmp_path_factory.mktemp("tied") / "tied-llama"
+    tiny_llama(tie_word_embeddings=True).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Every file under ``folder``, hidden ones too."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def paths(folder: Path, *names: str) -> list[str]:
+    return [str(folder / name) for name in names]
+
+
+def dump(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+# ---- the contract of names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["topk"], ["x.topk.json", "x.topk.png", "x.topk.svg"]),
+        (["rank"], ["x.rank.json", "x.rank.png", "x.rank.svg"]),
+        (["kl-final"], ["x.kl-final.json", "x.kl-final.png", "x.kl-final.svg"]),
+        (["kl-input"], ["x.kl-input.json", "x.kl-input.png", "x.kl-input.svg"]),
+        (
+            ["all"],
+            [
+                "x.all.json",
+                *(f"x.{figure}.{form}" for figure in FIGURES for form in ("png", "svg")),
+            ],
+        ),
+        (["topk", "--format", "pdf,svg"], ["x.topk.json", "x.topk.pdf", "x.topk.svg"]),
+        (["topk", "--no-json", "--format", "png"], ["x.topk.png"]),
+        (
+            ["rank", "--split", "3", "--format", "svg"],
+            ["x.rank.json", "x.rank.1.svg", "x.rank.2.svg", "x.rank.3.svg"],
+        ),
+        (
+            ["rank", "--split", "3", "--window", "0:6", "--format", "png,svg"],
+            ["x.rank.json", *(f"x.rank.{n}.{form}" for n in (1, 2) for form in ("png", "svg"))],
+        ),
+        (["topk", "--split", "99", "--format", "svg"], ["x.topk.json", "x.topk.1.svg"]),
+        (["topk", "--name", "a/b", "--format", "svg"], ["a/b.topk.json", "a/b.topk.svg"]),
+    ],
+)
+def test_files_are_called_as_promised(
+    logitlens: Shell, tiny_folder: Path, out: Path, arguments: list[str], names: list[str]
+) -> None:
+    arguments = ["-t", TEXT, "-m", str(tiny_folder), "-o", str(out), "--name", "x", *arguments]
+    command = next(a for a in arguments if a in (*FIGURES, "all"))
+    arguments.remove(command)
+    line = [command, *arguments, "--dpi", "40", "-q"]
+
+    planned = logitlens(*line, "--dry-run")
+    assert (planned.code, planned.err, out.exists()) == (0, [], False)
+    ran = logitlens(*line)
+    assert ran == Ran(0, paths(out, *names), [])
+    assert planned.out == ran.out
+    files = written(out)
+    assert sorted(files) == sorted(names)  # and no temporary one
+    for name, data in files.items():
+        assert data.startswith(HEADS[name.rpartition(".")[2]]), name
+
+
+def test_a_dry_run_opens_no_model(logitlens: Shell, tmp_path: Path) -> None:
+    ran = logitlens("all", "-t", TEXT, "-m", "/nowhere", "-o", tmp_path, "--dry-run", "-q")
+    assert (ran.code, len(ran.out), ran.err) == (0, 9, [])
+    assert ran.out[0] == f"{tmp_path}/the-cat-sat.all.json"
+
+
+def test_the_default_folder_is_outputs(
+    logitlens: Shell, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = logitlens("topk", "-t", TEXT, "-m", tiny_folder, "--format", "svg")
+    assert ran.out == ["outputs/the-cat-sat.topk.json", "outputs/the-cat-sat.topk.svg"]
+
+
+# ---- what is in the dump
+
+
+def test_rows_columns_and_guesses(read: Shell, out: Path) -> None:
+    read("topk", "-t", TEXT, "--name", "x", "--layers", "0,2", "--window", " cat", "--k", "3")
+    made = dump(out / "x.topk.json")
+    assert [layer["label"] for layer in made["layers"]] == ["input", "0", "2"]
+    assert [token["label"] for token in made["tokens"]] == ["·cat"]
+    assert made["lens"]["window"] == [3, 4]
+    assert [[len(cell) for cell in row] for row in made["guesses"]["ids"]] == [[3]] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "labels"),
+    [
+        ([], ["input", "0", "1", "2", "3"]),
+        (["--every", "2"], ["input", "0", "2", "3"]),
+        (["--no-input-row"], ["0", "1", "2", "3"]),
+        (["--input-row"], ["input", "0", "1", "2", "3"]),
+    ],
+)
+def test_layers(read: Shell, out: Path, arguments: list[str], labels: list[str]) -> None:
+    read("kl-final", "-t", TEXT, "--name", "x", *arguments)
+    assert [layer["label"] for layer in dump(out / "x.kl-final.json")["layers"]] == labels
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "ids"),
+    [
+        (" cat", "id:261", [261] * 8),
+        ("id:007", "id:7", [7] * 8),
+        ("input", "input", [116, 104, 101, 261, 32, 115, 97, 116]),
+        ("next", "next", [104, 101, 261, 32, 115, 97, 116, None]),
+    ],
+)
+def test_targets(read: Shell, out: Path, target: str, name: str, ids: list[int | None]) -> None:
+    read("rank", "-t", TEXT, "--name", "x", "--target", target)
+    rank = dump(out / "x.rank.json")["metrics"]["rank"]
+    assert (rank["target"], rank["target_ids"]) == (name, ids)
+
+
+def test_the_final_target_is_the_models_own_guess(read: Shell, out: Path) -> None:
+    read("rank", "-t", TEXT, "--name", "x")
+    made = dump(out / "x.rank.json")
+    assert made["metrics"]["rank"]["target_ids"] == made["final_ids"]
+    assert made["metrics"]["rank"]["values"][-1] == [1] * 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "direction", "reference"),
+    [
+        (["kl-final"], "forward", "final"),
+        (["kl-final", "--direction", "reverse"], "reverse", "final"),
+        (["kl-input"], "forward", "input"),
+        (["kl-input", "--one-hot"], "forward", "input token"),
+    ],
+)
+def test_divergences(
+    read: Shell, out: Path, arguments: list[str], direction: str, reference: str
+) -> None:
+    command = arguments[0]
+    read(*arguments, "-t", TEXT, "--name", "x")
+    scores = dump(out / f"x.{command}.json")["metrics"][command]
+    assert (scores["direction"], scores["reference"]) == (direction, reference)
+    first, last = scores["values"][0], scores["values"][-1]
+    # KL is nothing where a layer is compared with itself.
+    zero, other = (last, first) if reference == "final" else (first, last)
+    assert reference == "input token" or max(zero) < 1e-4
+    assert min(other) > 0.1
+
+
+def test_a_start_token(read: Shell, out: Path) -> None:
+    read("topk", "-t", TEXT, "--name", "x", "--bos", "add")
+    made = dump(out / "x.topk.json")
+    assert made["lens"]["bos"] is True
+    assert made["tokens"][0] | {"next_id": 0} == {
+        "position": 0, "id": 262, "label": "<s>", "next_id": 0, "next_label": "t",
+    }  # fmt: skip
+
+
+def test_norms_change_the_numbers(read: Shell, out: Path) -> None:
+    for norm in ("full", "no-affine", "none"):
+        read("topk", "-t", TEXT, "--name", norm, "--norm", norm)
+    made = {norm: dump(out / f"{norm}.topk.json") for norm in ("full", "no-affine", "none")}
+    assert {norm: made[norm]["lens"]["norm"] for norm in made} == {n: n for n in made}
+    values = [json.dumps(m["metrics"]["own-logit"]["values"]) for m in made.values()]
+    assert len(set(values)) == 3
+
+
+# ---- the same again
+
+
+def test_the_same_command_gives_the_same_bytes(
+    logitlens: Shell, tiny_folder: Path, tmp_path: Path
+) -> None:
+    for out in ("one", "two"):
+        where = ["-m", tiny_folder, "-o", tmp_path / out, "--dpi", "50", "-q"]
+        assert logitlens("all", "-t", TEXT, *where, "--format", "png,svg,pdf").code == 0
+    assert len(written(tmp_path / "one")) == 13
+    assert written(tmp_path / "one") == written(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("command", "looks", "lens"),
+    [
+        ("all", [], []),
+        ("all", ["--vmax", "20", "--cmap", "rocket", "--title", "T"], ["--target", "input"]),
+        ("topk", [], ["--color", "entropy"]),
+        ("topk", ["--changes-only", "--input-row"], ["--norm", "no-affine"]),
+        ("rank", ["--split", "3"], ["--every", "2"]),
+        ("kl-final", ["--format", "pdf", "--no-input-row"], ["--direction", "reverse"]),
+    ],
+    ids=["all", "looks", "entropy", "changes", "split", "reverse"],
+)
+def test_render_draws_the_same_bytes(
+    logitlens: Shell,
+    tiny_folder: Path,
+    tmp_path: Path,
+    command: str,
+    looks: list[str],
+    lens: list[str],
+) -> None:
+    read_to, drawn_to = tmp_path / "read", tmp_path / "drawn"
+    looks = [*looks, "--dpi", "50"]
+    where = ["-m", tiny_folder, "-o", read_to, "--name", "x"]
+    first = logitlens(command, "-t", TEXT, *where, *looks, *lens, "-q")
+    ran = logitlens("render", read_to / f"x.{command}.json", "-o", drawn_to, *looks)
+    assert (ran.code, ran.err) == (0, [])
+    assert ran.out == [path.replace(str(read_to), str(drawn_to)) for path in first.out[1:]]
+    before = written(read_to)
+    del before[f"x.{command}.json"]
+    assert written(drawn_to) == before
+
+
+def test_render_one_of_several(read: Shell, logitlens: Shell, out: Path, tmp_path: Path) -> None:
+    read("all", "-t", TEXT, "--name", "x")
+    drawn = tmp_path / "drawn"
+    for metric in ("rank", "topk", "prob"):
+        ran = logitlens("render", out / "x.all.json", metric, "-o", drawn, "--format", "svg")
+        assert ran == Ran(0, [str(drawn / f"x.{metric}.svg")], [])
+    one = logitlens("render", out / "x.all.json", "topk", "-o", drawn, "--color", "prob",
+                    "--name", "p", "--format", "svg")  # fmt: skip
+    assert one.out == [str(drawn / "p.topk.svg")]
+    assert written(drawn)["p.topk.svg"] != written(drawn)["x.topk.svg"]
+
+
+def test_render_needs_the_numbers(read: Shell, logitlens: Shell, out: Path, tmp_path: Path) -> None:
+    read("rank", "-t", TEXT, "--name", "x")
+    path = out / "x.rank.json"
+    ran = logitlens("render", path, "kl-final", "-o", tmp_path / "drawn")
+    assert ran.refusal(2) == f"{path} holds no 'kl-final'; it holds rank"
+    ran = logitlens("render", path, "../../x", "-o", tmp_path / "drawn")
+    assert ran.refusal(2) == f"{path} holds no '../../x'; it holds rank"
+    assert not (tmp_path / "drawn").exists()
+
+
+def test_render_dry_and_skipping(read: Shell, logitlens: Shell, out: Path, tmp_path: Path) -> None:
+    read("rank", "-t", TEXT, "--name", "x")
+    line = ["render", out / "x.rank.json", "-o", tmp_path / "drawn", "--format", "svg"]
+    name = str(tmp_path / "drawn" / "x.rank.svg")
+    assert logitlens(*line, "--dry-run") == Ran(0, [name], [])
+    assert not (tmp_path / "drawn").exists()
+    assert logitlens(*line) == Ran(0, [name], [])
+    note = f"logitlens: {name} and what belongs to it are there; skipped"
+    assert logitlens(*line, "--skip-existing") == Ran(0, [], [note])
+
+
+# ---- what is there already
+
+
+def test_what_exists_is_skipped_before_the_model_is_opened(
+    read: Shell, logitlens: Shell, out: Path
+) -> None:
+    read("topk", "-t", TEXT, "--name", "x")
+    before = written(out)
+    line = ["topk", "-t", "other", "--name", "x", "-m", "/nowhere", "-o", out, "--skip-existing"]
+    note = f"logitlens: {out}/x.topk.json and what belongs to it are there; skipped"
+    assert logitlens(*line, "--format", "svg") == Ran(0, [], [note])
+    assert logitlens(*line, "--format", "svg", "-q") == Ran(0, [], [])
+    assert written(out) == before
+
+
+@pytest.mark.parametrize("gone", ["x.topk.json", "x.topk.svg"])
+def test_what_is_not_whole_is_made_again(read: Shell, out: Path, gone: str) -> None:
+    read("topk", "-t", TEXT, "--name", "x")
+    before = written(out)
+    (out / gone).unlink()
+    (out / next(name for name in before if name != gone)).write_bytes(b"old")
+    ran = read("topk", "-t", TEXT, "--name", "x", "--skip-existing")
+    assert ran.out == paths(out, "x.topk.json", "x.topk.svg")
+    assert written(out) == before
+
+
+def test_what_exists_of_a_split(read: Shell, out: Path) -> None:
+    line = ["topk", "-t", TEXT, "--name", "x", "--split", "4"]
+    names = ["x.topk.json", "x.topk.1.svg", "x.topk.2.svg"]
+    assert read(*line).out == paths(out, *names)
+    assert read(*line, "--skip-existing").out == []
+    (out / "x.topk.2.svg").unlink()
+    assert read(*line, "--skip-existing").out == paths(out, *names)
+
+
+def test_what_exists_is_replaced_without_the_option(read: Shell, out: Path) -> None:
+    out.mkdir()
+    (out / "x.topk.svg").write_bytes(b"old")
+    read("topk", "-t", TEXT, "--name", "x")
+    assert (out / "x.topk.svg").read_bytes() != b"old"
+
+
+# ---- many prompts
+
+
+def test_a_prompt_a_line_one_of_which_fails(
+    logitlens: Shell, tiny_folder: Path, out: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "set.txt"
+    file.write_text("the cat\n\n" + "x" * 65 + "\nthe dog\n")
+    line = ["topk", "--lines", file, "-m", tiny_folder, "-o", out, "--format", "svg"]
+    ran = logitlens(*line)
+    assert ran.code == 4
+    assert ran.out == paths(
+        out, "set-1.topk.json", "set-1.topk.svg", "set-4.topk.json", "set-4.topk.svg"
+    )
+    assert ran.err == [
+        f"logitlens: line 3 (set-3): the text has 65 tokens, {tiny_folder} takes 64; shorten it",
+        "logitlens: 1 of 3 prompts failed: line 3 (set-3); the files of the others are written",
+    ]
+    assert sorted(written(out)) == sorted(path.removeprefix(f"{out}/") for path in ran.out)
+    assert dump(out / "set-4.topk.json")["text"] == "the dog"
+    assert logitlens(*line, "-q").err == ran.err  # a failure is no mere note
+    assert logitlens(*line, "--skip-existing").out == []
+
+
+def test_more_failures_than_fit_a_line(read: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "set.txt"
+    file.write_text("no\n" * 7)
+    ran = read("topk", "--lines", file, "--window", "yes")
+    assert (ran.code, ran.out, len(ran.err)) == (4, [], 8)
+    assert ran.err[-1] == (
+        "logitlens: 7 of 7 prompts failed: line 1 (set-1), line 2 (set-2), line 3 (set-3), "
+        "line 4 (set-4), line 5 (set-5), ...; the files of the others are written"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-m", "/nowhere"], "there is no model '/nowhere'"),
+        (["--layers", "9"], "--layers 9: there is no block 9; the model's blocks are 0 to 3"),
+        (["--target", "the"], "--target 'the' is not one token but 3: t + h + e"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+    ],
+)
+def test_what_is_wrong_with_every_prompt_is_said_once(
+    read: Shell, out: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    file = tmp_path / "set.txt"
+    file.write_text("the cat\nthe dog\n")
+    ran = read("rank", "--lines", file, *arguments)
+    assert ran.refusal(2).startswith(said)
+    assert not out.exists()
+
+
+def test_lines_of_json(read: Shell, out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_text('{"text": "the\\ncat", "name": "cats/one"}\n{"text": "the dog"}\n')
+    names = ["cats/one.topk.json", "cats/one.topk.svg", "set-2.topk.json", "set-2.topk.svg"]
+    line = ["topk", "--lines", file]
+    assert read(*line, "--dry-run").out == paths(out, *names)
+    assert read(*line) == Ran(0, paths(out, *names), [])
+    assert sorted(written(out)) == names
+    assert dump(out / "cats/one.topk.json")["text"] == "the\ncat"
+
+
+def test_lines_give_what_each_gives_alone(read: Shell, out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "set.txt"
+    file.write_text("the cat\nthe dog sat\n")
+    read("all", "--lines", file)
+    together = written(out)
+    shutil.rmtree(out)
+    read("all", "-t", "the cat", "--name", "set-1")
+    read("all", "-t", "the dog sat", "--name", "set-2")
+    assert written(out) == together
+
+
+# ---- notes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "notes"),
+    [
+        (["kl-input"], [UNTIED]),
+        (["all"], [UNTIED]),
+        (["kl-input", "--one-hot"], []),
+        (["kl-input", "-q"], []),
+        (["kl-final"], []),
+        (["topk"], []),
+    ],
+)
+def test_a_model_whose_embedding_is_not_its_head(
+    logitlens: Shell, tiny_folder: Path, out: Path, arguments: list[str], notes: list[str]
+) -> None:
+    where = ["-m", tiny_folder, "-o", out, "--format", "svg"]
+    ran = logitlens(*arguments, "-t", TEXT, *where)
+    assert (ran.code, ran.err) == (0, [note.format(tiny_folder) for note in notes])
+
+
+def test_a_model_whose_embedding_is_its_head(logitlens: Shell, tied: Path, out: Path) -> None:
+    where = ["-m", tied, "-o", out, "--name", "x", "--format", "svg"]
+    ran = logitlens("kl-input", "-t", TEXT, *where)
+    assert (ran.code, ran.err) == (0, [])
+    assert dump(out / "x.kl-input.json")["model"]["tied"] is True
+
+
+ODD = "日 $x_1$ \\frac %s <&> \t\u202e\u200b e\u0301 \U0001f600 ⇥·"
+
+
+def test_any_text_can_be_drawn(read: Shell, out: Path) -> None:
+    ran = read("topk", "-t", ODD, "--name", "x", "--format", "png,svg,pdf", "--dpi", "40")
+    assert (ran.code, ran.err, len(ran.out)) == (0, [], 4)
+    assert dump(out / "x.topk.json")["text"] == ODD
+
+
+# ---- the default model
+
+
+def test_the_default_model(logitlens: Shell, out: Path) -> None:
+    ran = logitlens("all", "-t", PLASMA, "-o", out, "--name", "plasma", "--dpi", "50")
+    figures = [f"plasma.{figure}.{form}" for figure in FIGURES for form in ("png", "svg")]
+    assert ran == Ran(0, paths(out, "plasma.all.json", *figures), [])
+    made = dump(out / "plasma.all.json")
+    assert (made["model"]["name"], made["model"]["blocks"]) == ("smollm2", 30)
+    assert made["model"]["tied"] is True
+    assert made["check"]["passed"] is True
+    assert len(made["layers"]) == 31
+    assert made["tokens"][-1]["next_label"] is None
+    assert made["guesses"]["labels"][-1][-1][0] == ","
+    assert made["metrics"]["rank"]["values"][-1] == [1] * len(made["tokens"])
