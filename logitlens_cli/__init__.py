@@ -1,1 +1,20 @@
-"""What a language model would say after every block: the logit lens as figures."""
+"""What a language model would say after every block: the logit lens as figures.
+
+``logitlens_cli.read(model, tokenizer, text)`` reads a model in memory. It is loaded when it is
+first asked for, since it needs torch and the command line's help does not.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from logitlens_cli.api import read
+
+__all__ = ["read"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "read":
+        from logitlens_cli.api import read
+
+        return read
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -128,6 +128,11 @@ class Anatomy:
     """does the head take (batch, position, width), so that it can run on some columns only?"""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the residual stream."""
+        return streams(self.returned[-1])[0].dtype
+
+    @property
     def weight(self) -> Tensor:
         """(rows of the head, width) in the model's dtype"""
         weight = self.head.weight
@@ -283,7 +288,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def probe_ids(vocabulary: int, device: torch.device) -> Tensor:
-    """(2, positions) ids from the middle of the vocabulary; the rows differ in the last one only."""
+    """(2, positions) ids spread over the vocabulary; the rows differ in the last one only."""
     steps = torch.arange(1, PROBE_TOKENS + 1, device=device)
     ids = (vocabulary * steps // (PROBE_TOKENS + 2)).clamp(max=vocabulary - 1)
     other = ids.clone()
@@ -297,7 +302,7 @@ def find(model: Any, *, subblocks: bool = False) -> Anatomy:
 
     Raises UsageError where the model is no causal LM, ProofError where its parts cannot be found.
     """
-    head = getattr(model, "get_output_embeddings", lambda: None)()
+    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
     weight = getattr(head, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
         raise ProofError(
@@ -422,7 +427,7 @@ def leave(
 
 def is_state(model: nn.Module, parts: Anatomy, ids: Tensor) -> bool:
     """Does what the last block leaves settle the logits, whatever the text was?"""
-    resid = parts.inner.to(streams(parts.returned[-1])[0].dtype)
+    resid = parts.inner.to(parts.dtype)
     one = leave(model, parts, ids, resid)
     other = leave(model, parts, ids.flip(1), resid)
     return torch.equal(one, other)
@@ -461,8 +466,8 @@ def candidates(model: nn.Module, calls: list[Call]) -> list[Found]:
 
     Children that did not run (cross-attention on a text without pictures) are left out; of a block
     that runs several times the last run counts. A block has parts of its own, unlike the members of
-    a tail that is written as a list. If no such list will do, rows of parallel lists of plain modules
-    are tried (XLM).
+    a tail that is written as a list. If no such list will do, rows of parallel lists of plain
+    modules are tried (XLM).
     """
     last = {call.module: i for i, call in enumerate(calls) if call.received and call.returned}
     composite: list[Found] = []
@@ -539,7 +544,7 @@ def find_chain(
 
 
 def find_mid(block: nn.Module, calls: list[Call]) -> Mid | None:
-    """Where the stream after the attention half of ``block`` can be seen, if there is such a stream.
+    """Where the stream after the attention half of ``block`` can be seen, if there is one.
 
     It is the input of the norm before the MLP, or of the MLP where there is none: the first tensor
     between the block's parts that none of them returned (an addition made it), and to which a later
@@ -596,9 +601,7 @@ def is_added_to(tensor: Tensor, parts: list[Call], leaving: Tensor) -> bool:
     return exact and abs(float(weights[0])) > 1e-3 and bool((weights[1:].abs() > 1e-3).any())
 
 
-def find_tail(
-    model: nn.Module, injected: list[Tensor], logits: Tensor
-) -> tuple[Elementwise, ...]:
+def find_tail(model: nn.Module, injected: list[Tensor], logits: Tensor) -> tuple[Elementwise, ...]:
     """The elementwise steps that turn what was injected into ``logits``: none, scale, soft-cap, or
     both.
 

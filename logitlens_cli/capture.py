@@ -6,7 +6,7 @@ logits of a whole text are never made; what it would have received at every othe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class Row(NamedTuple):
     """1: what leaves the block; 0: what is between its attention and its MLP"""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["input", "mid", "block"]:
         return "input" if self.block < 0 else "block" if self.half else "mid"
 
     @property

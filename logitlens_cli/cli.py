@@ -17,7 +17,7 @@ from logitlens_cli.errors import (
     WorkError,
     one_line,
 )
-from logitlens_cli.request import All, Command, KlFinal, KlInput, Rank, Read, Render, TopK
+from logitlens_cli.request import All, Check, Command, KlFinal, KlInput, Rank, Read, Render, TopK
 
 EXIT_CODES = {WorkError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
 INTERRUPTED = 130
@@ -119,6 +119,27 @@ def fetch(
     print(fetch_model(name, revision=revision, progress=Progress(quiet=quiet)))
 
 
+models.command("check", cls=Command)(Check)
+
+
+@models.command("families")
+def list_families() -> None:
+    """List every family of transformers' causal models and whether the lens is exact on it."""
+    import json
+    from importlib.resources import files
+
+    from logitlens_cli.terminal import print_families
+
+    print_families(json.loads((files("logitlens_cli") / "families.json").read_text("utf-8")))
+
+
+def print_check(request: Check) -> None:
+    from logitlens_cli import run
+    from logitlens_cli.terminal import print_examination
+
+    print_examination(run.check(request))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; every error ends in one line on standard error."""
     try:
@@ -127,6 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
         # its reach, since it has its own way with closed pipes.
         if isinstance(made, Read | Render):
             carry_out(made)
+        elif isinstance(made, Check):
+            print_check(made)
         elif made == INTERRUPTED:
             raise KeyboardInterrupt
         if sys.stdout is not None:  # it is where the shell closed it

@@ -1,9 +1,10 @@
 """Residual stream -> logits, by one of two routes, in float32 whatever the model's dtype.
 
 Direct: copies of the modules between the last block and the head, the head's weight in tiles, the
-elementwise tail. Replay: the model's own forward pass with its blocks replaced by ones that return a
-chosen stream, so that whatever the model does after them is done by its own code. Direct is faster,
-replay always right; ``prove`` decides, by holding both against the model itself on inner rows.
+elementwise tail. Replay: the model's own forward pass with its blocks replaced by ones that return
+a chosen stream, so that whatever the model does after them is done by its own code. Direct is
+faster, replay always right; ``prove`` decides, by holding both against the model itself on inner
+rows.
 """
 
 import copy
@@ -139,9 +140,7 @@ class Direct:
         for start in range(0, self.parts.vocabulary, TILE_ENTRIES):
             yield slice(start, min(start + TILE_ENTRIES, self.parts.vocabulary))
 
-    def tile(
-        self, prepared: Tensor, entries: slice | Tensor, out: Tensor | None = None
-    ) -> Tensor:
+    def tile(self, prepared: Tensor, entries: slice | Tensor, out: Tensor | None = None) -> Tensor:
         weight = self.parts.weight[entries].float()
         rows = prepared.reshape(-1, prepared.shape[-1])
         if out is not None:
@@ -280,7 +279,9 @@ class Replay:
 
     def text(self, prepared: Tensor) -> Tensor:
         """The ids of the whole text, once for every row of ``prepared``."""
-        return torch.tensor([self.ids], device=anatomy.device_of(self.model)).expand(len(prepared), -1)
+        return torch.tensor([self.ids], device=anatomy.device_of(self.model)).expand(
+            len(prepared), -1
+        )
 
     def at(self, prepared: Tensor, ids: Tensor) -> None:
         return None
@@ -330,9 +331,9 @@ def tail_parameters(parts: Anatomy, norm: str, float32: bool) -> dict[str, Tenso
     of norms without gain and bias if so wanted."""
     changed: dict[str, Tensor] = {}
     for module in parts.after:
-        own = dict(module.named_parameters(recurse=False))
+        own: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
         if norm == "no-affine" and is_norm(module):
-            made = dict(in_float32(module, norm).named_parameters(recurse=False))
+            made: dict[str, Tensor] = dict(in_float32(module, norm).named_parameters(recurse=False))
             if not float32:
                 made = {name: value.to(own[name].dtype) for name, value in made.items()}
         elif float32:
@@ -348,10 +349,8 @@ def tail_parameters(parts: Anatomy, norm: str, float32: bool) -> dict[str, Tenso
     return changed
 
 
-def replay(
-    model: Any, parts: Anatomy, resid: Tensor, parameters: Mapping[str, Tensor]
-) -> Tensor:
-    """The logits of ``resid`` (row, position, width) by the model's own tail, its blocks skipped."""
+def replay(model: Any, parts: Anatomy, resid: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    """The logits of ``resid`` (row, position, width) by the model's tail, its blocks skipped."""
     # Which tokens they are does not matter: no block looks at them.
     token = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))[0, 0]
     ids = token.expand(resid.shape[:2])
@@ -361,8 +360,8 @@ def replay(
 
 @contextmanager
 def skipped(parts: Anatomy, resid: Tensor, count: int | None = None) -> Iterator[None]:
-    """Have the first ``count`` blocks, or all, return ``resid`` (row, position, width) at once, each
-    in its own form."""
+    """Have the first ``count`` blocks, or all, return ``resid`` (row, position, width) at once,
+    each in its own form."""
     blocks = parts.blocks[:count]
     kept = [block.__dict__.get("forward") for block in blocks]
     try:
@@ -390,8 +389,7 @@ def prove(model: Any, parts: Anatomy) -> Route:
     Raises ProofError where the last block's stream makes no difference to the logits.
     """
     ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
-    own = anatomy.streams(parts.returned[-1])[0].dtype
-    inner = parts.inner
+    own, inner = parts.dtype, parts.inner
     truth = anatomy.leave(model, parts, ids, inner.to(own))
     if truth.isnan().any():  # the grid will name the place
         return Route(direct=parts.followed)
@@ -420,6 +418,21 @@ def prove(model: Any, parts: Anatomy) -> Route:
         f"the tail of {type(model).__name__} gives other logits each time it runs",
         anatomy.UNSUPPORTED,
     )
+
+
+@torch.inference_mode()
+def inner_difference(model: Any, parts: Anatomy, route: Route) -> tuple[float, float]:
+    """How far a route is from the model itself on the inner streams of the probe, and what rounding
+    allows."""
+    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
+    truth = anatomy.leave(model, parts, ids, parts.inner.to(parts.dtype))
+    if route.direct:
+        return difference(directly(Direct(parts), parts.inner), truth)
+    resid = parts.inner if route.float32 else parts.inner.to(parts.dtype)
+    parameters = tail_parameters(parts, "full", route.float32)
+    if route.skips:
+        return difference(replay(model, parts, resid, parameters), truth)
+    return difference(anatomy.leave(model, parts, ids, resid, parameters), truth)
 
 
 def directly(direct: Direct, resid: Tensor) -> Tensor:

@@ -24,10 +24,11 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.fonts import Ruler, escaped, fallback
-from logitlens_cli.metrics import COLORS, METRICS, Floats
-from logitlens_cli.reading import Reading, Scores
+from logitlens_cli.metrics import COLORS, METRICS, Floats, Measure, Scale, entry
+from logitlens_cli.reading import Followed, Reading, Scores
 
 TOPK = "topk"
+FOLLOWED = "rank-auto"
 
 # Sizes in points (text) and inches (everything else).
 TEXT, LABEL, TITLE, NOTE = 7.5, 8.0, 11.0, 7.5
@@ -56,6 +57,7 @@ class Looks:
     changes_only: bool = False
     color: str | None = None
     dpi: int = 200
+    skip_first: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ class Panel:
     bar: str
     """quantity and unit, what the colour bar says"""
     colors: Colors
+    below: str = "input token"
+    """what the labels below are"""
+    above: str = "true next token"
 
     @property
     def clipped(self) -> tuple[int, int]:
@@ -117,7 +122,8 @@ class Panel:
 def figures_of(reading: Reading) -> list[str]:
     """The figures that a dump holds the numbers of."""
     names = [TOPK] if any(name in reading.metrics for name in COLORS) else []
-    return names + [name for name in reading.metrics if name not in COLORS]
+    names += [name for name in reading.metrics if name not in COLORS]
+    return names + ([FOLLOWED] if reading.followed is not None else [])
 
 
 def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
@@ -126,6 +132,8 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     All pieces share one colour scale. Raises UsageError for a figure that the reading has no
     numbers of.
     """
+    if name == FOLLOWED and reading.followed is not None:
+        return followed_panels(reading, reading.followed, looks)
     key = color_of(reading, looks) if name == TOPK else name
     if key not in reading.metrics:
         raise UsageError(
@@ -139,7 +147,8 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     texts = [cell_texts(reading, name, key, row) for row in shown]
     if looks.changes_only:
         texts = changes(texts)
-    colors = limits(scores, values, looks)
+    counted = [token.position >= looks.skip_first for token in reading.tokens]
+    colors = limits(scores.scale, values[:, counted], looks)
     columns = len(reading.tokens)
     step = min(looks.split or columns, columns)
     return [
@@ -151,11 +160,44 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
             bottom=[token.label for token in reading.tokens[cut]],
             top=next_labels(reading)[cut],
             title=looks.title if looks.title is not None else headline(reading, name, scores),
-            notes=footnotes(reading, name, cut),
+            notes=footnotes(reading, name, cut, looks),
             bar=f"{scores.quantity} [{scores.unit}]",
             colors=colors,
         )
         for cut in (slice(start, start + step) for start in range(0, columns, step))
+    ]
+
+
+def followed_panels(reading: Reading, followed: Followed, looks: Looks) -> list[Panel]:
+    """Tokens by layers: the rank of every token that was ever the top guess of one column."""
+    shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, FOLLOWED, looks)]
+    ranks = np.array(followed.ranks, float)[shown]
+    texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
+    scale = METRICS["rank"].scale(Measure(metric="rank"))
+    token = next(t for t in reading.tokens if t.position == followed.position)
+    count = len(followed.ids)
+    step = min(looks.split or count, count)
+    title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
+    return [
+        Panel(
+            values=ranks[:, cut],
+            texts=[row[cut] for row in (changes(texts) if looks.changes_only else texts)],
+            outlined=ranks[:, cut] == 1,
+            rows=[reading.layers[i].label for i in shown],
+            bottom=followed.labels[cut],
+            top=[""] * len(followed.labels[cut]),
+            title=looks.title if looks.title is not None else title,
+            notes=[
+                decoded_words(reading),
+                f"position {followed.position} of {reading.lens.text_tokens} tokens",
+                "outlined: the layer's top guess",
+            ],
+            bar="rank of the token [1 is best]",
+            colors=limits(scale, ranks, looks),
+            below="token, best rank first",
+            above="",
+        )
+        for cut in (slice(start, start + step) for start in range(0, count, step))
     ]
 
 
@@ -173,7 +215,8 @@ def shows(kind: str, name: str, looks: Looks) -> bool:
 def cell_texts(reading: Reading, name: str, key: str, row: int) -> list[str]:
     if name == TOPK:
         return [cell[0] for cell in reading.guesses.labels[row]]
-    text = METRICS[key].text if key in METRICS else str
+    metric = entry(key)
+    text = str if metric is None else metric.text
     return ["" if v is None else text(v) for v in reading.metrics[key].values[row]]
 
 
@@ -203,23 +246,32 @@ def headline(reading: Reading, name: str, scores: Scores) -> str:
 NORM_WORDS = {"full": "full norm", "no-affine": "norm without gain and bias", "none": "no norm"}
 
 
-def footnotes(reading: Reading, name: str, cut: slice) -> list[str]:
+def decoded_words(reading: Reading) -> str:
+    norm = NORM_WORDS.get(reading.lens.norm, reading.lens.norm)
+    late = reading.lens.decoder_blocks
+    blocks = f"the last {late} block{'s' * (late > 1)} and " if late else ""
+    return f"decoded with {blocks}the model's head, {norm}"
+
+
+def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str]:
     """What a reader must know to read the figure, under the title."""
     tokens = reading.tokens[cut]
     notes = [
-        f"decoded with the model's head, {NORM_WORDS.get(reading.lens.norm, reading.lens.norm)}",
+        decoded_words(reading),
         f"positions {tokens[0].position}–{tokens[-1].position} "
         f"of {reading.lens.text_tokens} tokens",
     ]
     if name == TOPK:
         notes.append("outlined: the layer's guess is the model's")
+    if looks.skip_first:
+        notes.append(f"colour limits leave out the first {looks.skip_first} tokens")
     return [*notes, "(*) the model's guess is right"]
 
 
-def limits(scores: Scores, values: Floats, looks: Looks) -> Colors:
+def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:
     """Both limits of the colours: the user's, else the metric's, else the data's."""
     finite = values[np.isfinite(values)]
-    low, high = scores.scale.low, scores.scale.high
+    low, high = scale.low, scale.high
     low = looks.vmin if looks.vmin is not None else low
     high = looks.vmax if looks.vmax is not None else high
     low = low if low is not None else float(finite.min(initial=math.inf))
@@ -230,9 +282,9 @@ def limits(scores: Scores, values: Floats, looks: Looks) -> Colors:
         low, high = low - 0.5, high + 0.5
     if low > high:
         raise UsageError(f"colours from {low:g} to {high:g} run backwards", "mend --vmin, --vmax")
-    if scores.scale.kind == "log" and low <= 0:
+    if scale.kind == "log" and low <= 0:
         raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
-    return Colors(scores.scale.kind, low, high, looks.cmap or scores.scale.cmap)
+    return Colors(scale.kind, low, high, looks.cmap or scale.cmap)
 
 
 def require_cmap(name: str) -> None:
@@ -417,7 +469,7 @@ def paint(panel: Panel, layout: Layout) -> Figure:
     w, h = layout.width, layout.height
     ax = figure.add_axes((layout.left / w, layout.bottom / h, width / w, height / h))
     mesh = heatmap(ax, panel)
-    ticks(ax, layout)
+    ticks(ax, panel, layout)
     annotate(ax, mesh, panel, layout)
     outline(ax, panel.outlined)
     left = layout.left + width + BAR_GAP
@@ -458,7 +510,7 @@ def color_map(name: str) -> Colormap:
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
 
 
-def ticks(ax: Axes, layout: Layout) -> None:
+def ticks(ax: Axes, panel: Panel, layout: Layout) -> None:
     """Layers at the left, input tokens below, true next tokens above, both tilted."""
     columns = np.arange(len(layout.below)) + 0.5
     ax.set_yticks(np.arange(len(layout.rows)) + 0.5, layout.rows, fontsize=LABEL, rotation=0)
@@ -474,10 +526,10 @@ def ticks(ax: Axes, layout: Layout) -> None:
     middle = layout.left + grid_width / 2
     figure = ax.figure
     words: dict[str, Any] = {"fontsize": LABEL, "color": "0.35"}
-    figure.text(middle / layout.width, MARGIN / layout.height, "input token",
+    figure.text(middle / layout.width, MARGIN / layout.height, panel.below,
                 ha="center", va="bottom", **words)  # fmt: skip
     head = MARGIN + len(layout.title) * TITLE * LINE + len(layout.header) * NOTE * LINE + 0.12
-    figure.text(middle / layout.width, 1 - head / layout.height, "true next token",
+    figure.text(middle / layout.width, 1 - head / layout.height, panel.above,
                 ha="center", va="top", **words)  # fmt: skip
     figure.text(MARGIN / layout.width, (layout.bottom + grid_height / 2) / layout.height, "layer",
                 ha="left", va="center", rotation=90, **words)  # fmt: skip

@@ -151,13 +151,11 @@ class Running:
     references: dict[str, Refer] = field(default_factory=dict)
 
 
-def block(
-    decoder: Decoder, stream: Stream, columns: slice, group: int, wanted: Wanted
-) -> Sums:
+def block(decoder: Decoder, stream: Stream, columns: slice, group: int, wanted: Wanted) -> Sums:
     """The sums of a block of positions, ``group`` layers at a time."""
     where = [stream.rows.index(row) for row in wanted.rows]
     prepared = decoder.prepare(stream.resid[where, columns])
-    layers, positions = prepared.shape[:2]
+    layers = len(prepared)
     running = begin(decoder, stream, columns, wanted, prepared)
     buffer: Tensor | None = None
     spare = prepared.new_empty(0)
@@ -400,7 +398,7 @@ def require_finite(sums: Sums, rows: Sequence[Row]) -> None:
     if len(bad):
         layer, position = (int(i) for i in bad[0])
         raise WorkError(
-            f"a logit is not a number at layer {rows[layer].label}, position {position} of the window "
-            f"({len(bad)} such cells)",
+            f"a logit is not a number at layer {rows[layer].label}, position {position} of the "
+            f"window ({len(bad)} such cells)",
             "the weights or the dtype overflow: try --dtype float32",
         )

@@ -278,5 +278,12 @@ METRICS: dict[str, Metric] = {
         text=short_number,
     ),
 }
+
+
+def entry(key: str) -> Metric | None:
+    """The metric of a key of the dump: "rank-input" is a "rank"."""
+    return METRICS.get(key) or (METRICS["rank"] if key.startswith("rank-") else None)
+
+
 COLORS = ("own-logit", "final-logit", "prob", "entropy")
 """metrics that colour the figure of top guesses"""

@@ -107,6 +107,51 @@ def subject_of(
     )
 
 
+def examine(subject: Subject) -> dict[str, list[str]]:
+    """The proof on a model, in words: what was found, how exact it is, what cannot be had.
+
+    Raises ProofError where the last row does not reproduce the model's own logits.
+    """
+    parts, record, route = subject.parts, subject.record, subject.route
+    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(subject.model))[0].tolist()
+    window = range(len(ids))
+    stream = capture.capture(
+        subject.model, parts, ids, [Row(len(parts.blocks) - 1, 1)], window, window
+    )
+    decoder = decode.decoder(subject.model, parts, route, "full", ids, window)
+    last = lens.check(decoder, route.name, stream)
+    lens.require(last, parts)
+    error, allowed = decode.inner_difference(subject.model, parts, route)
+    how = {True: "its modules, copied", False: "its own code, with its blocks skipped"}
+    replayed = how[route.direct] if route.skips else "its own code, a whole pass for every layer"
+    missing = [str(n) for n, mid in enumerate(parts.mids) if mid is None]
+    return {
+        "model": [f"{record.name} ({record.class_}, {record.dtype}, {record.device})"],
+        "blocks": [f"{record.blocks}, width {record.width}, vocabulary {record.vocabulary}"],
+        "chain": parts.describe(route.direct),
+        "route": [f"{route.name}: {replayed}" + ("" if route.float32 else f", in {record.dtype}")],
+        "last row": [
+            f"differs from the model's logits by {last.max_abs_logit_error:.2g} at most "
+            f"(allowed {last.tolerance:.2g}), KL {last.max_kl:.2g} nats, top guess the same in "
+            f"{last.top1_agreement:.0%} of {last.columns} columns"
+        ],
+        "inner rows": [
+            f"differ from the model's own tail by {error:.2g} at most (allowed {allowed:.2g})"
+        ],
+        "input row": [
+            "decodes to the input token: head and embedding are one matrix"
+            if record.tied
+            else "is not the input token: the embedding is a matrix of its own; see --one-hot"
+        ],
+        "mid rows": [
+            "--subblocks works"
+            if not missing
+            else f"--subblocks does not: no state between the halves of block {missing[0]}"
+        ],
+        "norm": ["--norm full, no-affine, none" if route.direct else "--norm full, no-affine"],
+    }
+
+
 def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     """One forward pass over ``text``, and everything that ``task`` asks for from it.
 
@@ -163,7 +208,6 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         },
         final_ids=sums.final_ids.tolist(),
         followed=followed,
-
         check=check_record(check),
         model=subject.record,
         lens=LensRecord(
@@ -172,6 +216,7 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
             window=(columns.start, columns.stop),
             text_tokens=len(ids),
             bos=encoded.bos,
+            decoder_blocks=task.decoder_blocks,
             chat=task.chat,
         ),
         options=dict(task.options),

@@ -132,6 +132,8 @@ class LensRecord(Record, frozen=True):
     """tokens of the whole text, which the model always sees"""
     bos: bool
     """was a start token added?"""
+    decoder_blocks: int = 0
+    """the last so many blocks are part of the decoder"""
     chat: bool = False
     """was the text rendered through the tokenizer's chat template?"""
 

@@ -8,6 +8,7 @@ postponed annotations in this module: Typer reads them.)
 import math
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -68,6 +69,10 @@ def option(*names: str, panel: str, help: str, **rest: Any) -> Any:
     )
 
 
+LISTS = ("target",)
+"""options that may be given several times"""
+
+
 def load_preset(context: typer.Context, path: Path | None) -> Path | None:
     """Make a preset's keys the defaults of the command; they have the names of its options."""
     if path is None or context.resilient_parsing:
@@ -87,7 +92,8 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
                 f"--config {path}: unknown key {key!r}",
                 f"keys are the options of logitlens {context.info_name}",
             )
-        if not isinstance(value, (str, int, float, bool)):
+        many = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if not many and not isinstance(value, (str, int, float, bool)):
             raise UsageError(
                 f"--config {path}: {key} is a {type(value).__name__}",
                 "write the value as on the command line",
@@ -95,7 +101,10 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
         # Files are named beside the preset, wherever the command runs.
         is_path = name in ("file", "lines") and value != "-"
         value = str(path.parent / str(value)) if is_path else value
-        defaults[name] = value if isinstance(value, bool) else str(value)
+        if name in LISTS:
+            defaults[name] = value if many else [str(value)]
+        else:
+            defaults[name] = value if isinstance(value, bool) else str(value)
     context.default_map = defaults
     return path
 
@@ -129,8 +138,8 @@ METRIC, FIGURE, OUTPUT = "Metric", "Figure", "Output"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Which text, which model, which rows and columns."""
+class Prompting:
+    """Which text."""
 
     text: Annotated[str | None, option("--text", "-t", panel=PROMPT, help="The text itself.")] = (
         None
@@ -142,10 +151,26 @@ class Source:
         Path | None,
         option("--lines", panel=PROMPT, help='A prompt a line; .jsonl: "text", optional "name".'),
     ] = None
+    chat: Annotated[
+        bool,
+        option("--chat", panel=PROMPT, help="Put the text into the model's chat template."),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Which model."""
+
     model: Annotated[
         str,
         option("--model", "-m", panel=MODEL, help="smollm2, a hub name, a folder, a .gguf file."),
     ] = "smollm2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a model is opened."""
+
     revision: Annotated[
         str | None, option("--revision", panel=MODEL, help="Branch, tag or commit on the hub.")
     ] = None
@@ -164,6 +189,12 @@ class Source:
     allow_pickle: Annotated[
         bool, option("--allow-pickle", panel=MODEL, help="Read weights that can run code.")
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Which rows and columns, and how they are decoded."""
+
     norm: Annotated[
         Norm,
         option("--norm", panel=LENS, help="The final norm: whole, without gain and bias, none."),
@@ -215,6 +246,15 @@ class Figures:
             "--split", panel=COLUMNS, min=1, help="At most N columns a figure; files .1, .2, ..."
         ),
     ] = None
+    skip_first: Annotated[
+        int,
+        option(
+            "--skip-first",
+            panel=FIGURE,
+            min=0,
+            help="Colour limits leave the text's first N tokens out.",
+        ),
+    ] = 0
     format: Annotated[
         str, option("--format", panel=FIGURE, help="png, svg, pdf; several with commas.")
     ] = "png,svg"
@@ -295,7 +335,7 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Read(Figures, Source):
+class Read(Figures, Grid, Opening, Named, Prompting):
     """Options of every command that runs a model."""
 
     json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = (
@@ -314,6 +354,10 @@ class Read(Figures, Source):
             raise UsageError("--layers and --every are both given", "give one of them")
         if self.layers is not None:
             layer_spec(self.layers)
+        if self.chat and self.bos is Bos.add:
+            raise UsageError(
+                "--chat and --bos add are both given", "the template has its own start token"
+            )
 
     @property
     def command(self) -> str:
@@ -333,6 +377,11 @@ class Read(Figures, Source):
     def guesses(self) -> int:
         """How many guesses of a cell the dump holds."""
         return 1
+
+    @property
+    def follows(self) -> bool:
+        """Are the tokens that were ever a top guess ranked too?"""
+        return RANK_AUTO in self.figures
 
     def rows(self, blocks: int) -> tuple[int, ...]:
         """Numbers of the blocks asked for, of a model with that many, ascending."""
@@ -368,11 +417,39 @@ ColorOption = Annotated[
     Color, option("--color", panel=METRIC, help="What colours the cells of top guesses.")
 ]
 TargetOption = Annotated[
-    str,
+    list[str] | None,
     option(
-        "--target", panel=METRIC, help="Whose rank: final, input, next, a token's TEXT, or id:N."
+        "--target",
+        panel=METRIC,
+        help="Whose rank: final, input, next, a token's TEXT, id:N; may repeat. auto: every token "
+        "that was ever the top guess in the last column.",
+        show_default="final",
     ),
 ]
+AUTO = "auto"
+RANK_AUTO = "rank-auto"
+"""the figure of followed tokens"""
+
+
+def rank_measures(targets: Sequence[str] | None) -> dict[str, Measure]:
+    """One target is "rank"; several are "rank-final", "rank-input", "rank-paris", ..."""
+    wanted = list(dict.fromkeys(targets or ("final",)))
+    ranked = [target for target in wanted if target != AUTO]
+    if len(wanted) == 1:
+        return dict.fromkeys(["rank"] if ranked else [], Measure(metric="rank", target=wanted[0]))
+    made: dict[str, Measure] = {}
+    for n, target in enumerate(ranked, 1):
+        words = re.sub(r"[^a-z0-9]+", "-", target.lower()).strip("-") or str(n)
+        key = f"rank-{words}" if f"rank-{words}" not in made else f"rank-{words}-{n}"
+        made[key] = Measure(metric="rank", target=target)
+    return made
+
+
+def rank_figures(targets: Sequence[str] | None) -> tuple[str, ...]:
+    auto = (RANK_AUTO,) if targets and AUTO in targets else ()
+    return tuple(rank_measures(targets)) + auto
+
+
 DirectionOption = Annotated[
     Direction, option("--direction", panel=METRIC, help="KL(reference || layer), or the reverse.")
 ]
@@ -425,7 +502,7 @@ class TopK(Read):
 class Rank(Read):
     """Rank of a token, by default of the model's final top guess, at every layer."""
 
-    target: TargetOption = "final"
+    target: TargetOption = None
 
     @property
     def command(self) -> str:
@@ -433,7 +510,11 @@ class Rank(Read):
 
     @property
     def measures(self) -> dict[str, Measure]:
-        return {"rank": Measure(metric="rank", target=self.target)}
+        return rank_measures(self.target)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return rank_figures(self.target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -477,7 +558,7 @@ class All(Read):
 
     k: K = 5
     color: ColorOption = OWN_LOGIT
-    target: TargetOption = "final"
+    target: TargetOption = None
     direction: DirectionOption = Direction.forward
     one_hot: OneHot = False
 
@@ -487,13 +568,13 @@ class All(Read):
 
     @property
     def figures(self) -> tuple[str, ...]:
-        return COMMANDS
+        return ("topk", *rank_figures(self.target), "kl-final", "kl-input")
 
     @property
     def measures(self) -> dict[str, Measure]:
         return {
             **topk_measures(self.color),
-            "rank": Measure(metric="rank", target=self.target),
+            **rank_measures(self.target),
             "kl-final": kl_measure("kl-final", self.direction),
             "kl-input": kl_measure("kl-input", self.direction, self.one_hot),
         }
@@ -520,3 +601,13 @@ class Render(Figures):
         Color | None,
         option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Opening):
+    """Prove the lens on a model: the decode chain found, errors, and what cannot be had there."""
+
+    model: Annotated[
+        str, typer.Argument(metavar="NAME", help="smollm2, a hub name, a folder, a .gguf file.")
+    ]
+    quiet: Annotated[bool, option("--quiet", "-q", panel=OUTPUT, help="No progress.")] = False

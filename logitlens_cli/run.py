@@ -15,7 +15,7 @@ from logitlens_cli.files import require_writable, staged
 from logitlens_cli.metrics import Measure
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
-from logitlens_cli.request import Figures, Read, Render
+from logitlens_cli.request import Check, Figures, Read, Render
 
 if TYPE_CHECKING:
     from logitlens_cli.figure import Looks
@@ -97,7 +97,8 @@ def read(request: Read) -> Iterator[Path]:
             require_cmap(request.cmap)
     if not request.dry_run:
         require_writable(request.out)
-    subject, task = open_subject(request, progress)
+    subject = open_subject(request, progress, subblocks=request.subblocks)
+    task = task_of(request, subject)
     failed: list[str] = []
     for prompt in todo:
         try:
@@ -172,8 +173,8 @@ def pieces(subject: "Subject", task: "Task", split: int, text: str) -> int:
     return -(-len(tokens.window(task.window, text, encoded)) // split)
 
 
-def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
-    """Open the model, find its parts, and settle what is asked of it."""
+def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> "Subject":
+    """Open the model of a request and find its parts."""
     from logitlens_cli.model import open_model
 
     opened = open_model(
@@ -186,18 +187,36 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         allow_pickle=request.allow_pickle,
         progress=progress,
     )
-    from logitlens_cli.reader import Task, subject_of
+    from logitlens_cli.reader import subject_of
 
     with progress.step("finding blocks, norm and head"):
-        subject = subject_of(
+        return subject_of(
             opened.model,
             opened.tokenizer,
             name=opened.name,
             revision=opened.revision,
             context=opened.context,
-            subblocks=request.subblocks,
+            subblocks=subblocks,
         )
-    task = Task(
+
+
+def check(request: Check) -> dict[str, list[str]]:
+    """What ``logitlens models check`` tells of a model, a name and its lines.
+
+    Raises ProofError where the lens does not reproduce the model's own logits.
+    """
+    progress = Progress(quiet=request.quiet)
+    subject = open_subject(request, progress, subblocks=True)
+    from logitlens_cli.reader import examine
+
+    return examine(subject)
+
+
+def task_of(request: Read, subject: "Subject") -> "Task":
+    """What is asked of a model, settled for this model."""
+    from logitlens_cli.reader import Task
+
+    return Task(
         command=request.command,
         measures={key: resolved(measure, subject) for key, measure in request.measures.items()},
         k=request.guesses,
@@ -208,9 +227,10 @@ def open_subject(request: Read, progress: Progress) -> "tuple[Subject, Task]":
         decoder_blocks=request.decoder_blocks,
         window=request.window,
         bos=request.bos.value,
+        chat=request.chat,
+        follow=request.follows,
         options=options_of(request),
     )
-    return subject, task
 
 
 def resolved(measure: Measure, subject: "Subject") -> Measure:
@@ -270,6 +290,7 @@ def looks_of(request: Figures) -> "Looks":
         changes_only=request.changes_only,
         color=None if color is None else str(color.value),
         dpi=request.dpi,
+        skip_first=request.skip_first,
     )
 
 

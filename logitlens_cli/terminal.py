@@ -1,7 +1,8 @@
 """What is printed for people to read: tables on standard output."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -25,4 +26,34 @@ def print_models(models: Sequence["AtHand"]) -> None:
             "" if model.bytes is None else f"{model.bytes / 1e6:.0f} MB",
             "not fetched; logitlens models fetch" if model.path is None else str(model.path),
         )
-    Console(markup=False, highlight=False, soft_wrap=True).print(table)
+    console().print(table)
+
+
+def print_families(table: Mapping[str, Any]) -> None:
+    """What becomes of every family of the causal mapping, and how many of each."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("family", "outcome", "route", "mid rows", "model or reason"):
+        shown.add_column(heading, overflow="fold")
+    entries = table["families"]
+    for key, entry in entries.items():
+        mid = {True: "yes", False: "no", None: ""}[entry["mid"]]
+        about = entry["reason"] or entry["model"]
+        shown.add_row(key, entry["outcome"], entry["route"] or "", mid, about)
+    console().print(shown)
+    counts = Counter(entry["outcome"] for entry in entries.values())
+    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    console().print(f"transformers {table['transformers']}: {len(entries)} families, {words}")
+
+
+def print_examination(lines: Mapping[str, Sequence[str]]) -> None:
+    """What was found in a model: a name and what stands behind it, in lines."""
+    shown = Table(box=None, pad_edge=False, show_header=False)
+    shown.add_column(style="bold")
+    shown.add_column(overflow="fold")
+    for name, values in lines.items():
+        shown.add_row(name, "\n".join(values))
+    console().print(shown)
+
+
+def console() -> Console:
+    return Console(markup=False, highlight=False, soft_wrap=True)

@@ -60,7 +60,7 @@ def encode(tokenizer: Any, text: str, bos: str = "auto") -> Encoded:
 
 
 def in_template(tokenizer: Any, text: str) -> str:
-    """``text`` as a user's message in the tokenizer's chat template, up to where the answer begins."""
+    """``text`` as a user's message in the chat template, up to where the answer begins."""
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError("--chat: the tokenizer has no chat template", "leave the option out")
     message = [{"role": "user", "content": text}]

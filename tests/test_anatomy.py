@@ -5,11 +5,10 @@ from typing import Any
 import families
 import pytest
 import torch
-from conftest import as_subject
 
 from logitlens_cli import anatomy, capture, decode, lens
 from logitlens_cli.capture import INPUT, Row
-from logitlens_cli.errors import LogitLensError, ProofError
+from logitlens_cli.errors import LogitLensError
 
 # What must stand in the decode chain after the last block, by family.
 CHAINS = {

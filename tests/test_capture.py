@@ -27,6 +27,7 @@ def test_rows_are_what_enters_and_leaves_the_blocks(tiny: Subject) -> None:
     for row in range(4):
         assert torch.equal(stream.resid[row], states[row][0])
     assert not torch.equal(stream.resid[4], states[4][0])
+    assert stream.final is not None
     assert torch.equal(stream.final, states[4][0])
 
 
@@ -34,6 +35,8 @@ def test_only_the_window_and_the_rows_asked_for_are_kept(tiny: Subject) -> None:
     whole = capture.capture(tiny.model, tiny.parts, IDS, ROWS, range(7), [6])
     part = capture.capture(tiny.model, tiny.parts, IDS, (Row(1, 1), Row(3, 1)), range(2, 5), [0, 2])
     assert torch.equal(part.resid, whole.resid[[2, 4], 2:5])
+    assert part.final is not None
+    assert whole.final is not None
     assert torch.equal(part.final, whole.final[2:5])
     assert part.resid._base is None  # a copy, not a view that keeps the whole text
 

@@ -123,8 +123,13 @@ def test_skipped_blocks_come_back_also_after_an_exception() -> None:
         return type(parts.blocks[1]).forward(parts.blocks[1], *args, **keywords)
 
     parts.blocks[1].forward = own
-    with pytest.raises(RuntimeError, match="on purpose"), decode.skipped(parts, parts.inner):
-        assert parts.blocks[1].forward is not own
-        raise RuntimeError("on purpose")
+    replaced = False
+    try:
+        with decode.skipped(parts, parts.inner):
+            replaced = parts.blocks[1].forward is not own
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert replaced
     assert parts.blocks[1].forward is own
     assert "forward" not in parts.blocks[0].__dict__

@@ -14,7 +14,15 @@ RECORDED: dict[str, Any] = json.loads(family_table.TABLE.read_text())
 # several streams, projections, in-place scales, transform heads, odd layouts, tuples and lists,
 # blocks that run twice, lists without blocks, streams that are halved on the way.
 SAMPLE = [
-    *("gemma2", "gemma3", "gemma3n_text", "gemma4_text", "vaultgemma", "recurrent_gemma", "nanochat"),
+    *(
+        "gemma2",
+        "gemma3",
+        "gemma3n_text",
+        "gemma4_text",
+        "vaultgemma",
+        "recurrent_gemma",
+        "nanochat",
+    ),
     *("cohere", "granite", "falcon_h1", "minicpm3", "inkling_text", "inkling2_text", "xlstm"),
     *("opt-350m", "openai-gpt", "bloom", "lfm2", "gptj", "codegen", "phi", "deepseek_v4"),
     *("roberta", "xlnet", "reformer", "rwkv", "hrm_text", "mllama", "blt", "xlm", "mpt"),

@@ -20,6 +20,7 @@ from logitlens_cli.metrics import Scale
 from logitlens_cli.reading import (
     SCHEMA,
     CheckRecord,
+    Followed,
     Guesses,
     Layer,
     LensRecord,
@@ -44,7 +45,9 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
         for i in range(columns - 1)
     ]  # fmt: skip
     tokens.append(Token(position=columns + 3, id=9, label="last", next_id=None, next_label=None))
-    values = [[float(10 * r + c) for c in range(columns)] for r in range(len(labels))]
+    values: list[list[float | None]] = [
+        [float(10 * r + c) for c in range(columns)] for r in range(len(labels))
+    ]
     return Reading(
         schema=SCHEMA, command="all", name="hand", text="text", text_sha256="0" * 64,
         tokens=tokens, layers=layers,
@@ -302,3 +305,32 @@ def test_refusals() -> None:
     wide = make([["a"] * 4000] * 2)
     with pytest.raises(UsageError, match=r"inches at 200 dpi; use --split"):
         figure.draw(wide, "topk", Looks())
+
+
+def test_followed_tokens_are_drawn_by_layers() -> None:
+    followed = Followed(
+        position=6, ids=[5, 3], labels=["yes", "no"], ranks=[[9, 9], [2, 1], [1, 3]]
+    )
+    fig = drawn(msgspec.structs.replace(make(), followed=followed), "rank-auto")
+    assert [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["yes", "no"]
+    assert cells(fig) == {(0.5, 0.5): "2", (1.5, 0.5): "1", (0.5, 1.5): "1", (1.5, 1.5): "3"}
+    words = all_texts(fig)
+    assert "token, best rank first" in words
+    assert "true next token" not in words
+
+
+def test_colour_limits_can_leave_out_the_first_tokens() -> None:
+    # Columns 0, 1, 2 are positions 4, 5, 6 of the text.
+    assert mesh_of(drawn(make(), "topk")).norm.vmin == 10
+    fig = drawn(make(), "topk", skip_first=5)
+    assert mesh_of(fig).norm.vmin == 11
+    assert "colour limits leave out the first 5 tokens" in all_texts(fig).replace("\n", " ")
+    assert "(1 cell < 11)" in all_texts(fig).replace("\n", " ")  # left out, yet seen to be
+
+
+def test_several_targets_have_a_figure_each() -> None:
+    reading = make()
+    rank = reading.metrics["rank"]
+    reading = msgspec.structs.replace(reading, metrics={"rank-next": rank, "rank-input": rank})
+    assert figure.figures_of(reading) == ["rank-next", "rank-input"]
+    assert cells(drawn(reading, "rank-next"))[0.5, 1.5] == "1"  # as a rank, not as 1.0

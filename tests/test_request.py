@@ -134,7 +134,7 @@ THREE = {name: measure(name) for name in ("own-logit", "final-logit", "prob")}
             *(THREE | {"entropy": measure("entropy")}, 3),
         ),
         (
-            *(Rank(text="a", target=" cat"), "rank", ("rank",)),
+            *(Rank(text="a", target=[" cat"]), "rank", ("rank",)),
             *({"rank": measure("rank", target=" cat")}, 1),
         ),
         (
@@ -146,7 +146,7 @@ THREE = {name: measure(name) for name in ("own-logit", "final-logit", "prob")}
             *({"kl-input": measure("kl-input", one_hot=True)}, 1),
         ),
         (
-            *(All(text="a", target="input"), "all", ("topk", "rank", "kl-final", "kl-input")),
+            *(All(text="a", target=["input"]), "all", ("topk", "rank", "kl-final", "kl-input")),
             {
                 **THREE,
                 "rank": measure("rank", target="input"),
@@ -181,6 +181,7 @@ def test_every_option_of_the_command_line() -> None:
         *("all", "--file", "t.txt", "--model", "gpt2", "--revision", "main", "--device", "cuda:1"),
         *("--dtype", "bfloat16", "--offline", "--trust-remote-code", "--allow-pickle"),
         *("--norm", "no-affine", "--layers", "0,2", "--input-row", "--window", "-3:"),
+        *("--subblocks", "--decoder-blocks", "2", "--skip-first", "1"),
         *("--split", "7", "--bos", "add", "--k", "9", "--color", "prob", "--target", "next"),
         *("--direction", "reverse", "--format", "pdf", "--vmin", "-1.5", "--vmax", "2e1"),
         *("--cmap", "rocket", "--dpi", "90", "--title", "T", "--changes-only", "--out", "o"),
@@ -190,13 +191,21 @@ def test_every_option_of_the_command_line() -> None:
         file=Path("t.txt"), model="gpt2", revision="main", device="cuda:1",
         dtype=Dtype.bfloat16, offline=True, trust_remote_code=True, allow_pickle=True,
         norm=Norm.no_affine, layers="0,2", input_row=True, window="-3:",
-        split=7, bos=Bos.add, k=9, color=Color("prob"), target="next",
+        subblocks=True, decoder_blocks=2, skip_first=1,
+        split=7, bos=Bos.add, k=9, color=Color("prob"), target=["next"],
         direction=Direction.reverse, format="pdf", vmin=-1.5, vmax=20.0,
         cmap="rocket", dpi=90, title="T", changes_only=True, out=Path("o"),
         name="n", json=False, skip_existing=True, dry_run=True, quiet=True,
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
-    assert same == {"text", "lines", "every", "one_hot", "config"}  # what cannot go with the rest
+    assert same == {
+        "text",
+        "lines",
+        "every",
+        "one_hot",
+        "config",
+        "chat",
+    }  # what cannot go with the rest
 
 
 def test_short_options() -> None:

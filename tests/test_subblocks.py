@@ -94,10 +94,11 @@ def test_late_blocks_decode_as_the_model_would_go_on(key: str, late: int) -> Non
     rows = [INPUT, *(Row(block, 1) for block in range(count - late))]
     stream = capture.capture(model, parts, ids[0].tolist(), rows, range(9), [0, 8])
     decoder = decode.decoder(
-        model, parts, decode.Route(direct=True), "full", ids[0].tolist(), range(9), late)
+        model, parts, decode.Route(direct=True), "full", ids[0].tolist(), range(9), late
+    )
     with torch.inference_mode():
         torch.testing.assert_close(decoder.last(stream), stream.logits)
-        for row, resid in enumerate(stream.resid):
+        for resid in stream.resid:
             mine = decoder.tile(decoder.prepare(resid.unsqueeze(0)), slice(None))
             truth = go_on(model, parts.blocks[count - late - 1], ids, resid)
             torch.testing.assert_close(mine.double(), truth, atol=1e-3, rtol=0)

@@ -1,0 +1,129 @@
+"""Text to reading: targets, followed tokens, chat, late blocks and subblocks, end to end."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import as_subject, tiny_llama
+
+import logitlens_cli
+from logitlens_cli.errors import ProofError, UsageError
+from logitlens_cli.reader import examine, sample
+
+TEXT = "the cat and the cat"
+
+
+def test_checked_columns_are_spread_and_the_last_is_in() -> None:
+    assert sample(range(5, 8)) == [5, 6, 7]
+    spread = sample(range(100, 1124))
+    assert len(spread) == 16
+    assert spread[-1] == 1123
+    assert set(np.diff(spread)) == {64}
+
+
+def test_followed_tokens_are_all_that_was_ever_the_top_guess(tokenizer: Any) -> None:
+    model = tiny_llama()
+    reading = logitlens_cli.read(model, tokenizer, TEXT, target=["final", "auto"])
+    followed = reading.followed
+    assert followed is not None
+    assert followed.position == reading.tokens[-1].position
+    assert set(followed.ids) == set(reading.top()[:, -1].tolist())
+    ranks = np.array(followed.ranks)
+    for row, top in enumerate(reading.top()[:, -1].tolist()):
+        assert ranks[row, followed.ids.index(top)] == 1
+    assert (np.diff(ranks.min(0)) >= 0).all()  # best rank first
+    # The final guess is followed too, and its ranks are those of the grid's last column.
+    column = followed.ids.index(reading.final_ids[-1])
+    np.testing.assert_array_equal(ranks[:, column], reading.values("rank-final")[:, -1])
+
+
+def test_followed_tokens_are_those_of_the_windows_last_column(tokenizer: Any) -> None:
+    reading = logitlens_cli.read(
+        tiny_llama(), tokenizer, TEXT, target=["final", "auto"], window="1:4", decoder_blocks=1
+    )
+    assert reading.followed is not None
+    assert reading.followed.position == 3
+    assert len(reading.followed.ranks) == len(reading.layers) == 4
+
+
+def test_a_window_of_late_blocks_is_a_part_of_the_whole(tokenizer: Any) -> None:
+    model = tiny_llama()
+    whole = logitlens_cli.read(model, tokenizer, TEXT, decoder_blocks=2)
+    part = logitlens_cli.read(model, tokenizer, TEXT, decoder_blocks=2, window="2:5")
+    assert [layer.label for layer in whole.layers] == ["input", "0", "1"]
+    assert whole.lens.decoder_blocks == 2
+    for metric in ("kl-final", "kl-input", "own-logit", "rank"):
+        np.testing.assert_allclose(
+            part.values(metric), whole.values(metric)[:, 2:5], rtol=1e-5, atol=1e-5
+        )
+    # The uppermost row is decoded by the model's own last blocks: it is the output.
+    np.testing.assert_allclose(whole.values("kl-final")[-1], 0, atol=1e-5)
+
+
+def test_subblocks_stand_between_blocks(tokenizer: Any) -> None:
+    model = tiny_llama()
+    reading = logitlens_cli.read(model, tokenizer, TEXT, subblocks=True, every=3)
+    assert [layer.label for layer in reading.layers] == ["input", "0 mid", "0", "3 mid", "3"]
+    assert [layer.kind for layer in reading.layers] == ["input", "mid", "block", "mid", "block"]
+    plain = logitlens_cli.read(model, tokenizer, TEXT, every=3)
+    np.testing.assert_array_equal(reading.top()[[0, 2, 4]], plain.top())
+
+
+def test_chat_renders_the_template(tokenizer: Any) -> None:
+    tokenizer = type(tokenizer)(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        bos_token="<s>",
+        chat_template="<s>{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}"
+        "{% endfor %}{% if add_generation_prompt %} ->{% endif %}",
+    )
+    reading = logitlens_cli.read(tiny_llama(), tokenizer, "the cat", chat=True)
+    assert reading.text == "<s>[user] the cat ->"
+    assert reading.lens.chat
+    assert reading.tokens[0].label == "<s>"
+    assert [token.label for token in reading.tokens].count("<s>") == 1
+
+
+def test_chat_without_a_template_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(UsageError, match="has no chat template"):
+        logitlens_cli.read(tiny_llama(), tokenizer, "the cat", chat=True)
+
+
+def test_examination_tells_the_chain_and_what_is_missing() -> None:
+    import families
+
+    said = examine(as_subject_with_middle(tiny_llama()))
+    assert said["chain"] == [
+        "model.layers.3 (LlamaDecoderLayer) output",
+        "model.norm (LlamaRMSNorm)",
+        "lm_head (Linear)",
+    ]
+    assert said["route"] == ["direct: its modules, copied"]
+    assert said["mid rows"] == ["--subblocks works"]
+    assert "a matrix of its own" in said["input row"][0]
+    said = examine(as_subject_with_middle(families.build("roberta")))
+    assert said["route"] == ["replay: its own code, with its blocks skipped"]
+    assert said["mid rows"] == ["--subblocks does not: no state between the halves of block 0"]
+    assert said["norm"] == ["--norm full, no-affine"]
+    said = examine(as_subject_with_middle(families.build("gemma2")))
+    assert said["chain"][-1] == "soft-cap 25"
+
+
+def as_subject_with_middle(model: Any) -> Any:
+    from logitlens_cli.reader import subject_of
+
+    return subject_of(model, None, name="tiny", subblocks=True)
+
+
+def test_a_tail_that_changes_its_mind_is_refused() -> None:
+    model = tiny_llama()
+    inner = model.forward
+
+    def forward(**arguments: Any) -> Any:
+        out = inner(**arguments)
+        out.logits = out.logits + torch.randn_like(out.logits)
+        return out
+
+    model.forward = forward  # type: ignore[method-assign]
+    with pytest.raises(ProofError, match="other logits each time"):
+        as_subject(model, None)
