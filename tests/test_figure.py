@@ -54,7 +54,7 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
         guesses=Guesses(
             ids=[[[ids[t]] for t in row] for row in labels],
             labels=[[[t] for t in row] for row in labels],
-            logits=[[[v] for v in row] for row in values],
+            logits=[[[float(10 * r + c)] for c in range(columns)] for r in range(len(labels))],
             probs=[[[0.5] for _ in row] for row in values],
         ),
         metrics=metrics or {"own-logit": Scores(values=values, unit="logit", quantity="own logit")}

@@ -30,12 +30,12 @@ def everything(folder: Path) -> list[str]:
 
 def test_files_appear_together_at_the_end(tmp_path: Path) -> None:
     with staged() as stage:
-        stage.write(tmp_path / "new" / "a", put(b"one"))
+        stage.write(tmp_path / "new" / "er" / "a", put(b"one"))
         stage.write(tmp_path / "b", put(b"two"))
-        assert not (tmp_path / "new" / "a").exists()
+        assert not (tmp_path / "new" / "er" / "a").exists()
         assert not (tmp_path / "b").exists()
-    assert everything(tmp_path) == ["b", "new", "new/a"]
-    assert (tmp_path / "new" / "a").read_bytes() == b"one"
+    assert everything(tmp_path) == ["b", "new", "new/er", "new/er/a"]
+    assert (tmp_path / "new" / "er" / "a").read_bytes() == b"one"
     assert (tmp_path / "b").read_bytes() == b"two"
 
 

@@ -282,3 +282,7 @@ def test_needs_add_up() -> None:
     assert one | two == Needs(
         frozenset({"final", "next"}), frozenset({"input"}), mean=True, reverse=True
     )
+
+
+def test_only_ranks_are_whole_numbers() -> None:
+    assert {name for name, metric in METRICS.items() if metric.whole} == {"rank"}

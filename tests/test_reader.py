@@ -124,6 +124,6 @@ def test_a_tail_that_changes_its_mind_is_refused() -> None:
         out.logits = out.logits + torch.randn_like(out.logits)
         return out
 
-    model.forward = forward  # type: ignore[method-assign]
+    model.forward = forward
     with pytest.raises(ProofError, match="other logits each time"):
         as_subject(model, None)

@@ -105,7 +105,9 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
         ("\ue000", "<U+E000>"),
         ("\U000e0041", "<U+E0041>"),
         ("\u3164", "<U+3164>"),  # a filler, by its category a letter
-        ("\ufe0f", "<U+FE0F>"),  # a selector, by its category a mark
+        *((char, f"<U+{ord(char):04X}>") for char in "\u180b\u180f\ufe00\ufe0f"),  # and a mark
+        ("\U000e0100\U000e01ef", "<U+E0100><U+E01EF>"),
+        *((char, char) for char in "\u1810\ufe10"),  # their neighbours
         ("❤\ufe0f", "❤<U+FE0F>"),
         ("👩\u200d👧", "👩<U+200D>👧"),
         # what would turn the text around
@@ -151,6 +153,16 @@ def test_all_bytes_have_labels_of_their_own(tokenizer: Any) -> None:
     ]
 
 
+def test_the_alphabet_is_that_of_tokenizers() -> None:
+    alphabet = tokens.byte_alphabet()
+    assert set(alphabet) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(alphabet.values()) == list(range(256))
+    writer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for char in map(chr, range(0x800)):
+        ((written, _),) = writer.pre_tokenize_str(char)
+        assert bytes(alphabet[c] for c in written) == char.encode()
+
+
 def test_special_and_unused_ids(tokenizer: Any) -> None:
     ids = [S, EOS, 264, 299, 10**6]
     expected = ["<s>", "</s>", "<unused 264>", "<unused 299>", "<unused 1000000>"]
@@ -164,10 +176,10 @@ def test_added_tokens_are_not_taken_for_bytes() -> None:
 
 
 def test_ids_with_gaps() -> None:
-    backend = Tokenizer(models.BPE(vocab={"a": 0, "b": 7, "c": 20}, merges=[]))
+    backend = Tokenizer(models.BPE(vocab={"a": 0, "é": 7, "Ġc": 20}, merges=[]))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     assert tokens.labels(tokenizer, [0, 1, 7, 20, 21]) == [
-        *("a", "<unused 1>", "b", "c", "<unused 21>")
+        *("a", "<unused 1>", "é", "Ġc", "<unused 21>")  # not written in bytes
     ]
 
 
