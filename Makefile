@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test lint gallery readme clean
+.PHONY: demo test test-families families lint gallery readme clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -43,6 +43,13 @@ gallery: $(VENV)/.ready
 
 readme: $(VENV)/.ready-dev
 	$(BIN)/python tests/readme.py
+
+# Every family of transformers, a few minutes; `make families` writes the table that is tested.
+test-families: $(VENV)/.ready-dev
+	$(BIN)/pytest --numprocesses 2 -m families
+
+families: $(VENV)/.ready-dev
+	$(BIN)/python tests/family_table.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
