@@ -34,8 +34,12 @@ def shape(definition: dict[str, object]) -> str:
     """A type of the schema in a few words."""
     if "$ref" in definition:
         return str(definition["$ref"]).rsplit("/", 1)[-1]
+    if "enum" in definition:
+        return " or ".join(json.dumps(value) for value in definition["enum"])  # type: ignore[attr-defined]
     if "anyOf" in definition:
-        return " or ".join(shape(d) for d in definition["anyOf"])  # type: ignore[attr-defined]
+        # The array first, or its "or null" would read as that of its items.
+        kinds = sorted(definition["anyOf"], key=lambda d: d.get("type") == "array")  # type: ignore[call-overload]
+        return " or ".join(shape(d) for d in kinds)
     if definition.get("type") == "array" and isinstance(definition.get("items"), dict):
         return f"list of {shape(definition['items'])}"  # type: ignore[arg-type]
     if definition.get("type") == "object" and isinstance(

@@ -1,11 +1,13 @@
 """The README's generated parts are fresh, and its Makefile recipe works."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import family_table
 import readme
 
 
@@ -42,6 +44,16 @@ def test_makefile_recipe(tmp_path: Path, tiny_folder: Path) -> None:
     made = sorted(p.name for p in (tmp_path / "figures").iterdir())
     assert made == ["one.rank.json", "one.rank.png", "two.rank.json", "two.rank.png"]
     assert "Nothing to be done" in run() or "up to date" in run()
+
+
+def test_counts_of_families() -> None:
+    entries = json.loads(family_table.TABLE.read_text())["families"].values()
+    exact = [entry["route"] == "direct" for entry in entries if entry["outcome"] == "exact"]
+    text = readme.README.read_text()
+    assert f"elementwise tail | {exact.count(True)} |" in text
+    assert f"model's own tail | {exact.count(False)} |" in text
+    assert f"sees later tokens | {len(entries) - len(exact)} |" in text
+    assert "wrong | 0 |" in text
 
 
 def test_pictures_of_the_readme_exist() -> None:
