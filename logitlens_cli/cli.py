@@ -59,9 +59,10 @@ app = typer.Typer(
     name="logitlens",
     help="What a language model would say after every block: the logit lens as figures.",
     epilog=EPILOG,
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes take as long to load as all else
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 models = typer.Typer(help="What models are at hand; fetch one.", invoke_without_command=True)
@@ -82,6 +83,7 @@ def print_version(wanted: bool) -> None:
 
 @app.callback()
 def main_options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -94,6 +96,9 @@ def main_options(
     ] = False,
 ) -> None:
     """What a language model would say after every block: the logit lens as figures."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
 
 
 @models.callback()
@@ -112,7 +117,7 @@ def fetch(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Fetch a model, so that later runs need no network; prints its folder."""
+    """Fetch a model once; prints its folder."""
     from logitlens_cli.model import fetch_model
     from logitlens_cli.progress import Progress
 
@@ -124,7 +129,7 @@ models.command("check", cls=Command)(Check)
 
 @models.command("families")
 def list_families() -> None:
-    """List every family of transformers' causal models and whether the lens is exact on it."""
+    """List every family, and whether the lens is exact on it."""
     import json
     from importlib.resources import files
 

@@ -115,8 +115,20 @@ RIVALS = (("text", "file", "lines"), ("layers", "every"))
 
 
 class Command(TyperCommand):
-    """A command in which the rivals of an option from a weaker source make way for it: --text goes
-    before the file of a preset."""
+    """A command in which the rivals of an option from a weaker source make way for it (--text goes
+    before the file of a preset), and whose help shows the options in their groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                panel = getattr(parameter, "rich_help_panel", None)
+                own = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                groups.setdefault(panel or own, []).append(record)
+        for name, records in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
@@ -500,7 +512,7 @@ class TopK(Read):
 
 @dataclass(frozen=True, kw_only=True)
 class Rank(Read):
-    """Rank of a token, by default of the model's final top guess, at every layer."""
+    """Rank of a token at every layer, by default the final guess."""
 
     target: TargetOption = None
 
@@ -519,7 +531,7 @@ class Rank(Read):
 
 @dataclass(frozen=True, kw_only=True)
 class KlFinal(Read):
-    """KL divergence between the model's output and every layer."""
+    """KL divergence from the model's output to every layer."""
 
     direction: DirectionOption = Direction.forward
 
@@ -534,7 +546,7 @@ class KlFinal(Read):
 
 @dataclass(frozen=True, kw_only=True)
 class KlInput(Read):
-    """KL divergence between the decoded input and every layer."""
+    """KL divergence from the decoded input to every layer."""
 
     direction: DirectionOption = Direction.forward
     one_hot: OneHot = False
@@ -590,7 +602,7 @@ class All(Read):
 
 @dataclass(frozen=True, kw_only=True)
 class Render(Figures):
-    """Draw the figures of a JSON dump again; no model is loaded."""
+    """Draw the figures of a dump again, without the model."""
 
     dump: Annotated[Path, typer.Argument(metavar="FILE.json", help="A dump that logitlens wrote.")]
     metric: Annotated[
@@ -605,7 +617,7 @@ class Render(Figures):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Opening):
-    """Prove the lens on a model: the decode chain found, errors, and what cannot be had there."""
+    """Prove the lens on a model; tell what it cannot do there."""
 
     model: Annotated[
         str, typer.Argument(metavar="NAME", help="smollm2, a hub name, a folder, a .gguf file.")
