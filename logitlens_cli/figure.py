@@ -56,7 +56,7 @@ class Looks:
     title: str | None = None
     changes_only: bool = False
     color: str | None = None
-    dpi: int = 200
+    dpi: int = 300
     skip_first: int = 0
 
 

@@ -281,7 +281,7 @@ class Figures:
     ] = None
     dpi: Annotated[
         int, option("--dpi", panel=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
-    ] = 200
+    ] = 300
     title: Annotated[
         str | None, option("--title", panel=FIGURE, help="Title instead of the model and quantity.")
     ] = None

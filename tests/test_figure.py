@@ -303,7 +303,7 @@ def test_refusals() -> None:
     with pytest.raises(UsageError, match="run backwards"):
         figure.draw(make(), "kl-final", Looks(vmin=99))
     wide = make([["a"] * 4000] * 2)
-    with pytest.raises(UsageError, match=r"inches at 200 dpi; use --split"):
+    with pytest.raises(UsageError, match=r"inches at 300 dpi; use --split"):
         figure.draw(wide, "topk", Looks())
 
 

@@ -289,7 +289,7 @@ def test_formats(given: str, formats: tuple[str, ...]) -> None:
 # option, its values in a preset, in the environment, as flags; what becomes of each, and of none
 SOURCES: list[tuple[str, str, str, list[str], list[object]]] = [
     ("title", '"file"', "env", ["--title", "flag"], ["flag", "env", "file", None]),
-    ("dpi", "50", "60", ["--dpi", "70"], [70, 60, 50, 200]),
+    ("dpi", "50", "60", ["--dpi", "70"], [70, 60, 50, 300]),
     ("k", "2", "3", ["--k", "4"], [4, 3, 2, 5]),
     ("vmax", "2.5", "3.5", ["--vmax", "4"], [4.0, 3.5, 2.5, None]),
     ("json", "false", "1", ["--no-json"], [False, True, False, True]),
