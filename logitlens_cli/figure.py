@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from logitlens_cli.errors import UsageError
 from logitlens_cli.fonts import Ruler, escaped, fallback
 from logitlens_cli.metrics import COLORS, METRICS, Floats, Measure, Scale, entry
-from logitlens_cli.reading import Followed, Reading, Scores
+from logitlens_cli.reading import Followed, Reading, Scores, Token
 
 TOPK = "topk"
 FOLLOWED = "rank-auto"
@@ -105,7 +105,7 @@ class Panel:
         """How many cells lie beyond which limit, in words; empty if none does."""
         below, above = self.clipped
         beyond = [
-            f"{count} cell{'s' * (count != 1)} {limit}"
+            f"{count_of(count, 'cell')} {limit}"
             for count, limit in (
                 (below, f"< {self.colors.low:g}"),
                 (above, f"> {self.colors.high:g}"),
@@ -189,7 +189,7 @@ def followed_panels(reading: Reading, followed: Followed, looks: Looks) -> list[
             title=looks.title if looks.title is not None else title,
             notes=[
                 decoded_words(reading),
-                f"position {followed.position} of {reading.lens.text_tokens} tokens",
+                f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}",
                 "outlined: the layer's top guess",
             ],
             bar="rank of the token [1 is best]",
@@ -249,8 +249,17 @@ NORM_WORDS = {"full": "full norm", "no-affine": "norm without gain and bias", "n
 def decoded_words(reading: Reading) -> str:
     norm = NORM_WORDS.get(reading.lens.norm, reading.lens.norm)
     late = reading.lens.decoder_blocks
-    blocks = f"the last {late} block{'s' * (late > 1)} and " if late else ""
+    blocks = f"the last {count_of(late, 'block')} and " if late else ""
     return f"decoded with {blocks}the model's head, {norm}"
+
+
+def places(tokens: list[Token]) -> str:
+    first, last = tokens[0].position, tokens[-1].position
+    return f"position {first}" if first == last else f"positions {first}–{last}"
+
+
+def count_of(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str]:
@@ -258,13 +267,12 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
     tokens = reading.tokens[cut]
     notes = [
         decoded_words(reading),
-        f"positions {tokens[0].position}–{tokens[-1].position} "
-        f"of {reading.lens.text_tokens} tokens",
+        f"{places(tokens)} of {count_of(reading.lens.text_tokens, 'token')}",
     ]
     if name == TOPK:
         notes.append("outlined: the layer's guess is the model's")
     if looks.skip_first:
-        notes.append(f"colour limits leave out the first {looks.skip_first} tokens")
+        notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
     return [*notes, "(*) the model's guess is right"]
 
 

@@ -16,7 +16,7 @@ from conftest import Ran, Shell
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, T5Config, dynamic_module_utils
 
-from logitlens_cli import cli
+from logitlens_cli import cli, model
 from logitlens_cli.errors import WorkError
 
 TEXT = "the cat"  # t h e ·cat
@@ -530,6 +530,14 @@ def test_an_interrupt(tmp_path: Path) -> None:
     assert (child.returncode, out, err) == (130, "", "logitlens: interrupted\n")
 
 
+def test_an_interrupt_while_fetching(logitlens: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "fetch_model", interrupted)
+    assert logitlens("models", "fetch") == Ran(130, [], ["logitlens: interrupted"])
+
+
 def test_an_unexpected_error_is_shown_whole_on_demand(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -540,7 +548,7 @@ def test_an_unexpected_error_is_shown_whole_on_demand(
 
 LOADED = """
 import sys
-from logitlens_cli import cli
+from logitlens_cli import cli, model
 code = cli.main(sys.argv[1:])
 heavy = {"torch", "transformers", "numpy", "matplotlib", "seaborn", "pandas", "safetensors"}
 print(code, *sorted(heavy & set(sys.modules)), file=sys.stderr)

@@ -185,7 +185,7 @@ def test_split_cuts_into_pieces_on_one_scale() -> None:
         (10.0, 22.0)
     }
     assert "positions 4–5 of 20" in all_texts(drawings[0].figure)
-    assert "positions 6–6 of 20" in all_texts(drawings[1].figure)
+    assert "position 6 of 20 tokens" in all_texts(drawings[1].figure)
 
 
 def test_changes_only_blanks_repetitions() -> None:
