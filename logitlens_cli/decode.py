@@ -26,8 +26,6 @@ TILE_ENTRIES = 1024
 # A block of positions holds each reference distribution whole: 128 x 49152 floats are 25 MB.
 BLOCK_FLOATS = 128 * 49152
 
-NORMS = ("full", "no-affine", "none")
-
 # Largest difference that rounding may make, relative to the largest logit. float32: only the order
 # of summation differs, which came to 4e-7 at most. In half precision the model itself rounds the
 # normed stream and the logits (to 8 or 11 bits), and the lens does not: 3e-3 and 4e-4 were seen.

@@ -24,11 +24,10 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.fonts import Ruler, escaped, fallback
-from logitlens_cli.metrics import COLORS, METRICS, Floats, Measure, Scale, entry
+from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Floats, Measure, Scale, entry
 from logitlens_cli.reading import Followed, Reading, Scores, Token
 
 TOPK = "topk"
-FOLLOWED = "rank-auto"
 
 # Sizes in points (text) and inches (everything else).
 TEXT, LABEL, TITLE, NOTE = 7.5, 8.0, 11.0, 7.5
@@ -101,10 +100,10 @@ class Panel:
         below, above = self.values < self.colors.low, self.values > self.colors.high
         return int(below.sum()), int(above.sum())
 
-    def clipping(self) -> str:
+    def clipping(self) -> list[str]:
         """How many cells lie beyond which limit, in words; empty if none does."""
         below, above = self.clipped
-        beyond = [
+        return [
             f"{count_of(count, 'cell')} {limit}"
             for count, limit in (
                 (below, f"< {self.colors.low:g}"),
@@ -112,7 +111,6 @@ class Panel:
             )
             if count
         ]
-        return f"({', '.join(beyond)})" if beyond else ""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -133,11 +131,13 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     numbers of.
     """
     if name == FOLLOWED and reading.followed is not None:
-        return followed_panels(reading, reading.followed, looks)
+        return [followed_panel(reading, reading.followed, looks)]
     key = color_of(reading, looks) if name == TOPK else name
     if key not in reading.metrics:
+        held = COLORS if name == TOPK else figures_of(reading)
         raise UsageError(
-            f"{name} is not in this dump", f"it holds {', '.join(figures_of(reading))}"
+            f"{key} is not in this dump",
+            f"it holds {', '.join(n for n in held if name != TOPK or n in reading.metrics)}",
         )
     scores = reading.metrics[key]
     shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, name, looks)]
@@ -148,6 +148,11 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     if looks.changes_only:
         texts = changes(texts)
     counted = [token.position >= looks.skip_first for token in reading.tokens]
+    if not any(counted):
+        raise UsageError(
+            f"--skip-first {looks.skip_first} leaves no column",
+            f"the last one is position {reading.tokens[-1].position}",
+        )
     colors = limits(scores.scale, values[:, counted], looks)
     columns = len(reading.tokens)
     step = min(looks.split or columns, columns)
@@ -168,37 +173,33 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     ]
 
 
-def followed_panels(reading: Reading, followed: Followed, looks: Looks) -> list[Panel]:
+def followed_panel(reading: Reading, followed: Followed, looks: Looks) -> Panel:
     """Tokens by layers: the rank of every token that was ever the top guess of one column."""
     shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, FOLLOWED, looks)]
     ranks = np.array(followed.ranks, float)[shown]
     texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
     scale = METRICS["rank"].scale(Measure(metric="rank"))
     token = next(t for t in reading.tokens if t.position == followed.position)
-    count = len(followed.ids)
-    step = min(looks.split or count, count)
     title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
-    return [
-        Panel(
-            values=ranks[:, cut],
-            texts=[row[cut] for row in (changes(texts) if looks.changes_only else texts)],
-            outlined=ranks[:, cut] == 1,
-            rows=[reading.layers[i].label for i in shown],
-            bottom=followed.labels[cut],
-            top=[""] * len(followed.labels[cut]),
-            title=looks.title if looks.title is not None else title,
-            notes=[
-                decoded_words(reading),
-                f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}",
-                "outlined: the layer's top guess",
-            ],
-            bar="rank of the token [1 is best]",
-            colors=limits(scale, ranks, looks),
-            below="token, best rank first",
-            above="",
-        )
-        for cut in (slice(start, start + step) for start in range(0, count, step))
-    ]
+    return Panel(
+        values=ranks,
+        texts=changes(texts) if looks.changes_only else texts,
+        outlined=ranks == 1,
+        rows=[reading.layers[i].label for i in shown],
+        bottom=followed.labels,
+        top=[""] * len(followed.labels),
+        title=looks.title if looks.title is not None else title,
+        notes=[
+            decoded_words(reading),
+            f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}, "
+            "the last column",
+            "outlined: the layer's top guess",
+        ],
+        bar="rank of the token [1 is best]",
+        colors=limits(scale, ranks, looks),
+        below="token, best rank first",
+        above="",
+    )
 
 
 def color_of(reading: Reading, looks: Looks) -> str:
@@ -243,7 +244,11 @@ def headline(reading: Reading, name: str, scores: Scores) -> str:
     return f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
 
 
-NORM_WORDS = {"full": "full norm", "no-affine": "norm without gain and bias", "none": "no norm"}
+NORM_WORDS = {
+    "full": "full norm",
+    "no-affine": "norm without gain and bias, so the top row is not the output",
+    "none": "no norm, so the top row is not the output",
+}
 
 
 def decoded_words(reading: Reading) -> str:
@@ -271,6 +276,10 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
     ]
     if name == TOPK:
         notes.append("outlined: the layer's guess is the model's")
+    if reading.lens.chat:
+        notes.append("in the model's chat template")
+    if len(tokens) > TEXT_COLUMNS:
+        notes.append(f"no text in the cells of more than {TEXT_COLUMNS} columns: --split, --window")
     if looks.skip_first:
         notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
     return [*notes, "(*) the model's guess is right"]
@@ -289,7 +298,11 @@ def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:
     if low == high:
         low, high = low - 0.5, high + 0.5
     if low > high:
-        raise UsageError(f"colours from {low:g} to {high:g} run backwards", "mend --vmin, --vmax")
+        given, other = ("--vmin", "--vmax") if looks.vmin is not None else ("--vmax", "--vmin")
+        raise UsageError(
+            f"{given} makes the colours run backwards, from {low:g} to {high:g}",
+            f"give {other} too",
+        )
     if scale.kind == "log" and low <= 0:
         raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
     return Colors(scale.kind, low, high, looks.cmap or scale.cmap)
@@ -361,15 +374,16 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     ]
     slope = math.sqrt(0.5)
     lean = [slope * (ruler.width(text, LABEL) + LABEL * LINE) for text in below]
-    rise = [slope * (ruler.width(text, LABEL) + LABEL * LINE) for text in above]
+    rise = [slope * (ruler.width(text, LABEL) + LABEL * LINE) if text else 0.0 for text in above]
     row_width = max(ruler.width(text, LABEL) for text in rows)
     # Labels below lean to the left of their column, labels above to its right.
     overhang_left = max(lean[i] - (i + 0.5) * cell[0] for i in range(columns))
     left = MARGIN + max(LABEL * LINE + 0.05 + row_width + 0.12, overhang_left)
     overhang_right = max(rise[i] - (columns - i - 0.5) * cell[0] for i in range(columns))
     tall = max(len(rows) * cell[1], BAR_HEIGHT)
-    words = f"{escaped(panel.bar, missing)} {panel.clipping()}"
-    label = wrap_words(ruler, words, LABEL, tall)
+    label = wrap_words(ruler, escaped(panel.bar, missing), LABEL, tall)
+    # A part is never broken, and the highest bar has room for the longest.
+    label = ruler.wrapped([*label, *panel.clipping()], LABEL, tall, ", ")
     bar = BAR_GAP + BAR_WIDTH + BAR_TICKS + len(label) * LABEL * LINE
     width = left + columns * cell[0] + max(bar, overhang_right) + MARGIN
     room = width - 2 * MARGIN
@@ -527,7 +541,7 @@ def ticks(ax: Axes, panel: Panel, layout: Layout) -> None:
     top = ax.secondary_xaxis("top")
     top.set_xticks(columns, layout.above, ha="left", va="center", **tilt)
     for axis in (ax, top):
-        axis.tick_params(length=2, width=0.6, pad=2, color="0.4")
+        axis.tick_params(length=0, pad=3)
         for spine in axis.spines.values():
             spine.set_visible(False)
     grid_width, grid_height = layout.grid()

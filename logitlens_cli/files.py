@@ -10,7 +10,12 @@ from typing import IO, Any
 
 from logitlens_cli.errors import WorkError
 
-HINT = "free some space, or choose another folder with --out"
+HINT = "choose another folder with --out"
+
+
+def hint(error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"free some space, or {HINT}" if full else HINT
 
 
 class Staged:
@@ -56,7 +61,7 @@ def staged() -> Iterator[Staged]:
         files.commit()
     except OSError as error:
         raise WorkError(
-            f"{files.place} cannot be written: {error.strerror or error}", HINT
+            f"{files.place} cannot be written: {error.strerror or error}", hint(error)
         ) from error
     finally:
         for temporary, _ in files.pairs:
@@ -73,5 +78,5 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise WorkError(
-            f"--out {folder} cannot be written: {error.strerror or error}", HINT
+            f"--out {folder} cannot be written: {error.strerror or error}", hint(error)
         ) from error

@@ -92,11 +92,13 @@ class Ruler:
                 high = middle - 1
         return text[:low] + "…"
 
-    def wrapped(self, parts: list[str], size: float, limit: float) -> list[str]:
-        """``parts`` joined with dots into as few lines of ``limit`` inches as they need."""
+    def wrapped(
+        self, parts: list[str], size: float, limit: float, between: str = "  ·  "
+    ) -> list[str]:
+        """``parts`` joined into as few lines of ``limit`` inches as they need; none is broken."""
         lines: list[str] = []
-        for part in parts:
-            joined = f"{lines[-1]}  ·  {part}" if lines else part
+        for part in filter(None, parts):
+            joined = f"{lines[-1]}{between}{part}" if lines else part
             if lines and self.width(joined, size) <= limit:
                 lines[-1] = joined
             else:

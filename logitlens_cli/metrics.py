@@ -285,5 +285,7 @@ def entry(key: str) -> Metric | None:
     return METRICS.get(key) or (METRICS["rank"] if key.startswith("rank-") else None)
 
 
+FOLLOWED = "followed"
+"""the figure of the ranks of every token that was ever a top guess; no metric of cells"""
 COLORS = ("own-logit", "final-logit", "prob", "entropy")
 """metrics that colour the figure of top guesses"""

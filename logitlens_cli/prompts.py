@@ -133,7 +133,10 @@ def require_text(text: str, source: str) -> str:
 def slug(text: str) -> str:
     """The first words of a text, fit for a file name."""
     words = re.sub(r"[^\w]+", "-", text[: 4 * NAME_LENGTH].lower()).strip("-_")
-    return words[:NAME_LENGTH].strip("-_") or "prompt"
+    if len(words) > NAME_LENGTH:  # end with a whole word, if there is an end
+        cut = words[: NAME_LENGTH + 1]
+        words = cut.rpartition("-")[0] or cut[:NAME_LENGTH]
+    return words.strip("-_") or "prompt"
 
 
 def safe_name(name: str, source: str = "--name") -> str:

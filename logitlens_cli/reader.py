@@ -100,11 +100,16 @@ def subject_of(
             blocks=len(parts.blocks),
             width=parts.layout.width,
             vocabulary=parts.vocabulary,
-            tied=embeddings is not None and embeddings.data_ptr() == parts.weight.data_ptr(),
+            tied=embeddings is not None and is_one(embeddings, parts.weight),
             class_=type(model).__name__,
         ),
         context=context,
     )
+
+
+def is_one(a: Any, b: Any) -> bool:
+    """Are two matrices one? Those that are offloaded have no address, so their names must do."""
+    return a is b or (a.data_ptr() == b.data_ptr() and not a.is_meta)
 
 
 def examine(subject: Subject) -> dict[str, list[str]]:
@@ -116,12 +121,14 @@ def examine(subject: Subject) -> dict[str, list[str]]:
     ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(subject.model))[0].tolist()
     window = range(len(ids))
     stream = capture.capture(
-        subject.model, parts, ids, [Row(len(parts.blocks) - 1, 1)], window, window
+        subject.model, parts, ids, [INPUT, Row(len(parts.blocks) - 1, 1)], window, window
     )
     decoder = decode.decoder(subject.model, parts, route, "full", ids, window)
     last = lens.check(decoder, route.name, stream)
     lens.require(last, parts)
     error, allowed = decode.inner_difference(subject.model, parts, route)
+    entering = lens.grid(decoder, stream, lens.Wanted((INPUT,), 1, Needs(), {})).top_ids[0, :, 0]
+    same = sum(a == b for a, b in zip(ids, entering.tolist(), strict=True))
     how = {True: "its modules, copied", False: "its own code, with its blocks skipped"}
     replayed = how[route.direct] if route.skips else "its own code, a whole pass for every layer"
     missing = [str(n) for n, mid in enumerate(parts.mids) if mid is None]
@@ -139,9 +146,8 @@ def examine(subject: Subject) -> dict[str, list[str]]:
             f"differ from the model's own tail by {error:.2g} at most (allowed {allowed:.2g})"
         ],
         "input row": [
-            "decodes to the input token: head and embedding are one matrix"
-            if record.tied
-            else "is not the input token: the embedding is a matrix of its own; see --one-hot"
+            f"decodes to the input token in {same} of {len(ids)} columns; head and embedding are "
+            + ("one matrix" if record.tied else "two matrices")
         ],
         "mid rows": [
             "--subblocks works"
@@ -199,6 +205,7 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         name=name,
         text=text,
         text_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        text_ids=list(ids),
         tokens=token_columns(subject.tokenizer, ids, columns),
         layers=[layer(row) for row in rows],
         guesses=guesses(subject.tokenizer, sums),
@@ -233,8 +240,9 @@ def follow(
     position: int,
     span: range,
 ) -> Followed:
-    """The ranks of every token that was ever a top guess in the last column, best rank first."""
-    ids = sorted(set(sums.top_ids[:, -1, 0].tolist()))
+    """The ranks of every token that was ever a block's top guess in the last column, best first."""
+    blocks = [n for n, row in enumerate(rows) if row != INPUT]
+    ids = sorted(set(sums.top_ids[blocks, -1, 0].tolist()))
     names = [f"id:{i}" for i in ids]
     column = position - span.start
     if decoder.alone:  # then the other columns need not be decoded again
@@ -245,8 +253,13 @@ def follow(
     wanted = lens.Wanted(rows, 1, Needs(targets=frozenset(names)), targets)
     made = lens.cut(lens.grid(decoder, stream, wanted), slice(column, column + 1))
     ranks = {i: 1 + made.targets[name].above[:, 0] for name, i in zip(names, ids, strict=True)}
+
     # Equal best ranks: the token that reaches it in the higher layer comes first, as it lasts.
-    order = sorted(ids, key=lambda i: (ranks[i].min(), -ranks[i].argmin(), i))
+    def place(i: int) -> tuple[int, int, int]:
+        mine = ranks[i][blocks]
+        return int(mine.min()), -int(mine.argmin()), i
+
+    order = sorted(ids, key=place)
     return Followed(
         position=position,
         ids=order,

@@ -148,6 +148,8 @@ class Reading(Record, frozen=True):
     text: str
     text_sha256: str
     """of the text in UTF-8"""
+    text_ids: list[Id]
+    """the tokens of the whole text, as the model saw them"""
     tokens: list[Token]
     layers: list[Layer]
     guesses: Guesses

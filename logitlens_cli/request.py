@@ -18,10 +18,9 @@ import typer
 from typer.core import TyperCommand
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, METRICS, Measure
+from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Measure
 
 FORMATS = ("png", "svg", "pdf")
-COMMANDS = ("topk", "rank", "kl-final", "kl-input")
 
 
 class Norm(StrEnum):
@@ -264,7 +263,7 @@ class Figures:
             "--skip-first",
             panel=FIGURE,
             min=0,
-            help="Colour limits leave the text's first N tokens out.",
+            help="Colour limits leave the first N positions out.",
         ),
     ] = 0
     format: Annotated[
@@ -393,7 +392,7 @@ class Read(Figures, Grid, Opening, Named, Prompting):
     @property
     def follows(self) -> bool:
         """Are the tokens that were ever a top guess ranked too?"""
-        return RANK_AUTO in self.figures
+        return FOLLOWED in self.figures
 
     def rows(self, blocks: int) -> tuple[int, ...]:
         """Numbers of the blocks asked for, of a model with that many, ascending."""
@@ -439,8 +438,6 @@ TargetOption = Annotated[
     ),
 ]
 AUTO = "auto"
-RANK_AUTO = "rank-auto"
-"""the figure of followed tokens"""
 
 
 def rank_measures(targets: Sequence[str] | None) -> dict[str, Measure]:
@@ -458,7 +455,7 @@ def rank_measures(targets: Sequence[str] | None) -> dict[str, Measure]:
 
 
 def rank_figures(targets: Sequence[str] | None) -> tuple[str, ...]:
-    auto = (RANK_AUTO,) if targets and AUTO in targets else ()
+    auto = (FOLLOWED,) if targets and AUTO in targets else ()
     return tuple(rank_measures(targets)) + auto
 
 

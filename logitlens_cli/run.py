@@ -4,7 +4,7 @@ Heavy modules are loaded here and late, when it is certain that they are needed.
 standard output, one a line; everything else to standard error.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from logitlens_cli import prompts
 from logitlens_cli.errors import BatchError, LogitLensError, UsageError
 from logitlens_cli.files import require_writable, staged
-from logitlens_cli.metrics import Measure
+from logitlens_cli.metrics import FOLLOWED, Measure
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Check, Figures, Read, Render
@@ -54,15 +54,18 @@ def outputs(
     def path(suffix: str) -> Path:
         return base.with_name(f"{base.name}.{suffix}")
 
+    def numbered(figure: str) -> bool:
+        return request.split is not None and figure != FOLLOWED  # which has no columns of text
+
     return Outputs(
         path(f"{command}.json") if json else None,
         {
             figure: [
                 {
-                    form: path(f"{figure}.{n}.{form}" if request.split else f"{figure}.{form}")
+                    form: path(f"{figure}.{n}.{form}" if numbered(figure) else f"{figure}.{form}")
                     for form in request.formats
                 }
-                for n in range(1, pieces + 1)
+                for n in range(1, pieces + 1 if numbered(figure) else 2)
             ]
             for figure in figures
         },
@@ -80,6 +83,7 @@ def read(request: Read) -> Iterator[Path]:
     """
     progress = Progress(quiet=request.quiet)
     todo = prompts_of(request)
+    check_cmap(request)
     if not request.split:
         planned = [(prompt, outputs_of(request, prompt, 1)) for prompt in todo]
         if request.dry_run:
@@ -90,11 +94,6 @@ def read(request: Read) -> Iterator[Path]:
             todo = [p for p, files in planned if not skipped(files, progress)]
         if not todo:
             return
-    if request.cmap is not None or request.dry_run:
-        from logitlens_cli.figure import require_cmap
-
-        if request.cmap is not None:
-            require_cmap(request.cmap)
     if not request.dry_run:
         require_writable(request.out)
     subject = open_subject(request, progress, subblocks=request.subblocks)
@@ -114,6 +113,14 @@ def read(request: Read) -> Iterator[Path]:
             + (", ..." if len(failed) > 5 else ""),
             "the files of the others are written",
         )
+
+
+def check_cmap(request: Figures) -> None:
+    """Refuse an unknown colour map before any work; only then is matplotlib loaded for it."""
+    if request.cmap is not None:
+        from logitlens_cli.figure import require_cmap
+
+        require_cmap(request.cmap)
 
 
 def prompts_of(request: Read) -> list[Prompt]:
@@ -262,14 +269,23 @@ def options_of(request: Figures) -> dict[str, Any]:
     }
 
 
-def notes(reading: "Reading", measures: "dict[str, Measure] | Any") -> Iterator[str]:
+def notes(reading: "Reading", measures: Mapping[str, Measure]) -> Iterator[str]:
     """What the user ought to know about the numbers."""
     measure = measures.get("kl-input")
-    if measure is not None and not reading.model.tied and not measure.one_hot:
-        yield (
-            f"{reading.model.name} has an embedding matrix of its own, so its input row does not "
-            "decode to the input token; --one-hot measures from the token itself"
-        )
+    if measure is None or measure.one_hot:
+        return
+    name = reading.model.name
+    why = "" if reading.model.tied else " (its embedding is a matrix of its own)"
+    if reading.layers[0].kind == "input":
+        count = len(reading.tokens)
+        same = sum(t.id == i for t, i in zip(reading.tokens, reading.top()[0], strict=True))
+        if same < count:
+            yield (
+                f"the input row of {name} decodes to the input token in {same} of {count} columns"
+                f"{why}; --one-hot measures from the token itself"
+            )
+    elif why:
+        yield f"the input row of {name} is not the input token{why}; --one-hot measures from that"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -317,12 +333,11 @@ def write_figures(
 def render(request: Render) -> Iterator[Path]:
     """Draw the figures of a dump again."""
     from logitlens_cli import reading as readings
-    from logitlens_cli.figure import figures_of, require_cmap
+    from logitlens_cli.figure import figures_of
 
     progress = Progress(quiet=request.quiet)
     reading = readings.from_json(request.dump)
-    if request.cmap is not None:
-        require_cmap(request.cmap)
+    check_cmap(request)
     held = figures_of(reading)
     if request.metric is not None and request.metric not in {*held, *reading.metrics}:
         raise UsageError(

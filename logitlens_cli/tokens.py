@@ -13,8 +13,9 @@ from typing import Any
 
 from logitlens_cli.errors import UsageError
 
-SPACE, NEWLINE, TAB, RETURN = "·", "↵", "⇥", "␍"
-MARKS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\r": RETURN}
+SPACE, NEWLINE, TAB, RETURN, FIRM_SPACE = "·", "↵", "⇥", "↩", "⍽"
+MARKS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\r": RETURN, "\u00a0": FIRM_SPACE}
+"""every mark is in the font that comes with matplotlib"""
 SENTENCEPIECE_SPACE = "▁"
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}  # categories of Unicode
 # Marks, letters and symbols that draw nothing: joiners, fillers, selectors of variants.

@@ -68,7 +68,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"old")
     with pytest.raises(WorkError) as caught:
         place((tmp_path / "a", put(b"new")), (tmp_path / "b", full))
-    assert str(caught.value) == f"{tmp_path}/b cannot be written: No space left on device; {HINT}"
+    assert (
+        str(caught.value)
+        == f"{tmp_path}/b cannot be written: No space left on device; free some space, or {HINT}"
+    )
     assert everything(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
 
@@ -104,7 +107,10 @@ def test_a_file_that_the_system_refuses_to_let_grow(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{tmp_path}/large cannot be written: File too large; {HINT}\n"
+    assert (
+        done.stdout
+        == f"{tmp_path}/large cannot be written: File too large; free some space, or {HINT}\n"
+    )
     assert everything(tmp_path) == []
 
 

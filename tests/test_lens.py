@@ -16,6 +16,7 @@ from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
 from logitlens_cli.reader import Subject
+from logitlens_cli.request import Norm
 
 EVERYTHING = Needs(
     targets=frozenset({"final", "input", "next"}),
@@ -78,7 +79,7 @@ def close(mine: Any, truth: Tensor, atol: float) -> None:
     np.testing.assert_allclose(mine, truth.numpy(), atol=atol, rtol=1e-6)
 
 
-@pytest.mark.parametrize("norm", decode.NORMS)
+@pytest.mark.parametrize("norm", list(Norm))
 @pytest.mark.parametrize("k", [1, 5])
 def test_agrees_with_reference_on_a_tiny_model(tiny: Subject, norm: str, k: int) -> None:
     ids = [17, 200, 3, 3, 99, 250, 1, 42, 260, 5]

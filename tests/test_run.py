@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 TEXT = "the cat sat"  # t h e ·cat · s a t
 FIGURES = ("topk", "rank", "kl-final", "kl-input")
 UNTIED = (
-    "logitlens: {} has an embedding matrix of its own, so its input row does not decode to the "
-    "input token; --one-hot measures from the token itself"
+    "logitlens: the input row of {} decodes to the input token in 0 of 8 columns (its embedding is "
+    "a matrix of its own); --one-hot measures from the token itself"
 )
 HEADS = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-", "json": b'{"schema":'}
 
@@ -452,7 +452,11 @@ def test_any_text_can_be_drawn(read: Shell, out: Path) -> None:
 def test_the_default_model(logitlens: Shell, out: Path) -> None:
     ran = logitlens("all", "-t", PLASMA, "-o", out, "--name", "plasma", "--dpi", "50")
     figures = [f"plasma.{figure}.{form}" for figure in FIGURES for form in ("png", "svg")]
-    assert ran == Ran(0, paths(out, "plasma.all.json", *figures), [])
+    note = (
+        "logitlens: the input row of smollm2 decodes to the input token in 18 of 21 columns; "
+        "--one-hot measures from the token itself"
+    )
+    assert ran == Ran(0, paths(out, "plasma.all.json", *figures), [note])
     made = dump(out / "plasma.all.json")
     assert (made["model"]["name"], made["model"]["blocks"]) == ("smollm2", 30)
     assert made["model"]["tied"] is True
@@ -461,3 +465,33 @@ def test_the_default_model(logitlens: Shell, out: Path) -> None:
     assert made["tokens"][-1]["next_label"] is None
     assert made["guesses"]["labels"][-1][-1][0] == ","
     assert made["metrics"]["rank"]["values"][-1] == [1] * len(made["tokens"])
+
+
+def test_a_split_does_not_split_what_has_no_columns(
+    logitlens: Shell, tiny_folder: Path, out: Path
+) -> None:
+    ran = logitlens(
+        *("rank", "-t", TEXT, "-m", tiny_folder, "-o", out, "--name", "x", "--format", "png"),
+        *("--target", "final", "--target", "auto", "--split", "5", "--dpi", "40"),
+    )
+    figures = ["x.rank-final.1.png", "x.rank-final.2.png", "x.followed.png"]
+    assert ran == Ran(0, paths(out, "x.rank.json", *figures), [])
+    ran = logitlens("render", out / "x.rank.json", "followed", "--split", "2", "-o", out / "again")
+    assert (ran.code, len(ran.out)) == (0, 2)
+
+
+def test_a_token_that_is_spelled_like_a_word_of_ours(
+    logitlens: Shell, tiny_folder: Path, out: Path
+) -> None:
+    """The token " cat" and the followed tokens have files of their own."""
+    ran = logitlens(
+        *("rank", "-t", TEXT, "-m", tiny_folder, "-o", out, "--name", "x", "--format", "png"),
+        *("--target", " cat", "--target", "auto", "--target", "id:7", "--dpi", "40"),
+    )
+    figures = ["x.rank-cat.png", "x.rank-id-7.png", "x.followed.png"]
+    assert ran == Ran(0, paths(out, "x.rank.json", *figures), [])
+
+
+def test_a_dry_run_checks_the_colour_map(logitlens: Shell, tiny_folder: Path, out: Path) -> None:
+    given = ("topk", "-t", TEXT, "-m", tiny_folder, "-o", out, "--cmap", "nosuch", "--dry-run")
+    assert "--cmap 'nosuch' is unknown" in logitlens(*given).refusal(2)

@@ -71,7 +71,7 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
         ("  ", "··"),
         ("\n", "↵"),
         ("\n\n", "↵↵"),
-        ("\r\n", "␍↵"),
+        ("\r\n", "↩↵"),
         ("\t", "⇥"),
         # the marks themselves, when they are what the text has
         ("·", "<U+00B7>"),
@@ -79,7 +79,7 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
         (" ·", "·<U+00B7>"),
         ("↵", "<U+21B5>"),
         ("⇥", "<U+21E5>"),
-        ("␍", "<U+240D>"),
+        ("↩", "<U+21A9>"),
         # whole characters, and parts of them
         ("日", "日"),
         ("日本", "日本"),
@@ -96,7 +96,7 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
         ("\x1b[31m", "<U+001B>[31m"),
         ("\x7f", "<U+007F>"),
         ("\x85", "<U+0085>"),
-        ("\xa0", "<U+00A0>"),
+        ("\xa0", "⍽"),
         ("\xad", "<U+00AD>"),
         ("\u200b", "<U+200B>"),
         ("\u2028", "<U+2028>"),
