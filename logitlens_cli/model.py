@@ -91,6 +91,7 @@ def open_model(
     revision: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    device_map: str | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
@@ -99,14 +100,19 @@ def open_model(
     """Open ``name``: "smollm2", a folder, a .gguf file, or else a hub name ("org/name", "name").
 
     device "auto": cuda, else mps, else cpu. dtype "auto": float32 on the cpu, the checkpoint's
-    own elsewhere. ``offline`` holds for the rest of the process. Raises UsageError for what
-    cannot be asked, WorkError for what failed; nothing is opened half.
+    own elsewhere. ``device_map``: "auto", "balanced" or "sequential", accelerate's ways of
+    spreading a model over devices. ``offline`` holds for the rest of the process. Raises
+    UsageError for what cannot be asked, WorkError for what failed; nothing is opened half.
     """
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # a second fence; local_files_only is the first
     allowed = _Allowed(network=not offline, code=trust_remote_code, pickles=allow_pickle)
     with _disk_errors(name):
         kind = _kind(name, revision)
+        if device_map is not None and device != "auto":
+            raise UsageError(
+                f"--device {device} and --device-map {device_map} are both given", "give one"
+            )
         target = _pick_device(device)
         chosen = _pick_dtype(dtype, target)
         files = _bring(kind, name, revision, allowed, progress)
@@ -114,9 +120,10 @@ def open_model(
             config = _read_config(files, allowed)
             tokenizer = _read_tokenizer(files, config, allowed)
             files = _check_weights(files, config, allowed)
-            model = _read_model(files, config, chosen, allowed, progress)
+            model = _read_model(files, config, chosen, device_map, allowed, progress)
             _check_vocabulary(tokenizer, model)
-            _move(model, target)
+            if not getattr(model, "hf_device_map", None):  # else accelerate has placed it
+                _move(model, target)
     return OpenedModel(
         model=model,
         tokenizer=tokenizer,
@@ -571,7 +578,12 @@ _WRONG = {
 
 
 def _read_model(
-    files: _Files, config: "PretrainedConfig", dtype: Any, allowed: _Allowed, progress: Progress
+    files: _Files,
+    config: "PretrainedConfig",
+    dtype: Any,
+    device_map: str | None,
+    allowed: _Allowed,
+    progress: Progress,
 ) -> "PreTrainedModel":
     """Load the weights; WorkError unless every tensor of the model came from the files."""
     with _reading("the weights", files):
@@ -582,6 +594,7 @@ def _read_model(
             files.folder,
             config=config,
             dtype=dtype,
+            device_map=device_map,
             use_safetensors=None if allowed.pickles else True,
             ignore_mismatched_sizes=True,  # told by name below, not by a report to the log
             output_loading_info=True,

@@ -48,6 +48,14 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class DeviceMap(StrEnum):
+    """How accelerate spreads a model over devices."""
+
+    auto = "auto"
+    balanced = "balanced"
+    sequential = "sequential"
+
+
 class Direction(StrEnum):
     """KL(reference || layer) or KL(layer || reference)."""
 
@@ -191,6 +199,15 @@ class Opening:
     dtype: Annotated[
         Dtype, option("--dtype", panel=MODEL, help="Of the body; metrics are float32 always.")
     ] = Dtype.auto
+    device_map: Annotated[
+        DeviceMap | None,
+        option(
+            "--device-map",
+            panel=MODEL,
+            help="Let accelerate spread the model over all devices.",
+            show_default="one device",
+        ),
+    ] = None
     offline: Annotated[bool, option("--offline", panel=MODEL, help="Never touch the network.")] = (
         False
     )

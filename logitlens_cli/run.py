@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Options that say where a result goes and not what it is; the dump does not hold them.
 NOT_RECORDED = {
     *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
-    *("config", "format", "offline", "dump", "metric", "device"),
+    *("config", "format", "offline", "dump", "metric", "device", "device_map"),
 }
 
 
@@ -189,6 +189,7 @@ def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) 
         revision=request.revision,
         device=request.device,
         dtype=request.dtype.value,
+        device_map=request.device_map,
         offline=request.offline,
         trust_remote_code=request.trust_remote_code,
         allow_pickle=request.allow_pickle,

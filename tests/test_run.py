@@ -492,6 +492,16 @@ def test_a_token_that_is_spelled_like_a_word_of_ours(
     assert ran == Ran(0, paths(out, "x.rank.json", *figures), [])
 
 
+def test_a_model_that_accelerate_places(logitlens: Shell, tiny_folder: Path, out: Path) -> None:
+    given = ("rank", "-t", TEXT, "-m", tiny_folder, "-o", out, "--format", "png", "--dpi", "40")
+    assert logitlens(*given, "--name", "one").code == 0
+    assert logitlens(*given, "--name", "map", "--device-map", "auto").code == 0
+    one, spread = (dump(out / f"{name}.rank.json") for name in ("one", "map"))
+    assert spread["metrics"] == one["metrics"]
+    said = logitlens(*given, "--device", "cpu", "--device-map", "auto").refusal(2)
+    assert said == "--device cpu and --device-map auto are both given; give one"
+
+
 def test_a_dry_run_checks_the_colour_map(logitlens: Shell, tiny_folder: Path, out: Path) -> None:
     given = ("topk", "-t", TEXT, "-m", tiny_folder, "-o", out, "--cmap", "nosuch", "--dry-run")
     assert "--cmap 'nosuch' is unknown" in logitlens(*given).refusal(2)
