@@ -508,13 +508,11 @@ def feeds(before: Call, after: Call) -> bool:
 def tail_calls(calls: list[Call], blocks: tuple[nn.Module, ...]) -> list[Call]:
     """The calls that belong to the tail, of all that ended after the last block: not those of the
     modules that hold the blocks."""
-    holders = {id(m) for m in blocks}
+    held = set(blocks)
     return [
         call
         for call in calls
-        if call.received
-        and call.returned
-        and not any(id(child) in holders for child in call.module.modules())
+        if call.received and call.returned and not held.intersection(call.module.modules())
     ]
 
 

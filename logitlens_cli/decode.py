@@ -8,7 +8,7 @@ rows.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -386,51 +386,51 @@ def prove(model: Any, parts: Anatomy) -> Route:
     model: its logits are the truth, whatever the family does after its blocks.
     Raises ProofError where the last block's stream makes no difference to the logits.
     """
-    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
-    own, inner = parts.dtype, parts.inner
-    truth = anatomy.leave(model, parts, ids, inner.to(own))
+    truth = inner_truth(model, parts)
     if truth.isnan().any():  # the grid will name the place
         return Route(direct=parts.followed)
-    if parts.followed and agrees(lambda: directly(Direct(parts), inner), truth):
+    if parts.followed and agrees(model, parts, Route(direct=True), truth):
         return Route(direct=True)
+    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
     if torch.equal(truth, anatomy.forward(model, ids)):
         raise ProofError(
             f"what leaves {parts.names[parts.blocks[-1]]} makes no difference to the logits",
             anatomy.UNSUPPORTED,
         )
-    # Blocks must be skipped for any number of rows: also for three, which the probe did not have.
-    three = [0, 1, 0]
-    for float32 in (True, False):
-        resid = (inner if float32 else inner.to(own))[three]
-        if agrees(
-            lambda: replay(model, parts, resid, tail_parameters(parts, "full", float32)),  # noqa: B023
-            truth[three],
-        ):
-            return Route(direct=False, skips=True, float32=float32)
-    for float32 in (True, False):
-        resid = inner if float32 else inner.to(own)
-        parameters = tail_parameters(parts, "full", float32)
-        if agrees(lambda: anatomy.leave(model, parts, ids, resid, parameters), truth):  # noqa: B023
-            return Route(direct=False, skips=False, float32=float32)
+    for skips in (True, False):
+        for float32 in (True, False):
+            route = Route(direct=False, skips=skips, float32=float32)
+            if agrees(model, parts, route, truth):
+                return route
     raise ProofError(
         f"the tail of {type(model).__name__} gives other logits each time it runs",
         anatomy.UNSUPPORTED,
     )
 
 
-@torch.inference_mode()
-def inner_difference(model: Any, parts: Anatomy, route: Route) -> tuple[float, float]:
-    """How far a route is from the model itself on the inner streams of the probe, and what rounding
-    allows."""
+def inner_truth(model: Any, parts: Anatomy) -> Tensor:
+    """The model's own logits where its last block leaves the inner streams of the probe."""
     ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
-    truth = anatomy.leave(model, parts, ids, parts.inner.to(parts.dtype))
+    return anatomy.leave(model, parts, ids, parts.inner.to(parts.dtype))
+
+
+def inner_logits(model: Any, parts: Anatomy, route: Route) -> Tensor:
+    """The logits of the inner streams of the probe by a route, (2, position, vocabulary)."""
     if route.direct:
-        return difference(directly(Direct(parts), parts.inner), truth)
+        return directly(Direct(parts), parts.inner)
     resid = parts.inner if route.float32 else parts.inner.to(parts.dtype)
     parameters = tail_parameters(parts, "full", route.float32)
     if route.skips:
-        return difference(replay(model, parts, resid, parameters), truth)
-    return difference(anatomy.leave(model, parts, ids, resid, parameters), truth)
+        # Blocks must be skipped for any number of rows: also for three, as the probe had not.
+        return replay(model, parts, resid[[0, 1, 0]], parameters)[:2]
+    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
+    return anatomy.leave(model, parts, ids, resid, parameters)
+
+
+@torch.inference_mode()
+def inner_difference(model: Any, parts: Anatomy, route: Route) -> tuple[float, float]:
+    """How far a route is from the model itself on inner streams, and what rounding allows."""
+    return difference(inner_logits(model, parts, route), inner_truth(model, parts))
 
 
 def directly(direct: Direct, resid: Tensor) -> Tensor:
@@ -449,13 +449,13 @@ def difference(mine: Tensor, own: Tensor) -> tuple[float, float]:
     return error, tolerance * max(1.0, largest)
 
 
-def agrees(decode: Callable[[], Tensor], own: Tensor) -> bool:
-    """Does a way of decoding give the model's own logits? A way that does not fit may fail."""
+def agrees(model: Any, parts: Anatomy, route: Route, truth: Tensor) -> bool:
+    """Does a route give the model's own logits? One that does not fit the model may fail."""
     try:
-        mine = decode()
+        mine = inner_logits(model, parts, route)
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return False
-    if mine.shape != own.shape:
+    if mine.shape != truth.shape:
         return False
-    error, allowed = difference(mine, own)
+    error, allowed = difference(mine, truth)
     return error <= allowed

@@ -331,6 +331,8 @@ class Layout:
     rows: list[str]
     below: list[str]
     above: list[str]
+    head: float
+    """height of title and notes"""
     header: list[str]
     """lines under the title"""
     title: list[str]
@@ -406,6 +408,7 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
         rows=rows,
         below=below,
         above=above,
+        head=head,
         header=header,
         title=title,
         bar=label,
@@ -550,8 +553,7 @@ def ticks(ax: Axes, panel: Panel, layout: Layout) -> None:
     words: dict[str, Any] = {"fontsize": LABEL, "color": "0.35"}
     figure.text(middle / layout.width, MARGIN / layout.height, panel.below,
                 ha="center", va="bottom", **words)  # fmt: skip
-    head = MARGIN + len(layout.title) * TITLE * LINE + len(layout.header) * NOTE * LINE + 0.12
-    figure.text(middle / layout.width, 1 - head / layout.height, panel.above,
+    figure.text(middle / layout.width, 1 - (MARGIN + layout.head) / layout.height, panel.above,
                 ha="center", va="top", **words)  # fmt: skip
     figure.text(MARGIN / layout.width, (layout.bottom + grid_height / 2) / layout.height, "layer",
                 ha="left", va="center", rotation=90, **words)  # fmt: skip
