@@ -8,6 +8,7 @@ postponed annotations in this module: Typer reads them.)
 import math
 import re
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -363,7 +364,7 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Read(Figures, Grid, Opening, Named, Prompting):
+class Read(Figures, Grid, Opening, Named, Prompting, ABC):
     """Options of every command that runs a model."""
 
     json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = (
@@ -388,8 +389,9 @@ class Read(Figures, Grid, Opening, Named, Prompting):
             )
 
     @property
+    @abstractmethod
     def command(self) -> str:
-        raise NotImplementedError
+        """Its name on the command line."""
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -397,9 +399,9 @@ class Read(Figures, Grid, Opening, Named, Prompting):
         return (self.command,)
 
     @property
+    @abstractmethod
     def measures(self) -> dict[str, Measure]:
         """What is measured, by its key in the dump."""
-        raise NotImplementedError
 
     @property
     def guesses(self) -> int:
