@@ -107,7 +107,7 @@ def test_the_command_line_is_light() -> None:
     assert known == {"cli", "request", "errors", "metrics"}
     loaded = {name for module in known for name in libraries(module)}
     standard = {"collections", "dataclasses", "enum", "importlib", "math", "os", "pathlib", "re"}
-    standard |= {"sys", "tomllib", "typing", "__future__"}
+    standard |= {"sys", "tomllib", "typing", "__future__", "abc"}
     assert loaded - standard == {"logitlens_cli", "typer"}
 
 
