@@ -158,18 +158,23 @@ def examine(subject: Subject) -> dict[str, list[str]]:
     }
 
 
+def columns_of(subject: Subject, task: Task, text: str) -> tuple[str, tokens.Encoded, range]:
+    """The text as the model sees it, its tokens, and the positions that become columns."""
+    if task.chat:
+        text = tokens.in_template(subject.tokenizer, text)
+    encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
+    return text, encoded, tokens.window(task.window, text, encoded)
+
+
 def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     """One forward pass over ``text``, and everything that ``task`` asks for from it.
 
     Raises UsageError for a text or window that does not fit, ProofError where the lens does not
     reproduce the model's own logits, WorkError where a logit is not a number.
     """
-    if task.chat:
-        text = tokens.in_template(subject.tokenizer, text)
-    encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
+    text, encoded, columns = columns_of(subject, task, text)
     ids = encoded.ids
     require_length(len(ids), subject)
-    columns = tokens.window(task.window, text, encoded)
     rows = rows_of(subject.parts, task)
     # Late blocks attend to the whole text, so all of it is needed to decode a part of it.
     span = range(len(ids)) if task.decoder_blocks else columns

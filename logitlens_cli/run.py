@@ -174,10 +174,9 @@ def read_one(
 
 def pieces(subject: "Subject", task: "Task", split: int, text: str) -> int:
     """Into how many figures a text is split."""
-    from logitlens_cli import tokens
+    from logitlens_cli.reader import columns_of
 
-    encoded = tokens.encode(subject.tokenizer, text, task.bos)
-    return -(-len(tokens.window(task.window, text, encoded)) // split)
+    return -(-len(columns_of(subject, task, text)[2]) // split)
 
 
 def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> "Subject":

@@ -505,3 +505,14 @@ def test_a_model_that_accelerate_places(logitlens: Shell, tiny_folder: Path, out
 def test_a_dry_run_checks_the_colour_map(logitlens: Shell, tiny_folder: Path, out: Path) -> None:
     given = ("topk", "-t", TEXT, "-m", tiny_folder, "-o", out, "--cmap", "nosuch", "--dry-run")
     assert "--cmap 'nosuch' is unknown" in logitlens(*given).refusal(2)
+
+
+def test_a_split_counts_the_tokens_of_the_chat_template(logitlens: Shell, out: Path) -> None:
+    ran = logitlens(
+        *("topk", "-t", "The sky", "--chat", "--split", "10", "-o", out, "--name", "x"),
+        *("--format", "png", "--dpi", "40", "--every", "15"),
+    )
+    pieces = -(-len(dump(out / "x.topk.json")["tokens"]) // 10)
+    assert pieces > 1  # the text alone is two tokens
+    figures = [f"x.topk.{n}.png" for n in range(1, pieces + 1)]
+    assert ran == Ran(0, paths(out, "x.topk.json", *figures), [])
