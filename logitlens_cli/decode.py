@@ -21,10 +21,10 @@ from logitlens_cli.anatomy import Anatomy, is_norm
 from logitlens_cli.capture import Stream
 from logitlens_cli.errors import ProofError, UsageError
 
-TILE_ROWS = 512
+TILE_ROWS = 1024
 TILE_ENTRIES = 1024
-# A block of positions holds each reference distribution whole: 128 x 49152 floats are 25 MB.
-BLOCK_FLOATS = 128 * 49152
+# A block of positions holds the logits and the probabilities of two references: 50 MB.
+BLOCK_FLOATS = 64 * 49152
 
 # Largest difference that rounding may make, relative to the largest logit. float32: only the order
 # of summation differs, which came to 4e-7 at most. In half precision the model itself rounds the
@@ -59,6 +59,8 @@ class Decoder(Protocol):
     """does a tile hold the whole vocabulary?"""
     alone: bool
     """is every position decoded by itself?"""
+    shared: bool
+    """may threads make tiles side by side?"""
 
     def sizes(self, positions: int) -> tuple[int, int]:
         """(positions of a block, layers of a tile) that keep memory in bounds."""
@@ -75,8 +77,9 @@ class Decoder(Protocol):
     def at(self, prepared: Tensor, ids: Tensor) -> Tensor | None:
         """The logit of one token per position, (layer, position); None if only tiles tell."""
 
-    def own(self, stream: Stream, columns: slice) -> Tensor:
-        """The model's own logits (position, vocabulary), as float32 makes them."""
+    def own(self, stream: Stream, columns: slice) -> tuple["Decoder", Tensor]:
+        """What makes the model's own logits, in float32: a decoder, and what to give it, prepared
+        (1, position, width)."""
 
     def last(self, stream: Stream) -> Tensor:
         """The last row decoded at the checked columns, (checked, vocabulary)."""
@@ -118,6 +121,7 @@ class Direct:
 
     def __init__(self, parts: Anatomy, norm: str = "full") -> None:
         self.parts = parts
+        self.shared = parts.weight.device.type == "cpu"
         self.steps = [
             step if isinstance(step, float) else in_float32(step, norm).to(parts.weight.device)
             for step in parts.chain
@@ -155,9 +159,9 @@ class Direct:
         # logits to come out equal.
         return self.tile(prepared, ids).diagonal(dim1=1, dim2=2).clone()
 
-    def own(self, stream: Stream, columns: slice) -> Tensor:
+    def own(self, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
         assert stream.final is not None
-        return self.logits(stream.final[columns].float())
+        return self, stream.final[columns].float().unsqueeze(0)
 
     def last(self, stream: Stream) -> Tensor:
         return self.logits(self.prepare(stream.resid[-1:, stream.checked])[0])
@@ -233,6 +237,7 @@ class Replay:
     """
 
     whole = True
+    shared = False
 
     def __init__(
         self,
@@ -290,14 +295,15 @@ class Replay:
             return self
         return Replay(self.model, self.parts, self.route, "full", self.ids, self.window)
 
-    def own(self, stream: Stream, columns: slice) -> Tensor:
+    def own(self, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
         full = self.full()
-        return full.tile(full.prepare(stream.resid[-1:, columns]), slice(None))[0]
+        return full, full.prepare(stream.resid[-1:, columns])
 
     def last(self, stream: Stream) -> Tensor:
         if self.alone:
             return self.tile(self.prepare(stream.resid[-1:, stream.checked]), slice(None))[0]
-        return self.own(stream, slice(None))[stream.checked]
+        full, prepared = self.own(stream, slice(None))
+        return full.tile(prepared, slice(None))[0, stream.checked]
 
 
 class Late(Replay):

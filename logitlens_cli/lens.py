@@ -1,15 +1,19 @@
 """Stream -> sums: decode every layer's residual stream and reduce the logits at once.
 
-The algorithm, top to bottom. The vocabulary is cut into tiles and the rows (layer, position) into
-groups of layers, so that a tile of logits stays in cache; each tile is reduced to running maxima,
-sums and counts, then overwritten. The logits of the whole grid never exist. Norm, head and all sums
-are computed in float32 whatever the model's dtype; formulas follow in float64 (``metrics``).
+The algorithm, top to bottom. Positions are cut into blocks, the vocabulary into tiles and the rows
+into groups of layers, so that a tile of logits stays in cache; each tile is reduced to maxima, sums
+and counts (``reduction``), then overwritten. The logits of the whole grid never exist. Norm, head
+and sums are computed in float32 whatever the model's dtype; formulas follow in float64
+(``metrics``).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +22,8 @@ from logitlens_cli.anatomy import Anatomy
 from logitlens_cli.capture import INPUT, Row, Stream
 from logitlens_cli.decode import Decoder, difference
 from logitlens_cli.errors import ProofError, WorkError
-from logitlens_cli.metrics import Needs, Reference, Sums, Target
+from logitlens_cli.metrics import Needs, Sums
+from logitlens_cli.reduction import LEAST, Aim, Running, first_best
 
 # ---------------------------------------------------------------------------------------------
 # The proof
@@ -86,6 +91,10 @@ class Wanted:
     """(position,) ids by name, -1 where there is none; "final" is found here and not given"""
 
 
+# Each thread holds two tiles, of 4 MB each on a CPU.
+MOST_THREADS = 8
+
+
 @torch.inference_mode()
 def grid(decoder: Decoder, stream: Stream, wanted: Wanted) -> Sums:
     """Decode ``wanted.rows`` of ``stream`` and reduce every cell.
@@ -94,271 +103,153 @@ def grid(decoder: Decoder, stream: Stream, wanted: Wanted) -> Sums:
     """
     positions = stream.resid.shape[1]
     size, group = decoder.sizes(positions)
-    blocks = [
-        block(decoder, stream, slice(start, min(start + size, positions)), group, wanted)
-        for start in range(0, positions, size)
-    ]
+    with team_of(decoder) as team:
+        blocks = [
+            block(decoder, stream, slice(start, min(start + size, positions)), group, wanted, team)
+            for start in range(0, positions, size)
+        ]
     sums: Sums = join(blocks)
     require_finite(sums, wanted.rows)
     return sums
 
 
-@dataclass
-class Refer:
-    """One reference distribution q over a block of positions, and the sums against it."""
-
-    q: Tensor
-    """(position, vocabulary)"""
-    log_q: Tensor | None
-    """(position, vocabulary), only for the reverse direction"""
-    negentropy: Tensor
-    """(position,)"""
-    cross: Tensor
-    """(layer, position)"""
-    reverse: Tensor
-    """(layer, position) sum exp(z - running maximum) log q"""
+Item = TypeVar("Item")
 
 
-@dataclass
-class Aim:
-    """One target token per position, and the counts against it."""
+class Team:
+    """Python threads that share the work on a block, each with a torch of one thread.
 
-    ids: Tensor
-    """(position,), -1 where there is none"""
-    logit: Tensor
-    """(layer, position)"""
-    above: Tensor
-    ties: Tensor
+    They wait for each other twice in a block; torch's own threads would at every step on every
+    tile, which takes a tenth of the time on two cores (measured).
+    """
 
+    def __init__(self, pool: ThreadPoolExecutor | None, size: int) -> None:
+        self.pool, self.size = pool, size
 
-@dataclass
-class Running:
-    """The sums of a block of positions while the vocabulary goes by; each (layer, position)."""
-
-    maximum: Tensor
-    total: Tensor
-    """sum exp(z - maximum)"""
-    mean: Tensor
-    """sum exp(z - maximum) z"""
-    top_logits: Tensor
-    """(layer, position, k), best first"""
-    top_ids: Tensor
-    final_ids: Tensor
-    """(position,) the model's own top guess"""
-    forbids: bool
-    """are there logits of minus infinity?"""
-    aims: dict[str, Aim] = field(default_factory=dict)
-    references: dict[str, Refer] = field(default_factory=dict)
-
-
-def block(decoder: Decoder, stream: Stream, columns: slice, group: int, wanted: Wanted) -> Sums:
-    """The sums of a block of positions, ``group`` layers at a time."""
-    where = [stream.rows.index(row) for row in wanted.rows]
-    prepared = decoder.prepare(stream.resid[where, columns])
-    layers = len(prepared)
-    running = begin(decoder, stream, columns, wanted, prepared)
-    buffer: Tensor | None = None
-    spare = prepared.new_empty(0)
-    for entries in decoder.entries():
-        for first in range(0, layers, group):
-            some = slice(first, min(first + group, layers))
-            z = decoder.tile(prepared[some], entries, buffer)
-            if buffer is None:  # the first tile is the largest: its memory serves all others
-                buffer, spare = z.view(-1), torch.empty_like(z).view(-1)
-            if decoder.whole:
-                take_targets(running, z, some)
-            work = spare[: z.numel()].view(z.shape)
-            reduce_tile(running, z, work, some, entries, wanted.needs)
-    return finish(running, wanted)
-
-
-def begin(
-    decoder: Decoder, stream: Stream, columns: slice, wanted: Wanted, prepared: Tensor
-) -> Running:
-    """Reference distributions, targets and empty sums for a block of positions."""
-    shape = prepared.shape[:2]
-    zeros = prepared.new_zeros(shape)
-    # The model's word is what its own head makes of what it received, not the last row decoded.
-    final = decoder.own(stream, columns)
-    running = Running(
-        maximum=prepared.new_full(shape, -torch.inf),
-        total=zeros.clone(),
-        mean=zeros.clone(),
-        top_logits=prepared.new_full((*shape, wanted.k), -torch.inf),
-        top_ids=torch.full((*shape, wanted.k), -1, device=prepared.device),
-        final_ids=first_best(final),
-        forbids=bool(final.isneginf().any()),
-    )
-    if running.forbids:
-        final.clamp_(min=torch.finfo(final.dtype).min)
-    if "final" in wanted.needs.references:
-        running.references["final"] = refer(final, zeros, wanted.needs.reverse)
-    if "input" in wanted.needs.references:
-        entering = decoder.prepare(stream.resid[stream.rows.index(INPUT), columns].unsqueeze(0))
-        tiles = [decoder.tile(entering, entries)[0] for entries in decoder.entries()]
-        logits = torch.cat(tiles, -1)
-        if running.forbids:
-            logits.clamp_(min=torch.finfo(logits.dtype).min)
-        running.references["input"] = refer(logits, zeros, wanted.needs.reverse)
-    for name in sorted(wanted.needs.targets):
-        if name == "final":
-            ids = running.final_ids
+    def share(self, work: Callable[[Item], None], items: Iterable[Item]) -> None:
+        """Do ``work`` on every item, in any order."""
+        if self.pool is None:
+            for item in items:
+                work(item)
         else:
-            ids = torch.tensor(wanted.targets[name][columns], device=prepared.device)
-        count = torch.zeros(shape, dtype=torch.int64, device=prepared.device)
-        logit = decoder.at(prepared, ids.clamp(min=0))
-        logit = zeros.clone() if logit is None else logit
-        running.aims[name] = Aim(ids, logit, count, count.clone())
-    return running
+            # Inference mode is a thread's own.
+            list(self.pool.map(torch.inference_mode()(work), items))
 
 
-def take_targets(running: Running, z: Tensor, some: slice) -> None:
-    """Take the targets' logits from a tile that holds the whole vocabulary."""
-    for aim in running.aims.values():
-        place = aim.ids.clamp(min=0).expand(z.shape[:2]).unsqueeze(-1)
-        aim.logit[some] = z.gather(-1, place).squeeze(-1)
-
-
-def first_best(logits: Tensor) -> Tensor:
-    """The lowest id among the largest logits, (row, vocabulary) -> (row,)."""
-    best = logits.amax(-1, keepdim=True)
-    return (logits == best).int().argmax(-1)  # argmax of equals is the first one
-
-
-def refer(logits: Tensor, zeros: Tensor, reverse: bool) -> Refer:
-    """A reference distribution from its logits (position, vocabulary), which are overwritten."""
-    logits.sub_(logits.amax(-1, keepdim=True))
-    q = exp_(logits.clone())
-    total = q.sum(-1, keepdim=True)
-    q /= total
-    negentropy = (q * logits).sum(-1) - total.squeeze(-1).log()
-    log_q = logits.sub_(total.log()) if reverse else None
-    return Refer(q, log_q, negentropy, zeros.clone(), zeros.clone())
-
-
-LOG2_E = math.log2(math.e)
-
-
-def exp_(x: Tensor) -> Tensor:
-    """exp in place; by powers of two, which take half the time and less (measured)."""
-    return x.mul_(LOG2_E).exp2_()
-
-
-def reduce_tile(
-    running: Running, z: Tensor, work: Tensor, some: slice, entries: slice, needs: Needs
-) -> None:
-    """Take up one tile of logits (layer, position, entry); it and ``work``, of the same shape, are
-    overwritten.
-
-    Every step is one pass over a tile that stays in cache, into memory that is there already: a
-    product and a sum are faster so than a batched product, a comparison into floats and a sum
-    faster than counting booleans.
-    """
-    if running.forbids:
-        # Minus infinity is a logit that the model forbids; times a probability of 0 it must be 0.
-        z.clamp_(min=torch.finfo(z.dtype).min)
-    top = z.amax(-1)
-    keep_best(running, z, top, some, entries)
-    for aim in running.aims.values():
-        count(aim, z, work, some, entries)
-    for reference in running.references.values():
-        reference.cross[some] += torch.mul(z, reference.q[:, entries], out=work).sum(-1)
-    before = running.maximum[some]
-    maximum = torch.maximum(before, top)
-    shrink = torch.exp(before - maximum)
-    running.maximum[some] = maximum
-    e = exp_(torch.sub(z, maximum.unsqueeze(-1), out=work))
-    running.total[some] = running.total[some] * shrink + e.sum(-1)
-    for reference in running.references.values():
-        if reference.log_q is not None:
-            reference.reverse[some] *= shrink
-            reference.reverse[some] += (e * reference.log_q[:, entries]).sum(-1)
-    if needs.mean:
-        running.mean[some] = running.mean[some] * shrink + z.mul_(e).sum(-1)
-
-
-def keep_best(running: Running, z: Tensor, top: Tensor, some: slice, entries: slice) -> None:
-    """Merge a tile into the running top k; only cells that it can improve are looked at."""
-    best, ids = running.top_logits[some], running.top_ids[some]
-    k = best.shape[-1]
-    moved = top > best[..., -1]
-    if not moved.any():
+@contextmanager
+def team_of(decoder: Decoder) -> Iterator[Team]:
+    """As many threads as torch has, where the decoder's work can be shared; torch's number of
+    threads is one meanwhile."""
+    size = min(torch.get_num_threads(), MOST_THREADS) if decoder.shared else 1
+    if size == 1:
+        yield Team(None, 1)
         return
-    tile = z[moved]
-    values, places = best_of(tile, torch.arange(tile.shape[-1], device=z.device), k)
-    merged = torch.cat([best[moved], values], -1)
-    owners = torch.cat([ids[moved], places + entries.start], -1)
-    best[moved], ids[moved] = best_of(merged, owners, k)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(size)
+    try:
+        yield Team(pool, size)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
-def best_of(values: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest values with their ids, best first and lowest id first among equals.
-
-    ``values`` (row, n), ``ids`` (n,) or (row, n) ascending among equals; returns two (row, k).
-    """
-    k = min(k, values.shape[-1])
-    if k == 1:
-        places = first_best(values).unsqueeze(-1)
-    else:
-        best, places = values.topk(min(k + 1, values.shape[-1]))
-        places = places[:, :k]
-        tied = (best[:, 1:] == best[:, :-1]).any(-1)
-        if tied.any():  # a stable sort keeps equals in the order in which they stand, by id
-            by_id = values[tied].sort(dim=-1, descending=True, stable=True)
-            places[tied] = by_id.indices[:, :k]
-    return values.gather(-1, places), ids.expand_as(values).gather(-1, places)
-
-
-def count(aim: Aim, z: Tensor, work: Tensor, some: slice, entries: slice) -> None:
-    """Count the entries above and level with the target."""
-    t = aim.logit[some].unsqueeze(-1)
-    above = torch.gt(z, t, out=work).sum(-1).long()
-    ties = torch.eq(z, t, out=work).sum(-1).long()
-    # The target itself is neither, though its logit here may be rounded otherwise than ``t``.
-    here = (aim.ids >= entries.start) & (aim.ids < entries.stop)
-    if here.any():
-        place = (aim.ids - entries.start).clamp(0, z.shape[-1] - 1)
-        own = z.gather(-1, place.expand(z.shape[:2]).unsqueeze(-1))
-        above -= ((own > t).squeeze(-1) & here).long()
-        ties -= ((own == t).squeeze(-1) & here).long()
-    aim.above[some] += above
-    aim.ties[some] += ties
-
-
-def finish(running: Running, wanted: Wanted) -> Sums:
-    """From running sums on the device to float64 arrays."""
-    targets = {}
-    for name, aim in running.aims.items():
-        # The best guess has rank 1 by definition, whatever rounding made of near-ties.
-        above = torch.where(running.top_ids[..., 0] == aim.ids, 0, aim.above)
-        exists = (aim.ids >= 0).expand_as(above)
-        targets[name] = Target(
-            logit=array(torch.where(exists, aim.logit.double(), torch.nan)),
-            above=array(torch.where(exists, above, -1)),
-            ties=array(torch.where(exists, aim.ties, 0)),
-        )
-    total = running.total.double()
-    references = {
-        name: Reference(
-            negentropy=array(reference.negentropy.double()),
-            cross=array(reference.cross.double()),
-            reverse=array(reference.reverse.double() / total) if wanted.needs.reverse else None,
-        )
-        for name, reference in running.references.items()
-    }
-    return Sums(
-        final_ids=array(running.final_ids),
-        top_ids=array(running.top_ids),
-        top_logits=array(running.top_logits.double()),
-        lse=array(running.maximum.double() + total.log()),
-        mean=array(running.mean.double() / total) if wanted.needs.mean else None,
-        targets=targets,
-        references=references,
+def block(
+    decoder: Decoder, stream: Stream, columns: slice, group: int, wanted: Wanted, team: Team
+) -> Sums:
+    """The sums of a block of positions, ``group`` layers at a time."""
+    prepared = decoder.prepare(stream.resid[[stream.rows.index(r) for r in wanted.rows], columns])
+    needs = wanted.needs
+    tiles = list(decoder.entries())
+    # References come first, by name; the model's own word is always asked for.
+    names = sorted(needs.references | {"final"}, key=lambda n: (n not in needs.references, n))
+    sources = [source(name, decoder, stream, columns) for name in names]
+    logits = all_logits(sources, tiles, team)
+    final_ids = first_best(torch.cat([z[names.index("final")] for z in logits], -1))
+    forbids = any(bool(z.amin() <= LEAST) for z in logits)
+    if forbids:
+        for z in logits:
+            z.clamp_(min=LEAST)
+    running = Running(
+        (len(prepared), prepared.shape[1]),
+        tiles,
+        wanted.k,
+        needs,
+        [z[: len(needs.references)] for z in logits],
+        {name: aim(name, decoder, prepared, columns, wanted, final_ids) for name in needs.targets},
+        forbids,
+        team.size,
     )
+    # The first row and the last are often what the others are held against: decoded by now.
+    last = len(prepared) - 1
+    known = {
+        row: n
+        for row in (0, last)
+        for n, (head, vectors) in enumerate(sources)
+        if head is decoder and torch.equal(vectors[0], prepared[row])
+    }
+
+    groups = parts(range(0 in known, last + (last not in known)), group)
+    shares = parts(range(len(tiles)), math.ceil(len(tiles) / team.size))
+
+    def decode(worker: int) -> None:
+        buffer: Tensor | None = None
+        for n in range(len(tiles))[shares[worker]]:
+            for some in groups:
+                z = decoder.tile(prepared[some], tiles[n], buffer)
+                if buffer is None:  # the first tile is the largest: its memory serves all others
+                    buffer, work = z.view(-1), torch.empty_like(z).view(-1)
+                running.take(z, work[: z.numel()].view(z.shape), some, n, worker)
+            for row, place in known.items():
+                z = logits[n][place].unsqueeze(0).clone()
+                running.take(z, torch.empty_like(z), slice(row, row + 1), n, worker)
+
+    team.share(decode, range(len(shares)))
+    return running.finish(final_ids)
 
 
-def array(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
+def parts(items: range, most: int) -> list[slice]:
+    """A range in as few like parts as have ``most`` items at most, the largest first."""
+    count = math.ceil(len(items) / most)
+    edges = [items.stop - len(items) * n // max(1, count) for n in range(count, -1, -1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def source(name: str, decoder: Decoder, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
+    """What makes the logits of a reference: a decoder and a prepared row (1, position, width)."""
+    if name == "final":
+        return decoder.own(stream, columns)
+    return decoder, decoder.prepare(stream.resid[[stream.rows.index(INPUT)], columns])
+
+
+def all_logits(
+    sources: Sequence[tuple[Decoder, Tensor]], tiles: Sequence[slice], team: Team
+) -> list[Tensor]:
+    """All logits of prepared rows (1, position, width): (row, position, entry), a tile each."""
+    one = len({id(head) for head, _ in sources}) == 1
+    # In one product if they can be, since more rows make a faster one.
+    parts = [(sources[0][0], torch.cat([row for _, row in sources]))] if one else sources
+    made = [torch.empty(0)] * len(tiles)
+
+    def fill(n: int) -> None:
+        made[n] = torch.cat([head.tile(rows, tiles[n]) for head, rows in parts])
+
+    team.share(fill, range(len(tiles)))
+    return made
+
+
+def aim(
+    name: str,
+    decoder: Decoder,
+    prepared: Tensor,
+    columns: slice,
+    wanted: Wanted,
+    final_ids: Tensor,
+) -> Aim:
+    """A target per position, with its logits in every layer."""
+    given = None if name == "final" else torch.tensor(wanted.targets[name][columns])
+    ids = final_ids if given is None else given.to(prepared.device)
+    return Aim(ids, decoder.at(prepared, ids.clamp(min=0)))
 
 
 def join(blocks: Sequence[Sums]) -> Any:

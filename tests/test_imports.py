@@ -11,7 +11,19 @@ import logitlens_cli
 PACKAGE = Path(logitlens_cli.__file__).parent
 ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
-    *("model", "anatomy", "capture", "decode", "reading", "lens", "reader", "fonts", "figure"),
+    *(
+        "model",
+        "anatomy",
+        "capture",
+        "decode",
+        "reading",
+        "kernel",
+        "reduction",
+        "lens",
+        "reader",
+        "fonts",
+        "figure",
+    ),
     *("terminal", "batch", "run", "api", "cli", "__main__"),
 )
 LATER = {"batch"}  # drawn in the design, not built yet
@@ -75,7 +87,8 @@ def test_imports_go_up_only(module: str) -> None:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("torch", {"anatomy", "capture", "decode", "lens"}),
+        ("torch", {"anatomy", "capture", "decode", "reduction", "lens"}),
+        ("numba", {"kernel"}),
         ("transformers", set()),
         ("matplotlib", {"fonts", "figure"}),
         ("seaborn", {"figure"}),
