@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-families families lint gallery readme clean
+.PHONY: demo test test-families families lint gallery readme bench clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -51,5 +51,17 @@ test-families: $(VENV)/.ready-dev
 families: $(VENV)/.ready-dev
 	$(BIN)/python tests/family_table.py
 
+# tests/bench/results.md, some twenty minutes on an idle machine; peers live beside the project's
+# own environment, with the same torch.
+PEERS := transformer-lens tuned-lens
+bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
+	$(BIN)/python tests/bench/run.py
+
+.venv-bench/%/.ready: requirements.txt
+	$(PYTHON) -m venv .venv-bench/$*
+	.venv-bench/$*/bin/python -m pip --disable-pip-version-check install --quiet \
+		$$(grep --extended-regexp "^(torch|numpy)==" requirements.txt) $*
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf .venv-bench $(VENV) build dist *.egg-info

@@ -23,7 +23,7 @@ from logitlens_cli.capture import INPUT, Row, Stream
 from logitlens_cli.decode import Decoder, difference
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import Needs, Sums
-from logitlens_cli.reduction import LEAST, Aim, Running, first_best
+from logitlens_cli.reduction import LEAST, WORTH, Aim, Running, first_best
 
 # ---------------------------------------------------------------------------------------------
 # The proof
@@ -179,6 +179,8 @@ def block(
         {name: aim(name, decoder, prepared, columns, wanted, final_ids) for name in needs.targets},
         forbids,
         team.size,
+        # By the size of the whole grid, so that the same text gives the same bits.
+        len(wanted.rows) * stream.resid.shape[1] * tiles[-1].stop >= WORTH,
     )
     # The first row and the last are often what the others are held against: decoded by now.
     last = len(prepared) - 1

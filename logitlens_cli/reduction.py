@@ -29,9 +29,13 @@ BUNCH = 32
 FEW = 8
 
 
+# Loading the kernel takes half a second, which it saves on so many logits.
+WORTH = 5 * 10**8
+
+
 @cache
 def kernel() -> Any:
-    """The compiled steps of ``Running.take``, if the extra for them is installed."""
+    """What does ``steps`` in one go, if the extra for it is installed."""
     if find_spec("numba") is None:
         return None
     from logitlens_cli import kernel
@@ -62,16 +66,18 @@ class Running:
         aims: Mapping[str, Aim],
         forbids: bool,
         workers: int = 1,
+        fast: bool = True,
     ) -> None:
         """``shape`` (layers, positions); ``references`` the logits (reference, position, entry) of
         ``needs.references`` by name, a tile each; ``forbids``: are there logits of minus infinity?
-        ``workers``: threads that take tiles up, each its own.
+        ``workers``: threads that take tiles up, each its own. ``fast``: by ``kernel``, if it is
+        there.
         """
         layers, positions = shape
         device = references[0].device
         count = len(needs.references)
         self.tiles, self.needs, self.aims, self.forbids = tiles, needs, aims, forbids
-        self.kernel = kernel() if device.type == "cpu" else None
+        self.kernel = kernel() if fast and device.type == "cpu" else None
 
         def per_tile(*size: int) -> Tensor:
             return torch.zeros(len(tiles), layers, *size, device=device)

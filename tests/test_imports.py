@@ -119,7 +119,17 @@ def test_the_command_line_is_light() -> None:
         todo += own(imported(at_once(tree(module)))) - known
     assert known == {"cli", "request", "errors", "metrics"}
     loaded = {name for module in known for name in libraries(module)}
-    standard = {"collections", "dataclasses", "enum", "importlib", "math", "os", "pathlib", "re"}
+    standard = {
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "importlib",
+        "math",
+        "os",
+        "pathlib",
+        "re",
+    }
     standard |= {"sys", "tomllib", "typing", "__future__", "abc"}
     assert loaded - standard == {"logitlens_cli", "typer"}
 

@@ -1,0 +1,215 @@
+"""One contender or several in a process of their own: a name on standard input, seconds back.
+
+    python worker.py SHAPE TOKENS THREADS NAME…
+
+Everything gives the grid of all four metrics: top guess, rank of the final guess, KL to the output
+and to the input; ``floor`` is the unembedding product alone, ``forward`` the pass without the head.
+Runs in any environment that has torch, transformers and what the contender needs.
+"""
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SHAPES = {
+    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
+    "wide": {"n_embd": 1600, "n_layer": 12, "n_head": 25},
+}
+TILES = [(512, 1024), (1024, 1024), (512, 512), (1024, 512)]
+
+
+def model_of(shape: str) -> Any:
+    """The default model, or a random one of a shape of GPT-2."""
+    import transformers
+
+    if shape == "default":
+        from logitlens_cli.model import open_model
+        from logitlens_cli.progress import Progress
+
+        return open_model("smollm2", progress=Progress()).model
+    torch.manual_seed(0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**SHAPES[shape])).eval()
+
+
+def products(rows: Tensor, weight: Tensor) -> float:
+    """Seconds of ``rows @ weight.T``, output thrown away, by the best tiling found."""
+    best = float("inf")
+    for height, width in TILES:
+        out = torch.empty(height * width)
+        start = time.perf_counter()
+        for first in range(0, len(weight), width):
+            part = weight[first : first + width].T
+            for n in range(0, len(rows), height):
+                some = rows[n : n + height]
+                view = out[: len(some) * part.shape[1]].view(len(some), -1)
+                torch.mm(some, part, out=view)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def metrics(every: Tensor, final: Tensor) -> None:
+    """The four metrics from all logits (layer, position, entry), as one would write them."""
+    log_p = every.log_softmax(-1)
+    every.argmax(-1)
+    guess = final.argmax(-1)
+    own = every.gather(-1, guess.expand(len(every), -1).unsqueeze(-1))
+    (every > own).sum(-1)
+    for reference in (log_p[-1], log_p[0]):
+        (reference.exp() * (reference - log_p)).sum(-1)
+
+
+def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+    """The floor, the parts of a reading, a reading, and what it is checked against."""
+    from logitlens_cli import anatomy, capture, decode, lens, reduction
+    from logitlens_cli.capture import INPUT, Row
+    from logitlens_cli.metrics import Needs
+
+    model = model_of(shape)
+    parts = anatomy.find(model)
+    rows = (INPUT, *(Row(n, 1) for n in range(len(parts.blocks))))
+    compiled = reduction.kernel
+    changed: Any = reduction
+    vars(lens)["WORTH"] = 0  # compare them at every size
+    direct = decode.Direct(parts)
+    needs = Needs(frozenset({"final"}), frozenset({"final", "input"}))
+    wanted = lens.Wanted(rows, 1, needs, {})
+
+    def forward() -> capture.Stream:
+        return capture.capture(model, parts, ids, rows, range(len(ids)), [len(ids) - 1])
+
+    stream = forward()
+
+    def engine(kernel: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            changed.kernel = kernel
+            lens.grid(direct, stream, wanted)
+
+        return run
+
+    def reading(kernel: Callable[[], Any]) -> Callable[[], None]:
+        def run() -> None:
+            changed.kernel = kernel
+            lens.grid(direct, forward(), wanted)
+
+        return run
+
+    def floor() -> float:
+        flat = direct.prepare(stream.resid).flatten(0, 1)
+        return products(flat, parts.weight.detach())
+
+    def naive() -> None:
+        made = model(torch.tensor([ids]), output_hidden_states=True)
+        norm: Any = parts.chain[-1]
+        inner = [parts.head(norm(h))[0] for h in made.hidden_states[:-1]]
+        metrics(torch.stack([*inner, made.logits[0]]), made.logits[0])
+
+    return {
+        "floor": floor,
+        "forward": ran(forward),
+        "engine": engine(lambda: None),
+        "engine fast": engine(compiled),
+        "reading": reading(lambda: None),
+        "reading fast": reading(compiled),
+        "naive": naive,
+    }
+
+
+def transformer_lens(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+    """Its cache of the residual stream, its final norm and unembedding; the metrics in torch."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerFast
+
+    whole = model_of(shape)
+    with tempfile.TemporaryDirectory() as folder:  # it wants a name to read files from
+        whole.save_pretrained(folder)
+        letters = Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, bos_token="a", eos_token="a")
+        tokenizer.save_pretrained(folder)
+        model = TransformerBridge.boot_transformers(folder, hf_model=whole, device="cpu")
+    tokens = torch.tensor([ids])
+
+    def run() -> None:
+        logits, cache = model.run_with_cache(tokens)
+        stack = cache.apply_ln_to_stack(cache.accumulated_resid(layer=-1), layer=-1)
+        metrics((stack @ model.W_U + model.b_U)[:, 0], logits[0])
+
+    return {"transformer-lens": run}
+
+
+def tuned_lens(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+    """Its trajectory, with its rank and its KL to the output (it has none to the input)."""
+    from tuned_lens.nn.lenses import LogitLens
+    from tuned_lens.plotting import PredictionTrajectory
+
+    model = model_of(shape)
+    lens = LogitLens.from_model(model)
+
+    def trajectory() -> Any:
+        targets = [*ids[1:], 0]
+        return PredictionTrajectory.from_lens_and_model(
+            lens, model, input_ids=ids, tokenizer=None, targets=targets
+        )
+
+    def ranks() -> None:
+        made = trajectory()
+        made.rank()
+        made.forward_kl()
+
+    def divergence() -> None:
+        trajectory().forward_kl()
+
+    return {"tuned-lens, rank and KL": ranks, "tuned-lens, KL alone": divergence}
+
+
+def ran(run: Callable[[], Any]) -> Callable[[], None]:
+    def only() -> None:
+        run()
+
+    return only
+
+
+def resident(line: str) -> float:
+    """MiB that this process holds (VmRSS) or held at most (VmHWM)."""
+    status = Path("/proc/self/status").read_text("ascii")
+    return float(status.split(line + ":")[1].split()[0]) / 1024
+
+
+def measure(run: Callable[[], float | None]) -> dict[str, float]:
+    """Seconds, and MiB beyond what was there before."""
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # VmHWM from here on
+    before = resident("VmRSS")
+    start = time.perf_counter()
+    told = run()
+    seconds = time.perf_counter() - start
+    return {"seconds": told or seconds, "mib": resident("VmHWM") - before}
+
+
+def main(shape: str, tokens: str, threads: str, kind: str) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    warnings.simplefilter("ignore")
+    logging.disable()
+    torch.set_num_threads(int(threads))
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 49152, (int(tokens),), generator=generator).tolist()
+    makers = {"ours": ours, "transformer-lens": transformer_lens, "tuned-lens": tuned_lens}
+    with torch.inference_mode():
+        runs = makers[kind](shape, ids)
+        print(json.dumps(list(runs)), flush=True)
+        for line in sys.stdin:
+            print(json.dumps(measure(runs[line.strip()])), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
