@@ -27,13 +27,12 @@ PLASMA = (
 )
 # (shape, tokens, threads, turns)
 GRIDS = [
-    *(("default", 32, threads, 7) for threads in (1, 2)),
-    *(("default", 128, threads, 7) for threads in (1, 2)),
-    *(("default", 512, threads, 3) for threads in (1, 2)),
-    ("default", 1024, 2, 3),
-    *(("gpt2", 128, threads, 7) for threads in (1, 2)),
-    ("gpt2", 512, 2, 3),
-    *(("wide", 128, threads, 7) for threads in (1, 2)),
+    *(("default", 32, threads, 5) for threads in (1, 2)),
+    *(("default", 128, threads, 5) for threads in (1, 2)),
+    *(("default", 512, threads, 2) for threads in (1, 2)),
+    ("default", 1024, 2, 2),
+    *(("gpt2", 128, threads, 5) for threads in (1, 2)),
+    *(("wide", 128, threads, 5) for threads in (1, 2)),
 ]
 SHAPES = {
     "default": "default model, 31 rows, width 576, 49152 entries",

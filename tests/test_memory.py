@@ -1,0 +1,55 @@
+"""The engine's memory is bounded, whatever the length of the text and the vocabulary."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a process's memory"
+)
+
+# Logits of one layer of 1024 positions alone would take 1000 MiB.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from logitlens_cli import anatomy, capture, decode, lens
+from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.metrics import Needs
+
+def resident(line):
+    return int(Path("/proc/self/status").read_text().split(line + ":")[1].split()[0]) / 1024
+
+torch.set_num_threads(2)
+config = LlamaConfig(vocab_size=256000, hidden_size=32, intermediate_size=32,
+                     num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2)
+model = LlamaForCausalLM(config).eval()
+parts = anatomy.find(model)
+rows = (INPUT, *(Row(n, 1) for n in range(3)))
+needs = Needs(frozenset({"final"}), frozenset({"final", "input"}))
+
+def extra(length):
+    ids = [n * 7919 % 256000 for n in range(length)]
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    stream = capture.capture(model, parts, ids, rows, range(length), [length - 1])
+    lens.grid(decode.Direct(parts), stream, lens.Wanted(rows, 5, needs, {}))
+    return resident("VmHWM") - before
+
+lens.WORTH = 0
+extra(16)  # also loads the kernel, whose code is no part of the bound
+print(json.dumps([extra(length) for length in (64, 256, 1024)]))
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_bounded() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300, check=True
+    )
+    used = json.loads(done.stdout)
+    assert max(used) < 150, used
