@@ -124,6 +124,7 @@ def test_the_command_line_is_light() -> None:
         "contextlib",
         "dataclasses",
         "enum",
+        "gc",
         "importlib",
         "math",
         "os",
