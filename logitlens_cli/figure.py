@@ -470,11 +470,11 @@ class Drawing:
                 self.save_png(file, dpi)
             else:
                 date = {"svg": "Date", "pdf": "CreationDate"}[form]
-                self.figure.savefig(file, format=form, metadata={date: None})
+                self.figure.savefig(file, format=form, dpi=dpi, metadata={date: None})
 
     def save_png(self, file: Any, dpi: int) -> None:
-        """Without the alpha channel and with little effort to compress: both take as long as half
-        of the drawing, and save nothing."""
+        """Without the alpha channel, which nothing uses, and with less effort to compress: this
+        takes half the time, for files of about the same size (measured)."""
         canvas: Any = FigureCanvasAgg(self.figure)
         self.figure.set_dpi(dpi)
         canvas.draw()

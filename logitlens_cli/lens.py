@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -256,8 +257,6 @@ def aim(
 
 def join(blocks: Sequence[Sums]) -> Any:
     """Put blocks of positions side by side."""
-    import numpy as np
-
     return mapped(lambda *parts: np.concatenate(parts, min(1, parts[0].ndim - 1)), *blocks)
 
 
@@ -285,8 +284,6 @@ def mapped(change: Callable[..., Any], *nodes: Any) -> Any:
 
 def require_finite(sums: Sums, rows: Sequence[Row]) -> None:
     """Refuse a grid in which a logit is NaN or infinite; name the first such cell."""
-    import numpy as np
-
     bad = np.argwhere(~np.isfinite(sums.lse))
     if len(bad):
         layer, position = (int(i) for i in bad[0])

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from logitlens_cli import cli, embedded
+from logitlens_cli import cli, embedded, lens, reduction
 from logitlens_cli.model import open_model
 from logitlens_cli.progress import Progress
 from logitlens_cli.reader import Subject, subject_of
@@ -33,6 +33,16 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("LOGITLENS_") and name != "LOGITLENS_CACHE":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=["torch", "numba"])
+def sums_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways of reducing a tile."""
+    if request.param == "torch":
+        monkeypatch.setattr(reduction, "kernel", lambda: None)
+    else:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(lens, "WORTH", 0)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -11,7 +11,7 @@ import torch
 from conftest import PLASMA, as_subject, tiny_llama
 from torch import Tensor
 
-from logitlens_cli import capture, decode, lens, reduction
+from logitlens_cli import capture, decode, lens
 from logitlens_cli.capture import INPUT, Row
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
@@ -34,16 +34,6 @@ def compute(subject: Subject, ids: list[int], norm: str = "full", k: int = 5) ->
         subject.model, subject.parts, subject.route, norm, ids, range(len(ids))
     )
     return lens.grid(decoder, stream, lens.Wanted(rows, k, EVERYTHING, targets))
-
-
-@pytest.fixture(params=["torch", "numba"])
-def sums_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The two ways of reducing a tile."""
-    if request.param == "torch":
-        monkeypatch.setattr(reduction, "kernel", lambda: None)
-    else:
-        monkeypatch.setattr(lens, "WORTH", 0)
-    return str(request.param)
 
 
 def score(sums: Sums, metric: str, **parameters: Any) -> Any:
@@ -122,6 +112,28 @@ def test_tiles_change_nothing(
     np.testing.assert_allclose(tiled.lse, whole.lse, atol=1e-5)
     for metric in ("kl-final", "kl-input"):
         np.testing.assert_allclose(score(tiled, metric), score(whole, metric), atol=1e-4)
+
+
+@pytest.mark.usefixtures("sums_by")
+def test_threads_change_nothing(tiny: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has tiles of its own; torch gets its threads back."""
+    ids = [17, 200, 3, 3, 99, 250, 1]
+    monkeypatch.setattr(decode, "TILE_ENTRIES", 64)
+    alone = compute(tiny, ids)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        shared = compute(tiny, ids)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(shared.top_ids, alone.top_ids)
+    for name, target in alone.targets.items():
+        np.testing.assert_array_equal(shared.targets[name].above, target.above)
+        np.testing.assert_array_equal(shared.targets[name].ties, target.ties)
+    np.testing.assert_allclose(shared.lse, alone.lse, atol=1e-6)
+    for metric in ("kl-final", "kl-input"):
+        np.testing.assert_allclose(score(shared, metric), score(alone, metric), atol=1e-5)
 
 
 def with_weight(change: Any) -> Subject:

@@ -11,6 +11,8 @@ from logitlens_cli import reduction
 from logitlens_cli.metrics import Needs, Sums
 from logitlens_cli.reduction import LEAST, Aim, Running, first_best
 
+pytestmark = pytest.mark.usefixtures("sums_by")
+
 LAYERS, POSITIONS, K = 3, 5, 4
 TILES = [slice(0, 64), slice(64, 128), slice(128, 150)]
 EVERYTHING = Needs(
@@ -19,15 +21,6 @@ EVERYTHING = Needs(
     mean=True,
     reverse=True,
 )
-
-
-@pytest.fixture(params=["torch", "numba"], autouse=True)
-def sums_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ways of reducing a tile."""
-    if request.param == "torch":
-        monkeypatch.setattr(reduction, "kernel", lambda: None)
-    else:
-        pytest.importorskip("numba")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Measure, and write the table beside this file: ``make bench``.
+"""Measure, and write the table beside this file: ``make bench``; or sections of it, by name.
 
 These machines are noisy, so contenders take turns within one run, and ratios are taken within a
 turn; each figure is the median of them, with the lowest and the highest.
@@ -328,13 +328,13 @@ def machine() -> Iterator[str]:
 
 def main(chosen: Sequence[str]) -> None:
     sections = {"engine": engine, "peers": peers, "start-up": start_up, "figure": figure}
-    lines = list(machine())
+    old = TABLE.read_text("utf-8").split("\n## ")[1:] if TABLE.exists() else []
+    kept = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in old}
     for name in chosen or sections:
-        for line in sections[name]():
-            print(line, flush=True)
-            lines.append(line)
-    if not chosen:
-        TABLE.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
+        part = "\n".join(sections[name]())
+        print(part, flush=True)
+        kept[part.partition("\n")[0].removeprefix("## ")] = part
+    TABLE.write_text("\n".join([*machine(), *kept.values()]).rstrip() + "\n", "utf-8")
 
 
 if __name__ == "__main__":
