@@ -79,6 +79,12 @@ class Ruler:
             self.known[key] = width / 72
         return self.known[key]
 
+    def rise(self, size: float) -> float:
+        """From the middle of a line, at half the height of a tall letter, down to its baseline."""
+        font = FontProperties(family=self.families, size=size)
+        _, height, descent = self.paths.get_text_width_height_descent("lp", font, ismath=False)
+        return (height - descent) / 144
+
     def shortened(self, text: str, size: float, limit: float, weight: str = "normal") -> str:
         """``text``, or as much of its beginning as fits into ``limit`` inches, with an ellipsis."""
         if self.width(text, size, weight) <= limit:

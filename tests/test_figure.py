@@ -88,7 +88,12 @@ def mesh_of(fig: Figure) -> QuadMesh:
 
 def cells(fig: Figure) -> dict[tuple[float, float], str]:
     """Cell texts by (column, row)."""
-    return {t.get_position(): t.get_text() for t in fig.axes[0].texts}
+    return {(cell.x, cell.y): cell.text for cell in texts_of(fig)}
+
+
+def texts_of(fig: Figure) -> list[figure.Cell]:
+    return [cell for artist in fig.axes[0].get_children() if isinstance(artist, figure.CellTexts)
+            for cell in artist.cells]  # fmt: skip
 
 
 def top_labels(fig: Figure) -> list[str]:
@@ -279,17 +284,28 @@ def overlap(a: Any, b: Any) -> bool:
     return bool(min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1)
 
 
-def test_cell_texts_stay_in_their_cells() -> None:
-    reading = make([["·internationalization", "WWWWWWWWWWWWWWWW", "ok"]] * 3)
-    fig = drawn(reading, "topk")
-    fig.draw_without_rendering()
-    ax = fig.axes[0]
-    for text in ax.texts:
-        column = int(text.get_position()[0])
-        left, right = ax.transData.transform([(column, 0), (column + 1, 0)])[:, 0]
-        box = text.get_window_extent()
-        assert box.x0 >= left
-        assert box.x1 <= right
+def test_cell_texts_stay_in_the_middle_of_their_cells() -> None:
+    """As the pixels are, in black on white cells."""
+    reading = make([["·internationalization", "WWWWWWWWWWWWWWWW", "HH"]] * 3)
+    drawing = figure.draw(reading, "topk", Looks(vmin=0, vmax=1e9, cmap="Greys"))[0]
+    drawing.save(made := io.BytesIO(), "png", 200)
+    with Image.open(made) as image:
+        pixels = np.asarray(image)[..., 0]
+    ax = drawing.figure.axes[0]
+    corners = ax.transData.transform([(0, 0), (1, 1)])
+    for cell in texts_of(drawing.figure):
+        (left, top), (right, bottom) = (
+            corners[0] + (corners[1] - corners[0]) * (np.floor((cell.x, cell.y)) + shift)
+            for shift in (0, 1)
+        )
+        top, bottom = sorted([float(len(pixels) - top), float(len(pixels) - bottom)])
+        inside = pixels[int(top) + 3 : int(bottom) - 2, int(left) + 3 : int(right) - 2] < 100
+        ink = np.argwhere(inside)
+        (first_y, first_x), (last_y, last_x) = ink.min(0), ink.max(0)
+        assert first_x > 0
+        assert last_x < inside.shape[1] - 1
+        assert abs(first_x + last_x - inside.shape[1]) <= 6  # within three pixels of the middle
+        assert abs(first_y + last_y - inside.shape[0]) <= 8 or cell.text.startswith("·")
 
 
 def test_refusals() -> None:
