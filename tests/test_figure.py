@@ -209,7 +209,7 @@ def test_text_stands_out_on_every_colour() -> None:
     for name in ("viridis", "mako_r", "rocket", "coolwarm", "gray"):
         colors = figure.color_map(name)(np.linspace(0, 1, 101))
         for color in colors:
-            background = figure.luminance(color)
+            background = float(figure.luminance(color))
             ink = 1.0 if background < 0.179 else 0.0
             light, dark = max(background, ink), min(background, ink)
             assert (light + 0.05) / (dark + 0.05) >= 4.5
@@ -298,7 +298,7 @@ def test_cell_texts_stay_in_the_middle_of_their_cells() -> None:
             corners[0] + (corners[1] - corners[0]) * (np.floor((cell.x, cell.y)) + shift)
             for shift in (0, 1)
         )
-        top, bottom = sorted([float(len(pixels) - top), float(len(pixels) - bottom)])
+        top, bottom = sorted(np.array([len(pixels) - top, len(pixels) - bottom]).tolist())
         inside = pixels[int(top) + 3 : int(bottom) - 2, int(left) + 3 : int(right) - 2] < 100
         ink = np.argwhere(inside)
         (first_y, first_x), (last_y, last_x) = ink.min(0), ink.max(0)

@@ -165,6 +165,27 @@ def engine() -> Iterator[str]:
     yield ""
 
 
+COMMANDS = ["all", "topk", "rank", "kl-final", "kl-input"]
+
+
+def commands() -> Iterator[str]:
+    tokens, threads = 128, 2
+    yield "## One pass for all"
+    yield ""
+    yield (
+        f"The default model, {tokens} tokens, {threads} threads, torch alone: the reading that "
+        "each command asks for (forward pass and engine, five guesses where the command has them)."
+    )
+    yield ""
+    with workers([(sys.executable, "default", tokens, threads, "ours")]) as found:
+        made = take_turns({n: lambda n=n: found[n].run(n) for n in COMMANDS}, 5)  # type: ignore[misc]
+    yield "| | s | all / it |"
+    yield "|---|--:|--:|"
+    for name in COMMANDS:
+        yield f"| {name} | {seconds(made, name)} | {ratio(made, ['all'], [name])} |"
+    yield ""
+
+
 def peers() -> Iterator[str]:
     tokens, threads = 128, 2
     yield "## Peers"
@@ -182,7 +203,8 @@ def peers() -> Iterator[str]:
         if python.exists():
             specs.append((str(python), "gpt2", tokens, threads, peer))
     with workers(specs) as found:
-        names = [n for n in found if n not in ("floor", "forward", "engine", "engine fast")]
+        parts = ("floor", "forward", "engine", "engine fast", *COMMANDS)
+        names = [n for n in found if n not in parts]
         made = take_turns({n: lambda n=n: found[n].run(n) for n in names}, 5)  # type: ignore[misc]
     yield "| | s | time / reading | time / fast reading | extra memory, MiB |"
     yield "|---|--:|--:|--:|--:|"
@@ -326,15 +348,23 @@ def machine() -> Iterator[str]:
     yield ""
 
 
+SECTIONS = {
+    "engine": engine,
+    "commands": commands,
+    "peers": peers,
+    "start-up": start_up,
+    "figure": figure,
+}
+
+
 def main(chosen: Sequence[str]) -> None:
-    sections = {"engine": engine, "peers": peers, "start-up": start_up, "figure": figure}
     old = TABLE.read_text("utf-8").split("\n## ")[1:] if TABLE.exists() else []
-    kept = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in old}
-    for name in chosen or sections:
-        part = "\n".join(sections[name]())
+    parts = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in old}
+    for name in chosen or SECTIONS:
+        part = "\n".join(SECTIONS[name]())
         print(part, flush=True)
-        kept[part.partition("\n")[0].removeprefix("## ")] = part
-    TABLE.write_text("\n".join([*machine(), *kept.values()]).rstrip() + "\n", "utf-8")
+        parts[part.partition("\n")[0].removeprefix("## ")] = part
+    TABLE.write_text("\n".join([*machine(), *parts.values()]).rstrip() + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     """The floor, the parts of a reading, a reading, and what it is checked against."""
     from logitlens_cli import anatomy, capture, decode, lens, reduction
     from logitlens_cli.capture import INPUT, Row
-    from logitlens_cli.metrics import Needs
+    from logitlens_cli.metrics import METRICS, Needs
+    from logitlens_cli.request import All, KlFinal, KlInput, Rank, Read, TopK
 
     model = model_of(shape)
     parts = anatomy.find(model)
@@ -106,6 +107,22 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
 
         return run
 
+    def command(request: Read) -> Callable[[], None]:
+        """The reading that a command asks for."""
+        sums = Needs()
+        for measure in request.measures.values():
+            sums |= METRICS[measure.metric].needs(measure)
+        asked = lens.Wanted(rows, request.guesses, sums, {})
+
+        def run() -> None:
+            changed.kernel = lambda: None
+            lens.grid(direct, forward(), asked)
+
+        return run
+
+    commands: list[Any] = [All, TopK, Rank, KlFinal, KlInput]
+    asked = [made(text="") for made in commands]
+
     flat = direct.prepare(stream.resid).flatten(0, 1)
     tiling = best_tiling(flat, parts.weight)
 
@@ -126,7 +143,7 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         "reading": reading(lambda: None),
         "reading fast": reading(compiled),
         "naive": naive,
-    }
+    } | {request.command: command(request) for request in asked}
 
 
 def transformer_lens(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
