@@ -1,11 +1,14 @@
 """One forward pass with hooks: the residual stream at the columns asked for, and the model's word.
 
-Knows nothing of norms, decoding or metrics. The head runs on a few sampled columns only, so the
-logits of a whole text are never made; what it would have received at every other column is kept.
+Several texts share a pass: the shorter ones are filled up at their ends, which a causal model does
+not look back on, so neither mask nor positions change. The head runs on a few sampled columns only,
+so the logits of a whole text are never made; what it would have received at every other column is
+kept. Knows nothing of norms, decoding or metrics.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -38,9 +41,19 @@ INPUT = Row(-1, 1)
 """what enters block 0"""
 
 
+class Excerpt(NamedTuple):
+    """A text, and which of its positions are wanted."""
+
+    ids: Sequence[int]
+    window: range
+    checked: Sequence[int]
+    """indices into the window where the model's own logits are computed"""
+
+
 @dataclass(frozen=True)
 class Stream:
-    """What one pass leaves behind, in the body's dtype, for the columns of a window."""
+    """What one pass leaves behind, in the body's dtype, for the columns of a window; the windows of
+    several texts stand side by side."""
 
     rows: tuple[Row, ...]
     """ascending; the last block is always there"""
@@ -50,54 +63,55 @@ class Stream:
     """(position, width of the head) what the model's own head receives; None where it does not
     take (batch, position, width)"""
     checked: Tensor
-    """(checked,) indices into the positions of the window, ascending"""
+    """(checked,) indices into the positions, ascending"""
     logits: Tensor
     """(checked, vocabulary) the model's own logits there"""
 
 
 @torch.inference_mode()
-def capture(
-    model: Any,
-    parts: Anatomy,
-    ids: Sequence[int],
-    rows: Sequence[Row],
-    window: range,
-    checked: Sequence[int],
-) -> Stream:
-    """Run ``model`` once on ``ids`` and keep ``rows`` at the positions of ``window``.
+def capture(model: Any, parts: Anatomy, texts: Sequence[Excerpt], rows: Sequence[Row]) -> Stream:
+    """Run ``model`` once on ``texts`` together and keep ``rows`` at the positions of their windows.
 
-    ``checked``: indices into ``window`` where the model's own logits are computed.
     Hooks are gone afterwards, also after an exception.
     """
-    columns = slice(window.start, window.stop)
+    length = max(len(text.ids) for text in texts)
     device = parts.inner.device  # where the last block leaves its stream
-    sampled = torch.tensor(checked, device=device)
+    starts = list(accumulate((len(text.window) for text in texts), initial=0))
+    sampled = torch.tensor(
+        [start + i for start, text in zip(starts, texts, strict=False) for i in text.checked],
+        device=device,
+    )
     kept: dict[Row, Tensor] = {}
     final: list[Tensor] = []
 
+    def windows(value: Tensor) -> Tensor:
+        """(batch, position, ...) -> (position, ...). Copied: some blocks add to their input in
+        place, and a view would keep the whole text."""
+        wanted = [value[n, t.window.start : t.window.stop] for n, t in enumerate(texts)]
+        return torch.cat([part.to(device) for part in wanted])
+
+    def stream(value: Any) -> Tensor:
+        return windows(parts.layout.read(value, length))
+
     def keep_input(module: Any, args: Any, kwargs: Any) -> None:
-        kept[INPUT] = window_of([args, kwargs])
+        kept[INPUT] = stream([args, kwargs])
 
     def keep_mid(row: Row, place: int) -> Any:
         def hook(module: Any, args: Any, kwargs: Any) -> None:
             received = list(anatomy.tensors([args, kwargs]))[place]
             # Some families flatten batch and position before their MLP.
-            kept[row] = window_of(received.reshape(1, len(ids), -1))
+            kept[row] = stream(received.reshape(len(texts), length, -1))
 
         return hook
 
     def keep(row: Row) -> Any:
         def hook(block: Any, args: Any, output: Any) -> None:
-            kept[row] = window_of(output)
+            kept[row] = stream(output)
 
         return hook
 
-    def window_of(value: Any) -> Tensor:
-        # Cloned: some blocks add to their input in place, and a view would keep the whole text.
-        return parts.layout.read(value, len(ids))[0, columns].to(device, copy=True)
-
     def sample(head: Any, args: Any) -> Any:
-        final.append(args[0][0, columns].to(device, copy=True))
+        final.append(windows(args[0]))
         return (final[-1][sampled].unsqueeze(0), *args[1:])
 
     handles = [parts.head.register_forward_pre_hook(sample)] if parts.samples else []
@@ -111,18 +125,21 @@ def capture(
             assert mid is not None
             hook = keep_mid(row, mid.place)
             handles.append(mid.module.register_forward_pre_hook(hook, with_kwargs=True))
+    # Which token fills up does not matter, as long as it is not one that the family masks.
+    filled = [[*text.ids, *[text.ids[-1]] * (length - len(text.ids))] for text in texts]
     with anatomy.hooked(handles):
         try:
-            logits = anatomy.forward(model, torch.tensor([ids], device=anatomy.device_of(model)))[0]
+            logits = anatomy.forward(model, torch.tensor(filled, device=anatomy.device_of(model)))
         except torch.OutOfMemoryError as error:
             raise WorkError(
-                f"out of memory on {anatomy.device_of(model)} for a text of {len(ids)} tokens",
-                "use a shorter text, --dtype bfloat16 or --device cpu",
+                f"out of memory on {anatomy.device_of(model)} for {len(texts)} texts of up to "
+                f"{length} tokens",
+                "use shorter texts, --dtype bfloat16 or --device cpu",
             ) from error
     return Stream(
         rows=tuple(rows),
         resid=torch.stack([kept[row] for row in rows]),
         final=final[0] if final else None,
         checked=sampled,
-        logits=logits if final else logits[columns][sampled],
+        logits=logits[0] if final else windows(logits)[sampled],
     )

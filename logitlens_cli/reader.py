@@ -1,19 +1,21 @@
 """Text -> Reading, on a model in memory: tokens, capture, proof, lens, labels, in this order.
 
-The one function that the command line and other programs share. Knows nothing of files.
+What the command line and other programs share. Knows nothing of files.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from logitlens_cli import anatomy, capture, decode, lens, tokens
 from logitlens_cli.anatomy import Anatomy
-from logitlens_cli.capture import INPUT, Row, Stream
+from logitlens_cli.capture import INPUT, Excerpt, Row, Stream
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
 from logitlens_cli.reading import (
@@ -31,6 +33,7 @@ from logitlens_cli.reading import (
 )
 
 CHECKED_COLUMNS = 16
+"""of a pass; every text has one at least"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +123,8 @@ def examine(subject: Subject) -> dict[str, list[str]]:
     parts, record, route = subject.parts, subject.record, subject.route
     ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(subject.model))[0].tolist()
     window = range(len(ids))
-    stream = capture.capture(
-        subject.model, parts, ids, [INPUT, Row(len(parts.blocks) - 1, 1)], window, window
-    )
+    rows = [INPUT, Row(len(parts.blocks) - 1, 1)]
+    stream = capture.capture(subject.model, parts, [Excerpt(ids, window, window)], rows)
     decoder = decode.decoder(subject.model, parts, route, "full", ids, window)
     last = lens.check(decoder, route.name, stream)
     lens.require(last, parts)
@@ -158,12 +160,31 @@ def examine(subject: Subject) -> dict[str, list[str]]:
     }
 
 
-def columns_of(subject: Subject, task: Task, text: str) -> tuple[str, tokens.Encoded, range]:
-    """The text as the model sees it, its tokens, and the positions that become columns."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A text with its tokens, before the model has seen it."""
+
+    name: str
+    """the stem of the files' names"""
+    text: str
+    """as the model sees it"""
+    encoded: tokens.Encoded
+    columns: range
+    """the positions that become columns"""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.encoded.ids
+
+
+def plan(subject: Subject, task: Task, text: str, name: str) -> Plan:
+    """Tokens and columns of a text; UsageError for a text or window that does not fit."""
     if task.chat:
         text = tokens.in_template(subject.tokenizer, text)
     encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
-    return text, encoded, tokens.window(task.window, text, encoded)
+    columns = tokens.window(task.window, text, encoded)
+    require_length(len(encoded.ids), subject)
+    return Plan(name=name, text=text, encoded=encoded, columns=columns)
 
 
 def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
@@ -172,22 +193,33 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     Raises UsageError for a text or window that does not fit, ProofError where the lens does not
     reproduce the model's own logits, WorkError where a logit is not a number.
     """
-    text, encoded, columns = columns_of(subject, task, text)
-    ids = encoded.ids
-    require_length(len(ids), subject)
+    return read_together(subject, task, [plan(subject, task, text, name)])[0]
+
+
+def read_together(subject: Subject, task: Task, plans: Sequence[Plan]) -> list[Reading]:
+    """One forward pass over several texts; the same as ``read`` of each but for rounding, where
+    ``reads_together`` says so. Several texts share the columns at which the lens is checked.
+    """
     rows = rows_of(subject.parts, task)
     # Late blocks attend to the whole text, so all of it is needed to decode a part of it.
-    span = range(len(ids)) if task.decoder_blocks else columns
-    targets = {
-        measure.target: target_ids(measure.target, ids, span) for measure in task.measures.values()
-    } | {"input": [ids[i] for i in span]}
+    spans = [range(len(p.ids)) if task.decoder_blocks else p.columns for p in plans]
     last = Row(len(subject.parts.blocks) - 1 - task.decoder_blocks, 1)
-    checked = [i - span.start for i in sample(columns)]
+    share = max(1, CHECKED_COLUMNS // len(plans))
+    excerpts = [
+        Excerpt(p.ids, span, [i - span.start for i in sample(p.columns, share)])
+        for p, span in zip(plans, spans, strict=True)
+    ]
     kept = sorted({INPUT, *rows, last})
-    stream = capture.capture(subject.model, subject.parts, ids, kept, span, checked)
+    stream = capture.capture(subject.model, subject.parts, excerpts, kept)
     own, decoder = (
         decode.decoder(
-            subject.model, subject.parts, subject.route, norm, ids, span, task.decoder_blocks
+            subject.model,
+            subject.parts,
+            subject.route,
+            norm,
+            plans[0].ids,
+            spans[0],
+            task.decoder_blocks,
         )
         for norm in ("full", task.norm)
     )
@@ -195,24 +227,55 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     needs = Needs()
     for measure in task.measures.values():
         needs |= METRICS[measure.metric].needs(measure)
-    wanted = lens.Wanted(rows, min(task.k, subject.parts.vocabulary), needs, targets)
-    cut = slice(columns.start - span.start, columns.stop - span.start)
+    wanted = lens.Wanted(
+        rows,
+        min(task.k, subject.parts.vocabulary),
+        needs,
+        {
+            name: [i for p, s in zip(plans, spans, strict=True) for i in target_ids(name, p.ids, s)]
+            for name in {"input", *(measure.target for measure in task.measures.values())}
+        },
+    )
     # The grid first: where a logit is not a number, it knows the place.
-    sums = lens.cut(lens.grid(decoder, stream, wanted), cut)
+    grid = lens.grid(decoder, stream, wanted)
     lens.require(check, subject.parts)
-    followed = None
-    if task.follow:
-        followed = follow(subject.tokenizer, decoder, stream, rows, sums, columns[-1], span)
-    targets = {name: ids[cut] for name, ids in targets.items()}
+    readings = []
+    for p, span, start in zip(plans, spans, starts_of(spans), strict=True):
+        first = start + p.columns.start - span.start
+        cut = slice(first, first + len(p.columns))
+        sums = lens.cut(grid, cut)
+        followed = None
+        if task.follow:
+            followed = follow(subject.tokenizer, decoder, stream, rows, sums, p, cut.stop - 1)
+        targets = {name: ids[cut] for name, ids in wanted.targets.items()}
+        readings.append(reading_of(subject, task, p, sums, targets, check, followed))
+    return readings
+
+
+def starts_of(spans: Sequence[range]) -> list[int]:
+    """Where each of several spans begins when they stand side by side."""
+    return list(accumulate((len(span) for span in spans[:-1]), initial=0))
+
+
+def reading_of(
+    subject: Subject,
+    task: Task,
+    plan: Plan,
+    sums: Sums,
+    targets: Mapping[str, Sequence[int]],
+    check: lens.Check,
+    followed: Followed | None,
+) -> Reading:
+    """Sums with labels, scores and provenance."""
     return Reading(
         schema=SCHEMA,
         command=task.command,
-        name=name,
-        text=text,
-        text_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        text_ids=list(ids),
-        tokens=token_columns(subject.tokenizer, ids, columns),
-        layers=[layer(row) for row in rows],
+        name=plan.name,
+        text=plan.text,
+        text_sha256=hashlib.sha256(plan.text.encode()).hexdigest(),
+        text_ids=list(plan.ids),
+        tokens=token_columns(subject.tokenizer, plan.ids, plan.columns),
+        layers=[layer(row) for row in rows_of(subject.parts, task)],
         guesses=guesses(subject.tokenizer, sums),
         metrics={
             key: scores(subject.tokenizer, measure, sums, targets)
@@ -225,15 +288,49 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
         lens=LensRecord(
             norm=task.norm,
             chain=chain_of(subject, task),
-            window=(columns.start, columns.stop),
-            text_tokens=len(ids),
-            bos=encoded.bos,
+            window=(plan.columns.start, plan.columns.stop),
+            text_tokens=len(plan.ids),
+            bos=plan.encoded.bos,
             decoder_blocks=task.decoder_blocks,
             chat=task.chat,
         ),
         options=dict(task.options),
-        versions={p: version(p) for p in ("logitlens-cli", "torch", "transformers")},
+        versions=dict(versions()),
     )
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    return {p: version(p) for p in ("logitlens-cli", "torch", "transformers")}
+
+
+def reads_together(subject: Subject, task: Task) -> bool:
+    """Does a text give the same numbers beside a longer one as by itself? It is tried.
+
+    Only where every position is decoded by itself: else a text takes passes of its own anyhow.
+    """
+    parts = subject.parts
+    if not subject.route.direct or not parts.samples or task.decoder_blocks:
+        return False
+    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(subject.model))[0].tolist()
+    rows = [INPUT, *(Row(n, 1) for n in range(len(parts.blocks)))]
+    texts = [Excerpt(some, range(len(some)), [len(some) - 1]) for some in (ids[:3], ids, ids[2:])]
+    try:
+        beside = capture.capture(subject.model, parts, texts, rows).resid
+    except (RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
+        return False
+    alone = [capture.capture(subject.model, parts, [text], rows).resid for text in texts]
+    edges = [*starts_of([text.window for text in texts]), beside.shape[1]]
+    return all(
+        same(beside[:, start:stop], own)
+        for (start, stop), own in zip(pairwise(edges), alone, strict=True)
+    )
+
+
+def same(mine: Any, own: Any) -> bool:
+    """Are two streams equal but for rounding?"""
+    error, allowed = decode.difference(mine, own)
+    return error <= allowed
 
 
 def follow(
@@ -242,14 +339,14 @@ def follow(
     stream: Stream,
     rows: tuple[Row, ...],
     sums: Sums,
-    position: int,
-    span: range,
+    plan: Plan,
+    column: int,
 ) -> Followed:
-    """The ranks of every token that was ever a block's top guess in the last column, best first."""
+    """The ranks of every token that was ever a block's top guess in the last column of a text, best
+    first; it is the stream's column ``column``."""
     blocks = [n for n, row in enumerate(rows) if row != INPUT]
     ids = sorted(set(sums.top_ids[blocks, -1, 0].tolist()))
     names = [f"id:{i}" for i in ids]
-    column = position - span.start
     if decoder.alone:  # then the other columns need not be decoded again
         only = slice(column, column + 1)
         final = None if stream.final is None else stream.final[only]
@@ -266,7 +363,7 @@ def follow(
 
     order = sorted(ids, key=place)
     return Followed(
-        position=position,
+        position=plan.columns[-1],
         ids=order,
         labels=tokens.labels(tokenizer, order),
         ranks=[[int(ranks[i][row]) for i in order] for row in range(len(rows))],
@@ -327,9 +424,9 @@ def chain_of(subject: Subject, task: Task) -> list[str]:
     return late + chain
 
 
-def sample(columns: range) -> list[int]:
+def sample(columns: range, most: int) -> list[int]:
     """Positions where the model's own logits are made, spread over the window, the last one in."""
-    count = min(len(columns), CHECKED_COLUMNS)
+    count = min(len(columns), most)
     return [columns[(n * len(columns)) // count - 1] for n in range(1, count + 1)]
 
 

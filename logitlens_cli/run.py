@@ -174,9 +174,9 @@ def read_one(
 
 def pieces(subject: "Subject", task: "Task", split: int, text: str) -> int:
     """Into how many figures a text is split."""
-    from logitlens_cli.reader import columns_of
+    from logitlens_cli.reader import plan
 
-    return -(-len(columns_of(subject, task, text)[2]) // split)
+    return -(-len(plan(subject, task, text, "").columns) // split)
 
 
 def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> "Subject":

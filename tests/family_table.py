@@ -64,7 +64,7 @@ def assert_exact(key: str, model: Any, parts: anatomy.Anatomy, route: decode.Rou
     tokens, count = ids[0].tolist(), ids.shape[1]
     rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
     every = list(range(count))
-    stream = capture.capture(model, parts, tokens, rows, range(count), every)
+    stream = capture.capture(model, parts, [capture.Excerpt(tokens, range(count), every)], rows)
     decoder = decode.decoder(model, parts, route, "full", tokens, range(count))
     check = lens.check(decoder, route.name, stream)
     assert check.passed, f"{key}: last row off by {check.max_abs_logit_error}"

@@ -52,7 +52,9 @@ def test_every_row_is_decoded_as_the_models_own_tail_would(key: str) -> None:
         assert expected in step
     rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
     count = ids.shape[1]
-    stream = capture.capture(model, parts, ids[0].tolist(), rows, range(count), range(count))
+    stream = capture.capture(
+        model, parts, [capture.Excerpt(ids[0].tolist(), range(count), range(count))], rows
+    )
     decoder = decode.Direct(parts)
     assert lens.check(decoder, "direct", stream).passed
     for row, resid in enumerate(families.reference_stream(model, ids)):
@@ -73,7 +75,9 @@ def test_input_row_is_what_enters_the_first_block() -> None:
     """Gemma scales its embedding, so the row of the matrix is not what enters."""
     model = build("gemma2")
     parts = anatomy.find(model)
-    stream = capture.capture(model, parts, [3, 4, 5], (INPUT, Row(3, 1)), range(3), [0])
+    stream = capture.capture(
+        model, parts, [capture.Excerpt([3, 4, 5], range(3), [0])], (INPUT, Row(3, 1))
+    )
     with torch.no_grad():
         matrix = model.get_input_embeddings().weight[[3, 4, 5]]
     assert stream.resid[0].abs().mean() > 3 * matrix.abs().mean()
@@ -94,7 +98,7 @@ def test_a_tail_that_cannot_be_followed_is_replayed() -> None:
     assert route == decode.Route(direct=False)
     decoder = decode.decoder(model, parts, route, "full", [3, 4, 5], range(3))
     rows = (Row(1, 1), Row(3, 1))
-    stream = capture.capture(model, parts, [3, 4, 5], rows, range(3), [0, 2])
+    stream = capture.capture(model, parts, [capture.Excerpt([3, 4, 5], range(3), [0, 2])], rows)
     assert lens.check(decoder, "replay", stream).passed
     with torch.inference_mode():
         mine = decoder.tile(decoder.prepare(stream.resid), slice(None))[0]

@@ -19,7 +19,7 @@ def hooks(model: Any) -> int:
 
 
 def test_rows_are_what_enters_and_leaves_the_blocks(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, IDS, ROWS, range(7), [6])
+    stream = capture.capture(tiny.model, tiny.parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
     with torch.no_grad():
         states = tiny.model(torch.tensor([IDS]), output_hidden_states=True).hidden_states
     assert stream.resid.shape == (5, 7, 32)
@@ -32,8 +32,10 @@ def test_rows_are_what_enters_and_leaves_the_blocks(tiny: Subject) -> None:
 
 
 def test_only_the_window_and_the_rows_asked_for_are_kept(tiny: Subject) -> None:
-    whole = capture.capture(tiny.model, tiny.parts, IDS, ROWS, range(7), [6])
-    part = capture.capture(tiny.model, tiny.parts, IDS, (Row(1, 1), Row(3, 1)), range(2, 5), [0, 2])
+    whole = capture.capture(tiny.model, tiny.parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
+    part = capture.capture(
+        tiny.model, tiny.parts, [capture.Excerpt(IDS, range(2, 5), [0, 2])], (Row(1, 1), Row(3, 1))
+    )
     assert torch.equal(part.resid, whole.resid[[2, 4], 2:5])
     assert part.final is not None
     assert whole.final is not None
@@ -42,7 +44,9 @@ def test_only_the_window_and_the_rows_asked_for_are_kept(tiny: Subject) -> None:
 
 
 def test_own_logits_at_the_sampled_columns(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, IDS, (Row(3, 1),), range(2, 7), [1, 4])
+    stream = capture.capture(
+        tiny.model, tiny.parts, [capture.Excerpt(IDS, range(2, 7), [1, 4])], (Row(3, 1),)
+    )
     with torch.no_grad():
         own = tiny.model(torch.tensor([IDS])).logits[0]
     torch.testing.assert_close(stream.logits, own[[3, 6]])
@@ -52,7 +56,7 @@ def test_hooks_are_gone_also_after_an_exception() -> None:
     model = tiny_llama()
     parts = as_subject(model, None).parts
     assert hooks(model) == 0
-    capture.capture(model, parts, IDS, ROWS, range(7), [6])
+    capture.capture(model, parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
     assert hooks(model) == 0
 
     def fail(*_: Any) -> None:
@@ -60,6 +64,6 @@ def test_hooks_are_gone_also_after_an_exception() -> None:
 
     handle = model.model.layers[2].register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        capture.capture(model, parts, IDS, ROWS, range(7), [6])
+        capture.capture(model, parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
     handle.remove()
     assert hooks(model) == 0

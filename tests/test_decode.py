@@ -15,7 +15,9 @@ from logitlens_cli.errors import ProofError, UsageError
 
 def stream_of(model: Any, parts: anatomy.Anatomy, ids: list[int]) -> capture.Stream:
     rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
-    return capture.capture(model, parts, ids, rows, range(len(ids)), range(len(ids)))
+    return capture.capture(
+        model, parts, [capture.Excerpt(ids, range(len(ids)), range(len(ids)))], rows
+    )
 
 
 def examine(model: Any, ids: list[int]) -> tuple[decode.Route, lens.Check]:

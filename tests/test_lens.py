@@ -28,7 +28,9 @@ EVERYTHING = Needs(
 
 def compute(subject: Subject, ids: list[int], norm: str = "full", k: int = 5) -> Sums:
     rows = (INPUT, *(Row(block, 1) for block in range(len(subject.parts.blocks))))
-    stream = capture.capture(subject.model, subject.parts, ids, rows, range(len(ids)), [0])
+    stream = capture.capture(
+        subject.model, subject.parts, [capture.Excerpt(ids, range(len(ids)), [0])], rows
+    )
     targets = {"input": ids, "next": [*ids[1:], -1]}
     decoder = decode.decoder(
         subject.model, subject.parts, subject.route, norm, ids, range(len(ids))
@@ -170,7 +172,7 @@ def test_all_logits_equal() -> None:
 def test_not_a_number_is_refused_with_its_place(tiny: Subject) -> None:
     ids = [5, 6, 7]
     rows = (INPUT, *(Row(block, 1) for block in range(4)))
-    stream = capture.capture(tiny.model, tiny.parts, ids, rows, range(3), [0])
+    stream = capture.capture(tiny.model, tiny.parts, [capture.Excerpt(ids, range(3), [0])], rows)
     broken = stream.resid.clone()
     broken[2, 1, 4] = torch.nan
     stream = dataclasses.replace(stream, resid=broken)
@@ -179,7 +181,9 @@ def test_not_a_number_is_refused_with_its_place(tiny: Subject) -> None:
 
 
 def test_check_passes_on_an_honest_model(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, [5, 6, 7], (Row(3, 1),), range(3), [0, 2])
+    stream = capture.capture(
+        tiny.model, tiny.parts, [capture.Excerpt([5, 6, 7], range(3), [0, 2])], (Row(3, 1),)
+    )
     result = lens.check(decode.Direct(tiny.parts), "direct", stream)
     assert result.passed
     assert result.columns == 2
@@ -190,7 +194,9 @@ def test_check_passes_on_an_honest_model(tiny: Subject) -> None:
 
 
 def test_check_fails_where_the_lens_is_wrong(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, [5, 6, 7], (Row(3, 1),), range(3), [0, 2])
+    stream = capture.capture(
+        tiny.model, tiny.parts, [capture.Excerpt([5, 6, 7], range(3), [0, 2])], (Row(3, 1),)
+    )
     wrong = dataclasses.replace(tiny.parts, chain=())  # the final norm is forgotten
     result = lens.check(decode.Direct(wrong), "direct", stream)
     assert not result.passed

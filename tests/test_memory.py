@@ -36,7 +36,8 @@ def extra(length):
     ids = [n * 7919 % 256000 for n in range(length)]
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    stream = capture.capture(model, parts, ids, rows, range(length), [length - 1])
+    text = capture.Excerpt(ids, range(length), [length - 1])
+    stream = capture.capture(model, parts, [text], rows)
     lens.grid(decode.Direct(parts), stream, lens.Wanted(rows, 5, needs, {}))
     return resident("VmHWM") - before
 

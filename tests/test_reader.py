@@ -15,8 +15,8 @@ TEXT = "the cat and the cat"
 
 
 def test_checked_columns_are_spread_and_the_last_is_in() -> None:
-    assert sample(range(5, 8)) == [5, 6, 7]
-    spread = sample(range(100, 1124))
+    assert sample(range(5, 8), 16) == [5, 6, 7]
+    spread = sample(range(100, 1124), 16)
     assert len(spread) == 16
     assert spread[-1] == 1123
     assert set(np.diff(spread)) == {64}

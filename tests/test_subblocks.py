@@ -48,7 +48,9 @@ def test_mid_is_what_enters_plus_what_attention_adds(key: str) -> None:
     parts = anatomy.find(model, subblocks=True)
     rows = [Row(0, 1), Row(1, 0), Row(1, 1), Row(3, 1)]
     count = ids.shape[1]
-    stream = capture.capture(model, parts, ids[0].tolist(), rows, range(count), [0])
+    stream = capture.capture(
+        model, parts, [capture.Excerpt(ids[0].tolist(), range(count), [0])], rows
+    )
     path, factor = SUMS[key]
     by_hand = stream.resid[0] + factor(model.config) * output_of(model, path, ids)[0]
     torch.testing.assert_close(stream.resid[1], by_hand)
@@ -60,7 +62,7 @@ def test_bloom_adds_inside_its_attention() -> None:
     ids = families.inputs("bloom")
     parts = anatomy.find(model, subblocks=True)
     rows = [Row(1, 0), Row(3, 1)]
-    stream = capture.capture(model, parts, ids[0].tolist(), rows, range(9), [0])
+    stream = capture.capture(model, parts, [capture.Excerpt(ids[0].tolist(), range(9), [0])], rows)
     by_hand = output_of(model, "transformer.h.1.self_attention", ids)
     torch.testing.assert_close(stream.resid[0], by_hand[0])
 
@@ -92,7 +94,9 @@ def test_late_blocks_decode_as_the_model_would_go_on(key: str, late: int) -> Non
     parts = anatomy.find(model)
     count = len(parts.blocks)
     rows = [INPUT, *(Row(block, 1) for block in range(count - late))]
-    stream = capture.capture(model, parts, ids[0].tolist(), rows, range(9), [0, 8])
+    stream = capture.capture(
+        model, parts, [capture.Excerpt(ids[0].tolist(), range(9), [0, 8])], rows
+    )
     decoder = decode.decoder(
         model, parts, decode.Route(direct=True), "full", ids[0].tolist(), range(9), late
     )

@@ -89,7 +89,9 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     wanted = lens.Wanted(rows, 1, needs, {})
 
     def forward() -> capture.Stream:
-        return capture.capture(model, parts, ids, rows, range(len(ids)), [len(ids) - 1])
+        return capture.capture(
+            model, parts, [capture.Excerpt(ids, range(len(ids)), [len(ids) - 1])], rows
+        )
 
     stream = forward()
 
