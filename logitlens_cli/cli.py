@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from contextlib import suppress
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from typer.exceptions import TyperException
 
 from logitlens_cli.errors import (
     BatchError,
+    DiskError,
     LogitLensError,
     ProofError,
     UsageError,
@@ -21,8 +23,8 @@ from logitlens_cli.errors import (
 )
 from logitlens_cli.request import All, Check, Command, KlFinal, KlInput, Rank, Read, Render, TopK
 
-EXIT_CODES = {WorkError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
-INTERRUPTED = 130
+EXIT_CODES = {WorkError: 1, DiskError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
+INTERRUPTED, TERMINATED = 130, 143
 
 EPILOG = (
     "Any option can also be set as LOGITLENS_OPTION in the environment, or in a file for --config. "
@@ -46,6 +48,14 @@ def carry_out(request: Read | Render) -> None:
                 gc.enable()
     finally:
         gc.enable()
+
+
+class Terminated(KeyboardInterrupt):
+    """Somebody sent SIGTERM; everything is put in order as after Ctrl-C."""
+
+
+def terminate(number: int, frame: Any) -> None:
+    raise Terminated
 
 
 def tell(path: Path) -> None:
@@ -171,6 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
         if sys.stdout is not None:  # it is where the shell closed it
             sys.stdout.flush()
         return made if isinstance(made, int) else 0
+    except Terminated:
+        return say("terminated", TERMINATED)
     except KeyboardInterrupt:
         return say("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader went away, which is its right
@@ -202,6 +214,7 @@ def say(sentence: str, code: int) -> int:
 
 def entry() -> None:
     """The console script."""
+    signal.signal(signal.SIGTERM, terminate)
     code = main()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

@@ -1,5 +1,7 @@
 """What a user can get wrong. Every message is one line: what is wrong, the value, what to do."""
 
+from typing import Any
+
 
 def one_line(text: str) -> str:
     """``text`` without line ends and whatever else a terminal would act on; its spaces stay."""
@@ -17,6 +19,9 @@ class LogitLensError(Exception):
         self.hint = one_line(hint)
         super().__init__(f"{self.problem}; {self.hint}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problem, self.hint)  # so that it can come from another process
+
 
 class UsageError(LogitLensError):
     """The command line, the prompt or a preset asks for something that cannot be."""
@@ -24,6 +29,10 @@ class UsageError(LogitLensError):
 
 class WorkError(LogitLensError):
     """What was asked for is sound, but the work failed (disk, network, weights, numbers)."""
+
+
+class DiskError(WorkError):
+    """No file can be written any more, whichever prompt it is of."""
 
 
 class ProofError(LogitLensError):

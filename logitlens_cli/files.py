@@ -8,14 +8,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from logitlens_cli.errors import WorkError
+from logitlens_cli.errors import DiskError, WorkError
 
 HINT = "choose another folder with --out"
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def hint(error: OSError) -> str:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"free some space, or {HINT}" if full else HINT
+    return f"free some space, or {HINT}" if error.errno in FULL else HINT
 
 
 class Staged:
@@ -60,7 +62,8 @@ def staged() -> Iterator[Staged]:
         yield files
         files.commit()
     except OSError as error:
-        raise WorkError(
+        kind = DiskError if error.errno in (*FULL, errno.EROFS, errno.EIO) else WorkError
+        raise kind(
             f"{files.place} cannot be written: {error.strerror or error}", hint(error)
         ) from error
     finally:

@@ -64,7 +64,7 @@ def from_lines(path: Path, name: str | None) -> list[Prompt]:
         stem = own if own is not None else pattern.replace("{n}", f"{n:0{digits}d}")
         place = f"--lines {path}, line {n}"
         name_of = "--name" if own is None else f"{place}: name"
-        prompts.append(Prompt(safe_name(stem, name_of), require_text(text, place), n))
+        prompts.append(Prompt(safe_name(stem, name_of), text, n))
     seen: dict[str, int | None] = {}
     for prompt in prompts:
         if prompt.name in seen:

@@ -223,10 +223,18 @@ def schema() -> dict[str, Any]:
     return msgspec.json.schema(Reading)
 
 
+POWERS = np.array([float(f"1e{n}") for n in range(23)])  # those that a float64 holds exactly
+
+
 def rounded(values: Any) -> Any:
-    """Nested lists of floats with seven significant figures, all of float32; NaN is None."""
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
-    if isinstance(values, list):
-        return [rounded(value) for value in values]
-    return None if values is None or not math.isfinite(values) else float(f"{values:.7g}")
+    """A float, or nested lists of an array's, with seven significant figures, all of float32; NaN
+    is None."""
+    given = np.asarray(values, float)
+    finite = np.isfinite(given)
+    array = np.where(finite, given, 0.0)
+    size = np.log10(np.abs(array), out=np.zeros_like(array), where=array != 0)
+    digits = np.clip(6 - np.floor(size).astype(int), 1 - len(POWERS), len(POWERS) - 1)
+    up, down = POWERS[digits.clip(min=0)], POWERS[(-digits).clip(min=0)]
+    # A whole number times or over an exact power is the float nearest to the decimal number.
+    made = np.rint(array * up / down) * down / up
+    return made.tolist() if finite.all() else np.where(finite, made, np.array(None)).tolist()

@@ -22,6 +22,7 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Measure
 
 FORMATS = ("png", "svg", "pdf")
+NO_FIGURE = "none"
 
 
 class Norm(StrEnum):
@@ -154,7 +155,7 @@ class Command(TyperCommand):
 
 
 PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
-METRIC, FIGURE, OUTPUT = "Metric", "Figure", "Output"
+METRIC, FIGURE, OUTPUT, MANY = "Metric", "Figure", "Output", "Many prompts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +286,7 @@ class Figures:
         ),
     ] = 0
     format: Annotated[
-        str, option("--format", panel=FIGURE, help="png, svg, pdf; several with commas.")
+        str, option("--format", panel=FIGURE, help="png, svg, pdf; several with commas; or none.")
     ] = "png,svg"
     vmin: Annotated[
         float | None, option("--vmin", panel=FIGURE, help="Lower limit of the colours.")
@@ -343,11 +344,12 @@ class Figures:
     ] = None
 
     def __post_init__(self) -> None:
-        if not self.formats:
-            raise UsageError("--format is empty", f"choose of {', '.join(FORMATS)}")
+        choice = f"choose of {', '.join(FORMATS)}, or {NO_FIGURE}"
+        if not self.formats and self.format.strip().lower() != NO_FIGURE:
+            raise UsageError(f"--format {self.format!r} names no format", choice)
         for name in self.formats:
             if name not in FORMATS:
-                raise UsageError(f"--format {name!r} is unknown", f"choose of {', '.join(FORMATS)}")
+                raise UsageError(f"--format {name!r} is unknown", choice)
         for name, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
             if limit is not None and not math.isfinite(limit):
                 raise UsageError(f"{name} {limit:g} is no limit of colours", "give a number")
@@ -358,13 +360,58 @@ class Figures:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Each once, in the order given."""
-        names = (name.strip().lower() for name in self.format.split(","))
+        """Each once, in the order given; none where no figure is wanted."""
+        names = [name.strip().lower() for name in self.format.split(",")]
+        if names == [NO_FIGURE]:
+            return ()
         return tuple(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Read(Figures, Grid, Opening, Named, Prompting, ABC):
+class Many:
+    """How the prompts of --lines share the machine."""
+
+    batch_tokens: Annotated[
+        int | None,
+        option(
+            "--batch-tokens",
+            panel=MANY,
+            min=1,
+            help="Most tokens of prompts that share a pass, fill included.",
+            show_default="from free memory",
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        option(
+            "--jobs",
+            panel=MANY,
+            min=0,
+            help="Processes that draw while the model runs; 0: draw in between.",
+            show_default="one a core",
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        option("--shard", panel=MANY, help="Only part I/N of the lines, as in 2/8."),
+    ] = None
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """(number of the part, from 0; parts) of --shard."""
+        return (0, 1) if self.shard is None else shard_spec(self.shard)
+
+
+def shard_spec(spec: str) -> tuple[int, int]:
+    """ "2/8" as (1, 8)."""
+    number, _, parts = spec.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise UsageError(f"--shard {spec!r} is no part", "write I/N, with I from 1 to N")
+    return int(number) - 1, int(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
     """Options of every command that runs a model."""
 
     json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = (
@@ -383,6 +430,11 @@ class Read(Figures, Grid, Opening, Named, Prompting, ABC):
             raise UsageError("--layers and --every are both given", "give one of them")
         if self.layers is not None:
             layer_spec(self.layers)
+        _ = self.part
+        if self.shard is not None and self.lines is None:
+            raise UsageError(f"--shard {self.shard} without --lines", "name a file of prompts")
+        if not self.formats and not self.json:
+            raise UsageError("--format none and --no-json leave nothing to write", "drop one")
         if self.chat and self.bos is Bos.add:
             raise UsageError(
                 "--chat and --bos add are both given", "the template has its own start token"

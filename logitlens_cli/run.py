@@ -4,72 +4,31 @@ Heavy modules are loaded here and late, when it is certain that they are needed.
 standard output, one a line; everything else to standard error.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitlens_cli import prompts
-from logitlens_cli.errors import BatchError, LogitLensError, UsageError
-from logitlens_cli.files import require_writable, staged
-from logitlens_cli.metrics import FOLLOWED, Measure
+from logitlens_cli import batch, prompts
+from logitlens_cli.errors import BatchError, DiskError, LogitLensError, UsageError
+from logitlens_cli.files import require_writable
+from logitlens_cli.metrics import Measure
+from logitlens_cli.outputs import Outputs, looks_of, outputs, write
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Check, Figures, Read, Render
 
 if TYPE_CHECKING:
-    from logitlens_cli.figure import Looks
-    from logitlens_cli.reader import Subject, Task
+    from logitlens_cli.reader import Plan, Subject, Task
     from logitlens_cli.reading import Reading
 
 # Options that say where a result goes and not what it is; the dump does not hold them.
 NOT_RECORDED = {
     *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
     *("config", "format", "offline", "dump", "metric", "device", "device_map"),
+    *("jobs", "batch_tokens", "shard"),
 }
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The files of one prompt, known before any work is done."""
-
-    json: Path | None
-    figures: dict[str, list[dict[str, Path]]]
-    """by figure, a piece of a split each, by format"""
-
-    def paths(self) -> Iterator[Path]:
-        if self.json is not None:
-            yield self.json
-        for pieces in self.figures.values():
-            for piece in pieces:
-                yield from piece.values()
-
-
-def outputs(
-    request: Figures, name: str, command: str, figures: tuple[str, ...], pieces: int, json: bool
-) -> Outputs:
-    """``OUT/NAME.COMMAND.json`` and ``OUT/NAME.METRIC.png``, with ``.1``, ``.2`` for a split."""
-    base = request.out / name
-
-    def path(suffix: str) -> Path:
-        return base.with_name(f"{base.name}.{suffix}")
-
-    def numbered(figure: str) -> bool:
-        return request.split is not None and figure != FOLLOWED  # which has no columns of text
-
-    return Outputs(
-        path(f"{command}.json") if json else None,
-        {
-            figure: [
-                {
-                    form: path(f"{figure}.{n}.{form}" if numbered(figure) else f"{figure}.{form}")
-                    for form in request.formats
-                }
-                for n in range(1, pieces + 1 if numbered(figure) else 2)
-            ]
-            for figure in figures
-        },
-    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -82,37 +41,195 @@ def read(request: Read) -> Iterator[Path]:
     Raises BatchError at the end if some prompts of several failed.
     """
     progress = Progress(quiet=request.quiet)
-    todo = prompts_of(request)
     check_cmap(request)
+    if request.lines is not None:
+        yield from read_lines(request, request.lines, progress)
+        return
+    prompt = prompt_of(request)
     if not request.split:
-        planned = [(prompt, outputs_of(request, prompt, 1)) for prompt in todo]
+        files = outputs_of(request, prompt, 1)
         if request.dry_run:
-            for _, files in planned:
-                yield from files.paths()
+            yield from files.paths()
             return
-        if request.skip_existing:
-            todo = [p for p, files in planned if not skipped(files, progress)]
-        if not todo:
+        if request.skip_existing and skipped(files, progress):
             return
     if not request.dry_run:
         require_writable(request.out)
     subject = open_subject(request, progress, subblocks=request.subblocks)
     task = task_of(request, subject)
-    failed: list[str] = []
-    for prompt in todo:
-        try:
-            yield from read_one(request, subject, task, prompt, progress)
-        except LogitLensError as error:
-            if prompt.line is None:
-                raise
-            failed.append(f"line {prompt.line} ({prompt.name})")
-            progress.failure(f"line {prompt.line} ({prompt.name}): {error}")
-    if failed:
+    from logitlens_cli.reader import plan, read_together
+
+    planned = plan(subject, task, prompt.text, prompt.name)
+    if request.split:
+        files = outputs_of(request, prompt, pieces(planned, request.split))
+        if request.dry_run:
+            yield from files.paths()
+            return
+        if request.skip_existing and skipped(files, progress):
+            return
+    with progress.step(f"reading {prompt.name}"):
+        (reading,) = read_together(subject, task, [planned])
+    same, count = input_row(reading, task.measures)
+    note_input_row(subject, task, same, count, progress)
+    with progress.step(f"drawing {prompt.name}"):
+        note_missing(write(reading, files, looks_of(request) if files.figures else None), progress)
+    yield from files.paths()
+
+
+def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
+    """A batch: prompts of like length share a pass, figures are drawn meanwhile, a prompt that
+    fails is told apart, and what is done already is not done again."""
+    number, parts = request.part
+    todo = prompts.from_lines(path, request.name)[number::parts]
+    if request.dry_run and not request.split:
+        for prompt in todo:
+            yield from outputs_of(request, prompt, 1).paths()
+        return
+    tried = {prompt.line for prompt in todo}
+    recipe = recipe_of(request)
+    keys = {prompt.name: batch.key_of(prompt, recipe) for prompt in todo}
+    ledger = batch.Ledger(request.out, f"{prompts.stem_of(path)}.{request.command}")
+    if not request.dry_run:
+        before = len(todo)
+        todo = [p for p in todo if not ledger.has(p.name, keys[p.name])]
+        if len(todo) < before:
+            progress.note(f"{before - len(todo)} of {before} prompts are done already")
+        if request.skip_existing and not request.split:
+            todo = [p for p in todo if not skipped(outputs_of(request, p, 1), progress)]
+        require_writable(request.out)
+    if not todo:
+        batch.write_failures(request.out, (str(path), request.command), tried, [])
+        return
+    subject = open_subject(request, progress, subblocks=request.subblocks)
+    task = task_of(request, subject)
+    failures: list[batch.Failure] = []
+
+    def failed(prompt: Prompt, error: LogitLensError) -> None:
+        if isinstance(error, DiskError):
+            raise error
+        line = prompt.line or 0
+        progress.failure(f"line {line} ({prompt.name}): {error}")
+        known = (str(path), request.command, line, prompt.name)
+        failures.append(batch.Failure(*known, error.problem, error.hint))
+
+    if request.dry_run:
+        for prompt in todo:
+            try:
+                planned = plan_of(subject, task, prompt)
+            except LogitLensError as error:
+                progress.failure(f"line {prompt.line} ({prompt.name}): {error}")
+            else:
+                files = outputs_of(request, prompt, pieces(planned, request.split or 1))
+                yield from files.paths()
+        return
+    by_name = {prompt.name: prompt for prompt in todo}
+    looks = looks_of(request) if request.formats else None
+    jobs = 0 if looks is None else os.cpu_count() or 1 if request.jobs is None else request.jobs
+    same = count = 0
+    missing: frozenset[str] = frozenset()
+
+    def finished(made: Iterator[batch.Made]) -> Iterator[Path]:
+        nonlocal missing
+        for outcome in made:
+            prompt, files = outcome.about
+            if outcome.error is not None:
+                failed(prompt, outcome.error)
+            else:
+                missing |= outcome.result
+                written = list(files.paths())
+                ledger.add(prompt.name, keys[prompt.name], written)
+                yield from written
+            shown.add(prompts=1)
+
+    try:
+        with (
+            batch.Workers(min(jobs, len(todo))) as workers,
+            progress.count(len(todo)) as shown,
+        ):
+            for name, outcome in readings(request, subject, task, todo, progress):
+                prompt = by_name[name]
+                if isinstance(outcome, LogitLensError):
+                    failed(prompt, outcome)
+                    shown.add(prompts=1)
+                    continue
+                shown.add(tokens=len(outcome.text_ids))
+                own, columns = input_row(outcome, task.measures)
+                same, count = same + own, count + columns
+                number_of = -(-len(outcome.tokens) // request.split) if request.split else 1
+                files = outputs_of(request, prompt, number_of)
+                workers.hand((prompt, files), write, outcome, files, looks)
+                yield from finished(workers.made())
+            yield from finished(workers.made(room=0))
+    finally:
+        batch.write_failures(request.out, (str(path), request.command), tried, failures)
+    note_input_row(subject, task, same, count, progress)
+    note_missing(missing, progress)
+    if failures:
+        some = ", ".join(f"line {f.line} ({f.name})" for f in failures[:5])
         raise BatchError(
-            f"{len(failed)} of {len(todo)} prompts failed: {', '.join(failed[:5])}"
-            + (", ..." if len(failed) > 5 else ""),
-            "the files of the others are written",
+            f"{len(failures)} of {len(todo)} prompts failed: {some}"
+            + (", ..." if len(failures) > 5 else ""),
+            f"{request.out / batch.FAILURES} says why; the files of the others are written",
         )
+
+
+AHEAD = 256
+"""prompts among which those of like length are looked for"""
+
+
+def readings(
+    request: Read, subject: "Subject", task: "Task", todo: Sequence[Prompt], progress: Progress
+) -> "Iterator[tuple[str, Reading | LogitLensError]]":
+    """The reading of every prompt, or why there is none, by the prompt's name."""
+    from logitlens_cli.reader import read_together, reads_together, rows_of
+
+    budget = request.batch_tokens or batch.budget_of(subject, len(rows_of(subject.parts, task)))
+    if len(todo) > 1 and not reads_together(subject, task):
+        budget = 1  # each by itself
+    for start in range(0, len(todo), AHEAD):
+        plans = []
+        for prompt in todo[start : start + AHEAD]:
+            try:
+                plans.append(plan_of(subject, task, prompt))
+            except LogitLensError as error:
+                yield prompt.name, error
+        for group in batch.groups(plans, budget):
+            made: list[Reading | LogitLensError] = []
+            try:
+                made.extend(read_together(subject, task, group))
+            except LogitLensError:
+                # One of them is to blame, or there are too many of them.
+                for planned in group:
+                    try:
+                        made.extend(read_together(subject, task, [planned]))
+                    except LogitLensError as error:
+                        made.append(error)
+            for planned, outcome in zip(group, made, strict=True):
+                yield planned.name, outcome
+
+
+def plan_of(subject: "Subject", task: "Task", prompt: Prompt) -> "Plan":
+    from logitlens_cli.reader import plan
+
+    prompts.require_text(prompt.text, "its text")
+    return plan(subject, task, prompt.text, prompt.name)
+
+
+def recipe_of(request: Read) -> dict[str, Any]:
+    """Everything but the text that the files of a prompt depend on."""
+    from importlib.metadata import version
+
+    folder = Path(request.model)
+    weights = sorted(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
+    stats = [(file.name, file.stat()) for file in weights]
+    return {
+        **options_of(request),
+        "command": request.command,
+        "format": request.formats,
+        "json": request.json,
+        "weights": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+        "versions": [version(name) for name in ("logitlens-cli", "torch", "transformers")],
+    }
 
 
 def check_cmap(request: Figures) -> None:
@@ -123,13 +240,11 @@ def check_cmap(request: Figures) -> None:
         require_cmap(request.cmap)
 
 
-def prompts_of(request: Read) -> list[Prompt]:
+def prompt_of(request: Read) -> Prompt:
     if request.text is not None:
-        return [prompts.from_text(request.text, request.name)]
-    if request.file is not None:
-        return [prompts.from_file(request.file, request.name)]
-    assert request.lines is not None
-    return prompts.from_lines(request.lines, request.name)
+        return prompts.from_text(request.text, request.name)
+    assert request.file is not None
+    return prompts.from_file(request.file, request.name)
 
 
 def outputs_of(request: Read, prompt: Prompt, pieces: int) -> Outputs:
@@ -144,39 +259,9 @@ def skipped(files: Outputs, progress: Progress) -> bool:
     return exists
 
 
-def read_one(
-    request: Read, subject: "Subject", task: "Task", prompt: Prompt, progress: Progress
-) -> Iterator[Path]:
-    """One prompt: its reading, its figures, its files."""
-    from logitlens_cli.reader import read as read_text
-    from logitlens_cli.reading import to_json
-
-    if request.split:
-        files = outputs_of(request, prompt, pieces(subject, task, request.split, prompt.text))
-        if request.dry_run:
-            yield from files.paths()
-            return
-        if request.skip_existing and skipped(files, progress):
-            return
-    with progress.step(f"reading {prompt.name}"):
-        reading = read_text(subject, task, prompt.text, prompt.name)
-    for note in notes(reading, task.measures):
-        progress.note(note)
-    if not request.split:
-        files = outputs_of(request, prompt, 1)
-    with staged() as stage:
-        with progress.step(f"drawing {prompt.name}"):
-            write_figures(stage, reading, files, looks_of(request), progress)
-        if files.json is not None:
-            stage.write(files.json, lambda file: file.write(to_json(reading)))
-    yield from files.paths()
-
-
-def pieces(subject: "Subject", task: "Task", split: int, text: str) -> int:
+def pieces(plan: "Plan", split: int) -> int:
     """Into how many figures a text is split."""
-    from logitlens_cli.reader import plan
-
-    return -(-len(plan(subject, task, text, "").columns) // split)
+    return -(-len(plan.columns) // split)
 
 
 def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> "Subject":
@@ -269,65 +354,48 @@ def options_of(request: Figures) -> dict[str, Any]:
     }
 
 
-def notes(reading: "Reading", measures: Mapping[str, Measure]) -> Iterator[str]:
-    """What the user ought to know about the numbers."""
+def input_row(reading: "Reading", measures: Mapping[str, Measure]) -> tuple[int, int]:
+    """In how many columns the input row decodes to the input token, and of how many; of none where
+    nothing is measured from that row."""
     measure = measures.get("kl-input")
     if measure is None or measure.one_hot:
-        return
-    name = reading.model.name
-    why = "" if reading.model.tied else " (its embedding is a matrix of its own)"
-    if reading.layers[0].kind == "input":
-        count = len(reading.tokens)
-        same = sum(t.id == i for t, i in zip(reading.tokens, reading.top()[0], strict=True))
-        if same < count:
-            yield (
-                f"the input row of {name} decodes to the input token in {same} of {count} columns"
-                f"{why}; --one-hot measures from the token itself"
-            )
-    elif why:
-        yield f"the input row of {name} is not the input token{why}; --one-hot measures from that"
+        return 0, 0
+    if reading.layers[0].kind != "input":
+        return 0, 0
+    top = reading.top()[0]
+    return sum(t.id == i for t, i in zip(reading.tokens, top, strict=True)), len(reading.tokens)
 
 
-# ---------------------------------------------------------------------------------------------
-# Figures
-
-
-def looks_of(request: Figures) -> "Looks":
-    from logitlens_cli.figure import Looks
-
-    color = getattr(request, "color", None)
-    return Looks(
-        input_row=request.input_row,
-        split=request.split,
-        vmin=request.vmin,
-        vmax=request.vmax,
-        cmap=request.cmap,
-        title=request.title,
-        changes_only=request.changes_only,
-        color=None if color is None else str(color.value),
-        dpi=request.dpi,
-        skip_first=request.skip_first,
-    )
-
-
-def write_figures(
-    stage: Any, reading: "Reading", files: Outputs, looks: "Looks", progress: Progress
+def note_input_row(
+    subject: "Subject", task: "Task", same: int, count: int, progress: Progress
 ) -> None:
-    """Draw and stage every figure of a reading."""
-    from logitlens_cli.figure import draw
+    """Tell where kl-input does not measure from the input token, though one might think so."""
+    name, tied = subject.record.name, subject.record.tied
+    why = "" if tied else " (its embedding is a matrix of its own)"
+    measure = task.measures.get("kl-input")
+    if same < count:
+        progress.note(
+            f"the input row of {name} decodes to the input token in {same} of {count} columns"
+            f"{why}; --one-hot measures from the token itself"
+        )
+    elif measure is not None and not (measure.one_hot or task.input_row or tied):
+        progress.note(
+            f"the input row of {name} is not the input token{why}; --one-hot measures from that"
+        )
 
-    missing: set[str] = set()
-    for name, parts in files.figures.items():
-        for drawing, paths in zip(draw(reading, name, looks), parts, strict=True):
-            missing |= drawing.missing
-            for form, path in paths.items():
-                stage.write(path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi))
+
+def note_missing(missing: frozenset[str], progress: Progress) -> None:
+    """Tell which characters no font has."""
     if missing:
         some = "".join(sorted(missing)[:8])
         progress.note(
             f"no installed font has {len(missing)} of the characters ({some}), so escapes stand "
             "for them; install a font that has them, such as Noto Sans CJK"
         )
+
+
+# ---------------------------------------------------------------------------------------------
+# Figures
 
 
 def render(request: Render) -> Iterator[Path]:
@@ -352,8 +420,8 @@ def render(request: Render) -> Iterator[Path]:
         return
     if request.skip_existing and skipped(files, progress):
         return
-    with staged() as stage, progress.step(f"drawing {name}"):
-        write_figures(stage, reading, files, looks_of(request), progress)
+    with progress.step(f"drawing {name}"):
+        note_missing(write(reading, files, looks_of(request)), progress)
     yield from files.paths()
 
 

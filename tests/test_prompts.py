@@ -219,10 +219,6 @@ TWICE = "--lines {}: lines 1 and 2 would both write 'x'; give them different nam
         ("a.jsonl", '{"text": "a", "name": 3}\n', None, "--lines {}, line 1: " + SHAPE),
         ("a.jsonl", '{"name": "a"}\n', None, "--lines {}, line 1: " + SHAPE),
         (
-            *("a.jsonl", '{"text": ""}\n', None),
-            "--lines {}, line 1: the prompt is empty; give some text",
-        ),
-        (
             *("a.jsonl", '{"text": "a", "name": ""}\n', None),
             "--lines {}, line 1: name '' holds no letter or digit; give another name",
         ),

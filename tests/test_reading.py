@@ -154,7 +154,6 @@ def test_what_does_not_exist_is_not_a_number(written: Path) -> None:
         (math.nan, None),
         (-math.inf, None),
         (None, None),
-        ([[1 / 3, None], []], [[0.3333333, None], []]),
         (np.array([[0.1, np.nan]]), [[0.1, None]]),
         (np.array([0.1], np.float32), [0.1]),
     ],

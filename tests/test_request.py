@@ -183,6 +183,7 @@ def test_every_option_of_the_command_line() -> None:
         *("--norm", "no-affine", "--layers", "0,2", "--input-row", "--window", "-3:"),
         *("--subblocks", "--decoder-blocks", "2", "--skip-first", "1"),
         *("--split", "7", "--bos", "add", "--k", "9", "--color", "prob", "--target", "next"),
+        *("--jobs", "3", "--batch-tokens", "99"),
         *("--direction", "reverse", "--format", "pdf", "--vmin", "-1.5", "--vmax", "2e1"),
         *("--cmap", "rocket", "--dpi", "90", "--title", "T", "--changes-only", "--out", "o"),
         *("--name", "n", "--no-json", "--skip-existing", "--dry-run", "--quiet"),
@@ -196,9 +197,10 @@ def test_every_option_of_the_command_line() -> None:
         direction=Direction.reverse, format="pdf", vmin=-1.5, vmax=20.0,
         cmap="rocket", dpi=90, title="T", changes_only=True, out=Path("o"),
         name="n", json=False, skip_existing=True, dry_run=True, quiet=True,
+        jobs=3, batch_tokens=99,
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
-    absent = {"text", "lines", "every", "one_hot", "config", "chat", "device_map"}
+    absent = {"text", "lines", "every", "one_hot", "config", "chat", "device_map", "shard"}
     assert same == absent  # what cannot go with the rest
 
 
@@ -240,9 +242,12 @@ def test_every_option_can_come_from_the_environment() -> None:
         ),
         (
             lambda: TopK(text="a", format="png,gif"),
-            "--format 'gif' is unknown; choose of png, svg, pdf",
+            "--format 'gif' is unknown; choose of png, svg, pdf, or none",
         ),
-        (lambda: TopK(text="a", format=" ,"), "--format is empty; choose of png, svg, pdf"),
+        (
+            lambda: TopK(text="a", format=" ,"),
+            "--format ' ,' names no format; choose of png, svg, pdf, or none",
+        ),
         (
             lambda: TopK(text="a", vmin=2, vmax=2),
             "--vmin 2 is not below --vmax 2; give a range",

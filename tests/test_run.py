@@ -1,7 +1,6 @@
 """The commands from end to end: which files appear, what they are called, what is in them."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -330,82 +329,6 @@ def test_what_exists_is_replaced_without_the_option(read: Shell, out: Path) -> N
     (out / "x.topk.svg").write_bytes(b"old")
     read("topk", "-t", TEXT, "--name", "x")
     assert (out / "x.topk.svg").read_bytes() != b"old"
-
-
-# ---- many prompts
-
-
-def test_a_prompt_a_line_one_of_which_fails(
-    logitlens: Shell, tiny_folder: Path, out: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "set.txt"
-    file.write_text("the cat\n\n" + "x" * 65 + "\nthe dog\n")
-    line = ["topk", "--lines", file, "-m", tiny_folder, "-o", out, "--format", "svg"]
-    ran = logitlens(*line)
-    assert ran.code == 4
-    assert ran.out == paths(
-        out, "set-1.topk.json", "set-1.topk.svg", "set-4.topk.json", "set-4.topk.svg"
-    )
-    assert ran.err == [
-        f"logitlens: line 3 (set-3): the text has 65 tokens, {tiny_folder} takes 64; shorten it",
-        "logitlens: 1 of 3 prompts failed: line 3 (set-3); the files of the others are written",
-    ]
-    assert sorted(written(out)) == sorted(path.removeprefix(f"{out}/") for path in ran.out)
-    assert dump(out / "set-4.topk.json")["text"] == "the dog"
-    assert logitlens(*line, "-q").err == ran.err  # a failure is no mere note
-    assert logitlens(*line, "--skip-existing").out == []
-
-
-def test_more_failures_than_fit_a_line(read: Shell, tmp_path: Path) -> None:
-    file = tmp_path / "set.txt"
-    file.write_text("no\n" * 7)
-    ran = read("topk", "--lines", file, "--window", "yes")
-    assert (ran.code, ran.out, len(ran.err)) == (4, [], 8)
-    assert ran.err[-1] == (
-        "logitlens: 7 of 7 prompts failed: line 1 (set-1), line 2 (set-2), line 3 (set-3), "
-        "line 4 (set-4), line 5 (set-5), ...; the files of the others are written"
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["-m", "/nowhere"], "there is no model '/nowhere'"),
-        (["--layers", "9"], "--layers 9: there is no block 9; the model's blocks are 0 to 3"),
-        (["--target", "the"], "--target 'the' is not one token but 3: t + h + e"),
-        (["--device", "tpu"], "unknown device 'tpu'"),
-    ],
-)
-def test_what_is_wrong_with_every_prompt_is_said_once(
-    read: Shell, out: Path, tmp_path: Path, arguments: list[str], said: str
-) -> None:
-    file = tmp_path / "set.txt"
-    file.write_text("the cat\nthe dog\n")
-    ran = read("rank", "--lines", file, *arguments)
-    assert ran.refusal(2).startswith(said)
-    assert not out.exists()
-
-
-def test_lines_of_json(read: Shell, out: Path, tmp_path: Path) -> None:
-    file = tmp_path / "set.jsonl"
-    file.write_text('{"text": "the\\ncat", "name": "cats/one"}\n{"text": "the dog"}\n')
-    names = ["cats/one.topk.json", "cats/one.topk.svg", "set-2.topk.json", "set-2.topk.svg"]
-    line = ["topk", "--lines", file]
-    assert read(*line, "--dry-run").out == paths(out, *names)
-    assert read(*line) == Ran(0, paths(out, *names), [])
-    assert sorted(written(out)) == names
-    assert dump(out / "cats/one.topk.json")["text"] == "the\ncat"
-
-
-def test_lines_give_what_each_gives_alone(read: Shell, out: Path, tmp_path: Path) -> None:
-    file = tmp_path / "set.txt"
-    file.write_text("the cat\nthe dog sat\n")
-    read("all", "--lines", file)
-    together = written(out)
-    shutil.rmtree(out)
-    read("all", "-t", "the cat", "--name", "set-1")
-    read("all", "-t", "the dog sat", "--name", "set-2")
-    assert written(out) == together
 
 
 # ---- notes

@@ -1,0 +1,244 @@
+"""Many prompts: which are done, which failed, which share a pass, and who draws meanwhile.
+
+A prompt is done when all its files are there; then, and not before, a line about it goes to the
+ledger, so that a batch that was stopped at any moment goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from logitlens_cli.errors import LogitLensError, WorkError
+from logitlens_cli.files import staged
+from logitlens_cli.prompts import Prompt
+
+if TYPE_CHECKING:
+    from logitlens_cli.reader import Plan, Subject
+
+FAILURES = "failures.jsonl"
+LONG = 1024
+"""tokens; longer prompts fill the machine by themselves"""
+
+
+# ---------------------------------------------------------------------------------------------
+# What is done
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A line of the ledger."""
+
+    name: str
+    key: str
+    files: list[str]
+    """relative to the folder"""
+
+
+class Ledger:
+    """The finished prompts of a batch, in a file that only grows."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.folder = folder
+        self.path = folder / f"{stem}.done.jsonl"
+        self.known: dict[str, Done] = {}
+        if self.path.exists():
+            for line in self.path.read_bytes().splitlines():
+                try:
+                    done = msgspec.json.decode(line, type=Done)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue  # cut off when the machine stopped: the prompt is done again
+                self.known[done.name] = done
+
+    def has(self, name: str, key: str) -> bool:
+        """Is a prompt finished with this key, and are its files still there?"""
+        done = self.known.get(name)
+        if done is None or done.key != key:
+            return False
+        return all((self.folder / file).exists() for file in done.files)
+
+    def add(self, name: str, key: str, files: Sequence[Path]) -> None:
+        """Record a prompt whose files are there; one write, so that processes do not mix."""
+        done = Done(name, key, [str(file.relative_to(self.folder)) for file in files])
+        line = msgspec.json.encode(done) + b"\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:
+            if file.tell() and not ends_line(self.path):
+                line = b"\n" + line
+            file.write(line)
+
+
+def ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def key_of(prompt: Prompt, recipe: Mapping[str, Any]) -> str:
+    """Changes where a prompt's files would: with its text, or with ``recipe``, everything else that
+    they depend on."""
+    made = msgspec.json.encode([prompt.text, sorted(recipe.items())], enc_hook=str)
+    return hashlib.sha256(made).hexdigest()[:32]
+
+
+# ---------------------------------------------------------------------------------------------
+# What failed
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A line of ``failures.jsonl``."""
+
+    lines: str
+    """the file of prompts"""
+    command: str
+    line: int
+    name: str
+    error: str
+    hint: str
+
+
+def write_failures(
+    folder: Path, batch: tuple[str, str], tried: set[int | None], failures: Sequence[Failure]
+) -> None:
+    """Put the failures of a batch (file of prompts, command) in the place of what was known of the
+    lines ``tried``; other batches' stay, and without any failure there is no file."""
+    path = folder / FAILURES
+    kept = []
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            try:
+                old = msgspec.json.decode(line, type=Failure)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            if (old.lines, old.command) != batch or old.line not in tried:
+                kept.append(old)
+    every = sorted([*kept, *failures], key=lambda f: (f.lines, f.command, f.line))
+    if not every:
+        path.unlink(missing_ok=True)
+        return
+    with staged() as stage:
+        stage.write(
+            path, lambda file: file.writelines(msgspec.json.encode(f) + b"\n" for f in every)
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# What shares a pass
+
+
+def groups(plans: Sequence[Plan], budget: int) -> Iterator[list[Plan]]:
+    """Plans of like length, as many as the longest times their number stays within ``budget``."""
+    group: list[Plan] = []
+    for plan in sorted(plans, key=lambda p: len(p.ids)):
+        if group and (len(group) + 1) * len(plan.ids) > budget:
+            yield group
+            group = []
+        group.append(plan)
+    if group:
+        yield group
+
+
+def budget_of(subject: Subject, rows: int) -> int:
+    """Tokens of a pass: enough to fill the machine, as far as a quarter of the free memory goes."""
+    import torch
+
+    device = subject.model.device
+    if device.type == "cuda":
+        free, most = torch.cuda.mem_get_info(device)[0], 16384
+    else:
+        import psutil
+
+        # On two cores, passes of 512 tokens are as fast as longer ones, and shorter ones are not.
+        free, most = psutil.virtual_memory().available, 512
+    width = subject.parts.layout.width
+    # The stream of every row, and some forty of its width at a time within a block.
+    token = 4 * width * (rows + 40)
+    return max(1, min(most, free // 4 // token))
+
+
+# ---------------------------------------------------------------------------------------------
+# Who draws
+
+
+def begin() -> None:
+    """In a process that draws: the parent hears the user's interrupt and decides; if it is killed,
+    this process goes too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@dataclass(frozen=True)
+class Made:
+    """The outcome of work that was handed over."""
+
+    about: Any
+    result: Any = None
+    error: LogitLensError | None = None
+
+
+class Workers:
+    """Processes that write files while this one goes on; none: work is done at once."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.pool: ProcessPoolExecutor | None = None
+        if jobs:
+            # Not forked: torch's threads would not come along, and their locks would.
+            context = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=begin)
+        self.waiting: deque[tuple[Any, Future[Any]]] = deque()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def hand(self, about: Any, work: Callable[..., Any], *arguments: Any) -> None:
+        """Have ``work`` done; ``about`` comes back with its outcome."""
+        future: Future[Any]
+        if self.pool is not None:
+            future = self.pool.submit(work, *arguments)
+        else:
+            future = Future()
+            try:
+                future.set_result(work(*arguments))
+            except LogitLensError as error:
+                future.set_exception(error)
+        self.waiting.append((about, future))
+
+    def made(self, room: int | None = None) -> Iterator[Made]:
+        """Outcomes in the order in which work was handed over: of what is done by now, and more
+        until no more than ``room`` is waiting (two for each process, if None)."""
+        room = 2 * self.jobs if room is None else room
+        while self.waiting and (len(self.waiting) > room or self.waiting[0][1].done()):
+            about, future = self.waiting.popleft()
+            try:
+                yield Made(about, future.result())
+            except BrokenProcessPool as error:
+                raise WorkError(
+                    "a process that draws was killed",
+                    "run it again: it goes on where it stopped; --jobs 1 needs less memory",
+                ) from error
+            except LogitLensError as error:
+                yield Made(about, error=error)

@@ -1,0 +1,109 @@
+"""What files come of a prompt, and how they are written, also by processes that only draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitlens_cli.files import staged
+from logitlens_cli.metrics import FOLLOWED
+from logitlens_cli.request import Figures
+
+if TYPE_CHECKING:
+    from logitlens_cli.figure import Looks
+    from logitlens_cli.reading import Reading
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one prompt, known before any work is done."""
+
+    json: Path | None
+    figures: dict[str, list[dict[str, Path]]]
+    """by figure, a piece of a split each, by format"""
+
+    def paths(self) -> Iterator[Path]:
+        if self.json is not None:
+            yield self.json
+        for pieces in self.figures.values():
+            for piece in pieces:
+                yield from piece.values()
+
+
+def outputs(
+    request: Figures, name: str, command: str, figures: tuple[str, ...], pieces: int, json: bool
+) -> Outputs:
+    """``OUT/NAME.COMMAND.json`` and ``OUT/NAME.METRIC.png``, with ``.1``, ``.2`` for a split."""
+    base = request.out / name
+
+    def path(suffix: str) -> Path:
+        return base.with_name(f"{base.name}.{suffix}")
+
+    def numbered(figure: str) -> bool:
+        return request.split is not None and figure != FOLLOWED  # which has no columns of text
+
+    return Outputs(
+        path(f"{command}.json") if json else None,
+        {
+            figure: [
+                {
+                    form: path(f"{figure}.{n}.{form}" if numbered(figure) else f"{figure}.{form}")
+                    for form in request.formats
+                }
+                for n in range(1, pieces + 1 if numbered(figure) else 2)
+            ]
+            for figure in figures
+            if request.formats
+        },
+    )
+
+
+def looks_of(request: Figures) -> Looks:
+    from logitlens_cli.figure import Looks
+
+    color = getattr(request, "color", None)
+    return Looks(
+        input_row=request.input_row,
+        split=request.split,
+        vmin=request.vmin,
+        vmax=request.vmax,
+        cmap=request.cmap,
+        title=request.title,
+        changes_only=request.changes_only,
+        color=None if color is None else str(color.value),
+        dpi=request.dpi,
+        skip_first=request.skip_first,
+    )
+
+
+def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[str]:
+    """Draw and write whatever belongs to a reading, all or nothing; the characters that no
+    installed font has. ``looks`` may be None where there is no figure.
+
+    Raises WorkError that names the file that cannot be written, UsageError for looks that do not
+    fit the reading.
+    """
+    missing: frozenset[str] = frozenset()
+    with staged() as stage:
+        if files.figures:
+            assert looks is not None
+            missing = stage_figures(stage, reading, files, looks)
+        if files.json is not None:
+            from logitlens_cli.reading import to_json
+
+            stage.write(files.json, lambda file: file.write(to_json(reading)))
+    return missing
+
+
+def stage_figures(stage: Any, reading: Reading, files: Outputs, looks: Looks) -> frozenset[str]:
+    from logitlens_cli.figure import draw
+
+    missing: frozenset[str] = frozenset()
+    for name, parts in files.figures.items():
+        for drawing, paths in zip(draw(reading, name, looks), parts, strict=True):
+            missing |= drawing.missing
+            for form, path in paths.items():
+                stage.write(path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi))
+    return missing

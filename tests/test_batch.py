@@ -1,0 +1,452 @@
+"""Many prompts: ledger, failures, passes, workers; and whole batches from the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Ran, Shell, tiny_llama
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from logitlens_cli import batch, prompts, reader, run
+from logitlens_cli.batch import Failure, Ledger
+from logitlens_cli.errors import UsageError, WorkError
+from logitlens_cli.prompts import Prompt
+from logitlens_cli.reader import Plan, Subject, plan, read_together, reads_together
+from logitlens_cli.reading import Reading, from_json
+from logitlens_cli.request import All
+from logitlens_cli.tokens import Encoded
+
+SCRIPT = Path(sys.executable).with_name("logitlens")
+TEXTS = ["the cat", "the dog sat on a mat", "a", "cats and dogs", "the end of it all, says the cat"]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
+    """A command on the tiny model, small figures, no notes."""
+
+    def run(command: str, *arguments: object) -> Ran:
+        model, small = ["-m", tiny_folder, "-o", out], ["--format", "svg", "-q", "--jobs", "0"]
+        return logitlens(command, *model, *small, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    file = tmp_path / "set.txt"
+    file.write_text("\n".join(TEXTS) + "\n")
+    return file
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def written_by(ran: Ran, folder: Path) -> list[str]:
+    return sorted(path.removeprefix(f"{folder}/") for path in ran.out)
+
+
+def failed(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "failures.jsonl").read_text().splitlines()]
+
+
+# ---- what is done
+
+
+def test_the_ledger_knows_what_is_done(tmp_path: Path) -> None:
+    (tmp_path / "a.json").touch()
+    Ledger(tmp_path, "set.rank").add("a", "k1", [tmp_path / "a.json"])
+    Ledger(tmp_path, "set.rank").add("b", "k1", [tmp_path / "gone.json"])
+    ledger = Ledger(tmp_path, "set.rank")
+    assert ledger.has("a", "k1")
+    assert not ledger.has("a", "k2")  # another text, or other options
+    assert not ledger.has("b", "k1")  # its file is not there
+    assert not ledger.has("c", "k1")
+    assert not Ledger(tmp_path, "set.topk").has("a", "k1")
+
+
+def test_a_ledger_cut_off_loses_its_last_line_only(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+        Ledger(tmp_path, "set.rank").add(name, "k", [tmp_path / name])
+    ledger = tmp_path / "set.rank.done.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-9])
+    again = Ledger(tmp_path, "set.rank")
+    assert [again.has(name, "k") for name in ("a", "b")] == [True, False]
+    again.add("b", "k", [tmp_path / "b"])
+    whole = Ledger(tmp_path, "set.rank")
+    assert [whole.has(name, "k") for name in ("a", "b")] == [True, True]
+
+
+def test_a_key_changes_with_whatever_changes_the_files() -> None:
+    keys = {
+        batch.key_of(prompt, recipe)
+        for prompt in (Prompt("a", "x"), Prompt("a", "y"))
+        for recipe in ({"k": 5}, {"k": 6}, {"k": 5, "norm": "none"})
+    }
+    assert len(keys) == 6
+    same = batch.key_of(Prompt("b", "x", 3), {"norm": "full", "k": 5})
+    assert same == batch.key_of(Prompt("a", "x"), {"k": 5, "norm": "full"})
+
+
+# ---- what failed
+
+
+def failure(line: int, command: str = "rank", lines: str = "set.txt") -> Failure:
+    return Failure(lines, command, line, f"set-{line}", "it is empty", "give some text")
+
+
+def test_failures_of_other_batches_stay(tmp_path: Path) -> None:
+    mine = ("set.txt", "rank")
+    batch.write_failures(tmp_path, ("set.txt", "topk"), {1}, [failure(1, "topk")])
+    batch.write_failures(tmp_path, mine, {1, 2}, [failure(2), failure(1)])
+    batch.write_failures(tmp_path, mine, {3}, [failure(3)])  # another part of the lines
+    assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [
+        *(("rank", n) for n in (1, 2, 3)), ("topk", 1)
+    ]  # fmt: skip
+    batch.write_failures(tmp_path, mine, {1, 2, 3}, [])
+    assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [("topk", 1)]
+    batch.write_failures(tmp_path, ("set.txt", "topk"), {1}, [])
+    assert not (tmp_path / "failures.jsonl").exists()
+
+
+# ---- what shares a pass
+
+
+def of_length(length: int) -> Plan:
+    encoded = Encoded((0,) * length, ((0, 0),) * length, bos=False)
+    return Plan(name=str(length), text="", encoded=encoded, columns=range(length))
+
+
+def test_prompts_of_like_length_share_a_pass_within_the_budget() -> None:
+    made = batch.groups([of_length(n) for n in (9, 2, 3, 30, 2, 8, 3)], 18)
+    assert [[len(p.ids) for p in group] for group in made] == [[2, 2, 3, 3], [8, 9], [30]]
+
+
+def with_task(subject: Subject) -> tuple[Subject, Any]:
+    return subject, run.task_of(All(text="a", k=3, target=["final", "auto"]), subject)
+
+
+def require_same(mine: Reading, own: Reading) -> None:
+    """Ids and ranks equal, all else within rounding."""
+    assert mine.guesses.ids == own.guesses.ids
+    assert mine.followed == own.followed
+    assert mine.metrics["rank-final"].values == own.metrics["rank-final"].values
+    for metric in mine.metrics:
+        np.testing.assert_allclose(mine.values(metric), own.values(metric), rtol=1e-4, atol=1e-4)
+    assert (mine.text, mine.tokens, mine.layers, mine.lens) == (
+        *(own.text, own.tokens, own.layers, own.lens),
+    )
+
+
+@pytest.mark.parametrize("window", [None, "-1:"])
+def test_texts_read_together_are_as_each_alone(tiny: Subject, window: str | None) -> None:
+    request = All(text="a", k=3, target=["final", "auto"], window=window)
+    task = run.task_of(request, tiny)
+    assert reads_together(tiny, task)
+    plans = [plan(tiny, task, text, str(n)) for n, text in enumerate(TEXTS)]
+    for mine, planned in zip(read_together(tiny, task, plans), plans, strict=True):
+        (own,) = read_together(tiny, task, [planned])
+        require_same(mine, own)
+        assert mine.check.passed
+
+
+def test_the_default_models_texts_read_together_are_as_each_alone(smollm2: Subject) -> None:
+    _, task = with_task(smollm2)
+    assert reads_together(smollm2, task)
+    plans = [plan(smollm2, task, text, str(n)) for n, text in enumerate(TEXTS)]
+    for mine, planned in zip(read_together(smollm2, task, plans), plans, strict=True):
+        require_same(mine, read_together(smollm2, task, [planned])[0])
+
+
+class LooksAtLength(GPT2LMHeadModel):  # type: ignore[misc]
+    """A model that treats a text otherwise in a longer pass."""
+
+    def forward(self, input_ids: Any = None, **rest: Any) -> Any:
+        embeds = self.transformer.wte(input_ids) * (1 + 0.01 * input_ids.shape[1])
+        return super().forward(inputs_embeds=embeds, **rest)
+
+
+class OneText(GPT2LMHeadModel):  # type: ignore[misc]
+    """A model that takes two texts at most, as when it was probed."""
+
+    def forward(self, input_ids: Any = None, **rest: Any) -> Any:
+        if len(input_ids) > 2:
+            raise ValueError("too many")
+        return super().forward(input_ids, **rest)
+
+
+@pytest.mark.parametrize("family", [LooksAtLength, OneText])
+def test_a_model_that_fill_would_disturb_reads_each_text_by_itself(
+    family: type[GPT2LMHeadModel], tokenizer: Any
+) -> None:
+    config = GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=4)
+    model = family(config).eval().requires_grad_(False)
+    subject = reader.subject_of(model, tokenizer, name="tiny", context=64)
+    assert not reads_together(*with_task(subject))
+
+
+def test_late_blocks_take_a_pass_for_each_text(tiny: Subject) -> None:
+    assert not reads_together(tiny, run.task_of(All(text="a", decoder_blocks=1), tiny))
+
+
+# ---- workers
+
+
+def shout(text: str) -> str:
+    if text == "bad":
+        raise UsageError("bad", "be good")
+    if text == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return text.upper()
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_work_comes_back_in_order_with_its_errors(jobs: int) -> None:
+    with batch.Workers(jobs) as workers:
+        made = []
+        for text in ("a", "bad", "c"):
+            workers.hand(text, shout, text)
+            made += list(workers.made())
+        made += list(workers.made(room=0))
+    assert [(m.about, m.result) for m in made] == [("a", "A"), ("bad", None), ("c", "C")]
+    error = made[1].error
+    assert isinstance(error, UsageError)
+    assert (error.problem, error.hint) == ("bad", "be good")
+
+
+def test_a_killed_worker_is_told() -> None:
+    with batch.Workers(1) as workers:
+        workers.hand("x", shout, "die")
+        with pytest.raises(WorkError, match="was killed; run it again"):
+            list(workers.made(room=0))
+
+
+# ---- from the command line
+
+
+def test_a_prompt_that_fails_is_told_apart(
+    logitlens: Shell, tiny_folder: Path, out: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "set.jsonl"
+    texts = ["the cat", "", "x" * 65, "the dog"]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    line = ["topk", "--lines", file, "-m", tiny_folder, "-o", out, "--format", "svg"]
+    ran = logitlens(*line)
+    assert ran.code == 4
+    names = [f"set-{n}.topk.{end}" for n in (1, 4) for end in ("json", "svg")]
+    assert written_by(ran, out) == names
+    assert files(out) == ["failures.jsonl", *names, "set.topk.done.jsonl"]
+    assert ran.err == [
+        "logitlens: line 2 (set-2): its text: the prompt is empty; give some text",
+        f"logitlens: line 3 (set-3): the text has 65 tokens, {tiny_folder} takes 64; shorten it",
+        "logitlens: 2 of 4 prompts failed: line 2 (set-2), line 3 (set-3); "
+        f"{out}/failures.jsonl says why; the files of the others are written",
+    ]
+    assert failed(out)[1] == {
+        "lines": str(file), "command": "topk", "line": 3, "name": "set-3",
+        "error": f"the text has 65 tokens, {tiny_folder} takes 64", "hint": "shorten it",
+    }  # fmt: skip
+    # Only what failed is tried again.
+    ran = logitlens(*line, "-q")
+    assert (ran.code, ran.out, len(ran.err)) == (4, [], 3)
+    texts = ["the cat", "a", "b", "the dog"]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    ran = logitlens(*line, "-q")
+    assert (ran.code, len(ran.out), ran.err) == (0, 4, [])
+    assert "failures.jsonl" not in files(out)
+
+
+def test_more_failures_than_fit_a_line(read: Shell, out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "set.txt"
+    file.write_text("no\n" * 7)
+    ran = read("topk", "--lines", file, "--window", "yes")
+    assert (ran.code, ran.out, len(ran.err)) == (4, [], 8)
+    assert ran.err[-1] == (
+        "logitlens: 7 of 7 prompts failed: line 1 (set-1), line 2 (set-2), line 3 (set-3), "
+        f"line 4 (set-4), line 5 (set-5), ...; {out}/failures.jsonl says why; the files of the "
+        "others are written"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-m", "/nowhere"], "there is no model '/nowhere'"),
+        (["--layers", "9"], "--layers 9: there is no block 9; the model's blocks are 0 to 3"),
+        (["--target", "the"], "--target 'the' is not one token but 3: t + h + e"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+    ],
+)
+def test_what_is_wrong_with_every_prompt_is_said_once(
+    read: Shell, out: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    file = tmp_path / "set.txt"
+    file.write_text("the cat\nthe dog\n")
+    ran = read("rank", "--lines", file, *arguments)
+    assert ran.refusal(2).startswith(said)
+    assert not out.exists()
+
+
+def test_lines_of_json(read: Shell, out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_text('{"text": "the\\ncat", "name": "cats/one"}\n{"text": "the dog"}\n')
+    names = ["cats/one.topk.json", "cats/one.topk.svg", "set-2.topk.json", "set-2.topk.svg"]
+    line = ["topk", "--lines", file]
+    assert read(*line, "--dry-run").out == [str(out / name) for name in names]
+    ran = read(*line)
+    assert (ran.code, ran.err, written_by(ran, out)) == (0, [], names)
+    assert files(out) == [*names, "set.topk.done.jsonl"]
+    assert json.loads((out / "cats/one.topk.json").read_bytes())["text"] == "the\ncat"
+
+
+def test_lines_give_what_each_gives_alone(read: Shell, out: Path, lines: Path) -> None:
+    read("all", "--lines", lines, "--target", "final", "--target", "auto")
+    for n, text in enumerate(TEXTS, 1):
+        name = f"set-{n}"
+        read("all", "-t", text, "--name", f"own-{n}", "--target", "final", "--target", "auto")
+        mine, own = (from_json(out / f"{stem}.all.json") for stem in (name, f"own-{n}"))
+        require_same(mine, own)
+        assert mine.options == own.options
+
+
+def test_what_is_done_is_done_again_only_where_something_changed(
+    read: Shell, out: Path, lines: Path
+) -> None:
+    line = ["rank", "--lines", lines]
+    assert len(read(*line).out) == 2 * len(TEXTS)
+    assert read(*line).out == []
+    assert len(read(*line, "--norm", "no-affine").out) == 2 * len(TEXTS)
+    assert read(*line, "--norm", "no-affine").out == []
+    lines.write_text("\n".join([*TEXTS[:2], "another", *TEXTS[3:]]))
+    ran = read(*line, "--norm", "no-affine")
+    assert written_by(ran, out) == ["set-3.rank.json", "set-3.rank.svg"]
+    (out / "set-5.rank.svg").unlink()
+    ran = read(*line, "--norm", "no-affine")
+    assert written_by(ran, out) == ["set-5.rank.json", "set-5.rank.svg"]
+
+
+def test_a_split_batch_goes_on_too(read: Shell, out: Path, lines: Path) -> None:
+    line = ["rank", "--lines", lines, "--split", "8"]
+    first = read(*line)
+    assert written_by(first, out) == sorted(
+        path.removeprefix(f"{out}/") for path in read(*line, "--dry-run").out
+    )
+    assert read(*line).out == []
+    (out / "set-5.rank.2.svg").unlink()
+    assert "set-5.rank.2.svg" in written_by(read(*line), out)
+
+
+def test_shards_are_disjoint_and_complete(read: Shell, out: Path, lines: Path) -> None:
+    line = ["rank", "--lines", lines]
+    parts = [read(*line, "--shard", f"{n}/3").out for n in (1, 2, 3)]
+    assert sorted(path for part in parts for path in part) == sorted(read(*line, "--dry-run").out)
+    assert read(*line).out == []  # the whole is done then
+
+
+def test_no_figure(read: Shell, out: Path, lines: Path) -> None:
+    read("rank", "--lines", lines, "--format", "none")
+    assert files(out) == [f"set-{n}.rank.json" for n in range(1, 6)] + ["set.rank.done.jsonl"]
+
+
+def test_figures_are_the_same_from_workers(read: Shell, out: Path, lines: Path) -> None:
+    read("all", "--lines", lines, "--name", "x-{n}")
+    read("all", "--lines", lines, "--name", "y-{n}", "--jobs", "2")
+    for file in out.glob("x-*.svg"):
+        assert file.read_bytes() == (out / f"y{file.name[1:]}").read_bytes()
+
+
+# ---- stopped at any moment
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    file = tmp_path / "many.txt"
+    file.write_text("".join(f"the cat number {n}\n" for n in range(30)))
+    return file
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(SCRIPT), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def alive(session: int) -> list[int]:
+    """Processes of a session that are still running."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if folder.name.isdigit() and int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_batch_that_was_stopped_goes_on(
+    number: signal.Signals, code: int, many: Path, out: Path, tiny_folder: Path
+) -> None:
+    line = ["rank", "--lines", many, "-m", tiny_folder, "-o", out, "--jobs", "2"]
+    line += ["--batch-tokens", "60", "--format", "svg"]
+    child = start(*line)
+    assert child.stdout is not None
+    done = [child.stdout.readline() for _ in range(5)]  # it is well under way
+    os.killpg(child.pid, number) if number == signal.SIGINT else os.kill(child.pid, number)
+    rest, said = child.communicate(timeout=60)
+    assert child.returncode == code
+    until(lambda: not alive(child.pid))  # those who draw are gone too
+    if number != signal.SIGKILL:
+        assert not list(out.glob(".logitlens-*"))
+        assert said.splitlines() == [f"logitlens: {'interrupted' if code == 130 else 'terminated'}"]
+    for file in out.glob("*.json"):
+        from_json(file)
+    before = {path.strip() for path in (*done, *rest.splitlines())}
+    assert before
+    stamps = {path: Path(path).stat().st_mtime_ns for path in before}
+    again = start(*line, "-q")
+    told, said = again.communicate(timeout=120)
+    assert (again.returncode, said) == (0, "")
+    assert len(list(out.glob("*.json"))) == len(list(out.glob("*.svg"))) == 30
+    # What was told is not done again; what was not told may be (it was written, not recorded).
+    assert not before & set(told.splitlines())
+    assert stamps == {path: Path(path).stat().st_mtime_ns for path in before}
+
+
+def test_the_parser_of_prompts_gives_text_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": ""}\n')
+    assert prompts.from_lines(tmp_path / "a.jsonl", None) == [Prompt("a-1", "", 1)]
+
+
+def test_the_models_weights_belong_to_the_recipe(tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path)
+    request = All(lines=tmp_path, model=str(tmp_path))
+    before = run.recipe_of(request)
+    assert run.recipe_of(request) == before
+    os.utime(tmp_path / "model.safetensors", (1, 1))
+    assert run.recipe_of(request) != before
