@@ -15,14 +15,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from logitlens_cli.errors import LogitLensError, WorkError
+from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError
 from logitlens_cli.files import staged
+from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -108,28 +110,54 @@ class Failure(msgspec.Struct, frozen=True):
     hint: str
 
 
-def write_failures(
-    folder: Path, batch: tuple[str, str], tried: set[int | None], failures: Sequence[Failure]
-) -> None:
-    """Put the failures of a batch (file of prompts, command) in the place of what was known of the
-    lines ``tried``; other batches' stay, and without any failure there is no file."""
-    path = folder / FAILURES
-    kept = []
-    if path.exists():
-        for line in path.read_bytes().splitlines():
-            try:
-                old = msgspec.json.decode(line, type=Failure)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
-            if (old.lines, old.command) != batch or old.line not in tried:
-                kept.append(old)
-    every = sorted([*kept, *failures], key=lambda f: (f.lines, f.command, f.line))
-    if not every:
-        path.unlink(missing_ok=True)
-        return
-    with staged() as stage:
-        stage.write(
-            path, lambda file: file.writelines(msgspec.json.encode(f) + b"\n" for f in every)
+class Failures:
+    """The prompts of a batch that failed, told at once and kept in ``failures.jsonl``."""
+
+    def __init__(
+        self, folder: Path, lines: Path, command: str, todo: Sequence[Prompt], progress: Progress
+    ) -> None:
+        self.path = folder / FAILURES
+        self.lines, self.command, self.progress = str(lines), command, progress
+        self.tried = {prompt.line for prompt in todo}
+        self.made: list[Failure] = []
+
+    def add(self, prompt: Prompt, error: LogitLensError) -> None:
+        """Tell that a prompt failed; raises ``error`` where all others will fail by it too."""
+        if isinstance(error, DiskError):
+            raise error
+        line = prompt.line or 0
+        self.progress.failure(f"line {line} ({prompt.name}): {error}")
+        known = (self.lines, self.command, line, prompt.name)
+        self.made.append(Failure(*known, error.problem, error.hint))
+
+    def save(self) -> None:
+        """Put them in the place of what was known of these lines; the failures of other batches
+        stay, and without any failure there is no file."""
+        kept = []
+        if self.path.exists():
+            for line in self.path.read_bytes().splitlines():
+                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                    old = msgspec.json.decode(line, type=Failure)
+                    mine = (old.lines, old.command) == (self.lines, self.command)
+                    if not mine or old.line not in self.tried:
+                        kept.append(old)
+        every = sorted([*kept, *self.made], key=lambda f: (f.lines, f.command, f.line))
+        if not every:
+            self.path.unlink(missing_ok=True)
+            return
+        data = b"".join(msgspec.json.encode(failure) + b"\n" for failure in every)
+        with staged() as stage:
+            stage.write(self.path, lambda file: file.write(data))
+
+    def require_none(self, todo: int) -> None:
+        """Raise BatchError if there are any."""
+        if not self.made:
+            return
+        some = ", ".join(f"line {f.line} ({f.name})" for f in self.made[:5])
+        raise BatchError(
+            f"{len(self.made)} of {todo} prompts failed: {some}"
+            + (", ..." if len(self.made) > 5 else ""),
+            f"{self.path} says why; the others are written",
         )
 
 

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,18 @@ from logitlens_cli.errors import (
     WorkError,
     one_line,
 )
-from logitlens_cli.request import All, Check, Command, KlFinal, KlInput, Rank, Read, Render, TopK
+from logitlens_cli.request import (
+    All,
+    Check,
+    Command,
+    KlFinal,
+    KlInput,
+    Rank,
+    Read,
+    Render,
+    Stats,
+    TopK,
+)
 
 EXIT_CODES = {WorkError: 1, DiskError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
 INTERRUPTED, TERMINATED = 130, 143
@@ -38,16 +50,25 @@ def carry_out(request: Read | Render) -> None:
     # them again and again takes a fifth of a short run (measured).
     gc.disable()
     try:
-        from logitlens_cli import run
-
-        paths = run.read(request) if isinstance(request, Read) else run.render(request)
-        for path in paths:
+        for path in paths_of(request):
             tell(path)
             if not gc.isenabled():  # all is loaded by now
                 gc.freeze()
                 gc.enable()
     finally:
         gc.enable()
+
+
+def paths_of(request: Read | Render) -> Iterator[Path]:
+    from logitlens_cli import run
+
+    if isinstance(request, Render):
+        return run.render(request)
+    if isinstance(request, Stats):
+        from logitlens_cli import corpus
+
+        return corpus.summarize(request)
+    return run.read(request)
 
 
 class Terminated(KeyboardInterrupt):
@@ -92,6 +113,7 @@ app.command("rank", cls=Command)(Rank)
 app.command("kl-final", cls=Command)(KlFinal)
 app.command("kl-input", cls=Command)(KlInput)
 app.command("all", cls=Command)(All)
+app.command("stats", cls=Command)(Stats)
 app.command("render", cls=Command)(Render)
 app.add_typer(models, name="models")
 

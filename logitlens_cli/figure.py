@@ -676,11 +676,9 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
 
 def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
     """Quantity, unit and the number of clipped cells; an arrow where colours are clipped."""
-    below, above = panel.clipped
-    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
-        bool(below), bool(above)
-    ]
-    bar = figure.colorbar(mesh, cax=ax, extend=extend, extendfrac=0.12 / layout.tall)
+    bar = figure.colorbar(
+        mesh, cax=ax, extend=extend(*panel.clipped), extendfrac=0.12 / layout.tall
+    )
     bar.outline.set_visible(False)
     low, high = panel.colors.low, panel.colors.high
     if panel.colors.kind == "log":
@@ -694,6 +692,12 @@ def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: La
         x / layout.width, (layout.bottom + layout.tall / 2) / layout.height, "\n".join(layout.bar),
         fontsize=LABEL, rotation=90, ha="left", va="center",
     )  # fmt: skip
+
+
+def extend(below: int, above: int) -> str:
+    """At which ends of a colour bar there is an arrow, by the numbers of clipped cells."""
+    ends = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+    return ends[bool(below), bool(above)]
 
 
 def heading(figure: Figure, layout: Layout) -> None:

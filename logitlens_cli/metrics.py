@@ -149,6 +149,11 @@ def entropy(sums: Sums, measure: Measure) -> Floats:
     return clamp(sums.lse - sums.mean)
 
 
+def cross_entropy(sums: Sums, measure: Measure) -> Floats:
+    """- log p[target] = log sum exp z - z[target], in nats."""
+    return clamp(sums.lse - sums.targets[measure.target].logit)
+
+
 def rank(sums: Sums, measure: Measure) -> Floats:
     """1 + the number of strictly larger logits."""
     import numpy as np
@@ -260,6 +265,14 @@ METRICS: dict[str, Metric] = {
         scale=lambda m: Scale("log", 1, 1000 if m.target == "input" else 100, "mako_r"),
         text=lambda value: f"{value:.0f}",
         whole=True,
+    ),
+    "cross-entropy": Metric(
+        unit="nats",
+        quantity=lambda m: f"cross-entropy of {target_words(m)}",
+        needs=lambda m: Needs(targets=frozenset({m.target})),
+        formula=cross_entropy,
+        scale=lambda m: KL_SCALE,
+        text=short_number,
     ),
     "kl-final": Metric(
         unit="nats",

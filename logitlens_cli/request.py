@@ -422,7 +422,7 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
         super().__post_init__()
         sources = {"--text": self.text, "--file": self.file, "--lines": self.lines}
         given = [name for name, value in sources.items() if value is not None]
-        if not given:
+        if not given and self.prompted:
             raise UsageError("there is no prompt", "give --text, --file or --lines")
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} are both given", "give one prompt source")
@@ -444,6 +444,11 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
     @abstractmethod
     def command(self) -> str:
         """Its name on the command line."""
+
+    @property
+    def prompted(self) -> bool:
+        """Is there a text to read?"""
+        return True
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -666,6 +671,51 @@ class All(Read):
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.measures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats(Read):
+    """Means and quantiles over many prompts, for every layer."""
+
+    dumps: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE.json]...", help="Summaries to put together, with --merge."),
+    ] = None
+    merge: Annotated[
+        bool, option("--merge", panel=MANY, help="Put summaries of parts together, exactly.")
+    ] = False
+
+    @property
+    def command(self) -> str:
+        return "stats"
+
+    @property
+    def prompted(self) -> bool:
+        return not self.merge
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return ("stats", "positions")
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        names = ("rank", "kl-final", "kl-input", "entropy")
+        made = {name: Measure(metric=name) for name in names}
+        return made | {"cross-entropy": Measure(metric="cross-entropy", target="next")}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split is not None:
+            raise UsageError(f"--split {self.split} of a summary", "it has no columns to split")
+        if self.merge != bool(self.dumps):
+            raise UsageError(
+                "--merge and the summaries to merge go together",
+                "write logitlens stats --merge FILE.json FILE.json",
+            )
+        if self.merge and self.lines is not None:
+            raise UsageError("--merge reads no prompt", "leave --lines out")
+        if self.text is not None or self.file is not None:
+            raise UsageError("a summary is of many prompts", "give them with --lines, one a line")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,13 @@ standard output, one a line; everything else to standard error.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitlens_cli import batch, prompts
-from logitlens_cli.errors import BatchError, DiskError, LogitLensError, UsageError
+from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.files import require_writable
 from logitlens_cli.metrics import Measure
 from logitlens_cli.outputs import Outputs, looks_of, outputs, write
@@ -61,7 +61,7 @@ def read(request: Read) -> Iterator[Path]:
 
     planned = plan(subject, task, prompt.text, prompt.name)
     if request.split:
-        files = outputs_of(request, prompt, pieces(planned, request.split))
+        files = outputs_of(request, prompt, pieces(planned.columns, request.split))
         if request.dry_run:
             yield from files.paths()
             return
@@ -79,49 +79,26 @@ def read(request: Read) -> Iterator[Path]:
 def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     """A batch: prompts of like length share a pass, figures are drawn meanwhile, a prompt that
     fails is told apart, and what is done already is not done again."""
-    number, parts = request.part
-    todo = prompts.from_lines(path, request.name)[number::parts]
-    if request.dry_run and not request.split:
-        for prompt in todo:
-            yield from outputs_of(request, prompt, 1).paths()
+    todo = part_of(request, path)
+    if request.dry_run:
+        yield from planned(request, todo, progress)
         return
-    tried = {prompt.line for prompt in todo}
+    failures = batch.Failures(request.out, path, request.command, todo, progress)
     recipe = recipe_of(request)
     keys = {prompt.name: batch.key_of(prompt, recipe) for prompt in todo}
     ledger = batch.Ledger(request.out, f"{prompts.stem_of(path)}.{request.command}")
-    if not request.dry_run:
-        before = len(todo)
-        todo = [p for p in todo if not ledger.has(p.name, keys[p.name])]
-        if len(todo) < before:
-            progress.note(f"{before - len(todo)} of {before} prompts are done already")
-        if request.skip_existing and not request.split:
-            todo = [p for p in todo if not skipped(outputs_of(request, p, 1), progress)]
-        require_writable(request.out)
+    before = len(todo)
+    todo = [p for p in todo if not ledger.has(p.name, keys[p.name])]
+    if len(todo) < before:
+        progress.note(f"{before - len(todo)} of {before} prompts are done already")
+    if request.skip_existing and not request.split:
+        todo = [p for p in todo if not skipped(outputs_of(request, p, 1), progress)]
     if not todo:
-        batch.write_failures(request.out, (str(path), request.command), tried, [])
+        failures.save()
         return
+    require_writable(request.out)
     subject = open_subject(request, progress, subblocks=request.subblocks)
     task = task_of(request, subject)
-    failures: list[batch.Failure] = []
-
-    def failed(prompt: Prompt, error: LogitLensError) -> None:
-        if isinstance(error, DiskError):
-            raise error
-        line = prompt.line or 0
-        progress.failure(f"line {line} ({prompt.name}): {error}")
-        known = (str(path), request.command, line, prompt.name)
-        failures.append(batch.Failure(*known, error.problem, error.hint))
-
-    if request.dry_run:
-        for prompt in todo:
-            try:
-                planned = plan_of(subject, task, prompt)
-            except LogitLensError as error:
-                progress.failure(f"line {prompt.line} ({prompt.name}): {error}")
-            else:
-                files = outputs_of(request, prompt, pieces(planned, request.split or 1))
-                yield from files.paths()
-        return
     by_name = {prompt.name: prompt for prompt in todo}
     looks = looks_of(request) if request.formats else None
     jobs = 0 if looks is None else os.cpu_count() or 1 if request.jobs is None else request.jobs
@@ -133,7 +110,7 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
         for outcome in made:
             prompt, files = outcome.about
             if outcome.error is not None:
-                failed(prompt, outcome.error)
+                failures.add(prompt, outcome.error)
             else:
                 missing |= outcome.result
                 written = list(files.paths())
@@ -146,31 +123,47 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
             batch.Workers(min(jobs, len(todo))) as workers,
             progress.count(len(todo)) as shown,
         ):
-            for name, outcome in readings(request, subject, task, todo, progress):
+            for name, outcome in readings(request, subject, task, todo):
                 prompt = by_name[name]
                 if isinstance(outcome, LogitLensError):
-                    failed(prompt, outcome)
+                    failures.add(prompt, outcome)
                     shown.add(prompts=1)
                     continue
                 shown.add(tokens=len(outcome.text_ids))
                 own, columns = input_row(outcome, task.measures)
                 same, count = same + own, count + columns
-                number_of = -(-len(outcome.tokens) // request.split) if request.split else 1
-                files = outputs_of(request, prompt, number_of)
+                files = outputs_of(request, prompt, pieces(outcome.tokens, request.split))
                 workers.hand((prompt, files), write, outcome, files, looks)
                 yield from finished(workers.made())
             yield from finished(workers.made(room=0))
     finally:
-        batch.write_failures(request.out, (str(path), request.command), tried, failures)
+        failures.save()
     note_input_row(subject, task, same, count, progress)
     note_missing(missing, progress)
-    if failures:
-        some = ", ".join(f"line {f.line} ({f.name})" for f in failures[:5])
-        raise BatchError(
-            f"{len(failures)} of {len(todo)} prompts failed: {some}"
-            + (", ..." if len(failures) > 5 else ""),
-            f"{request.out / batch.FAILURES} says why; the files of the others are written",
-        )
+    failures.require_none(len(todo))
+
+
+def part_of(request: Read, path: Path, name: str | None = None) -> list[Prompt]:
+    """The prompts of --shard, or all."""
+    number, parts = request.part
+    return prompts.from_lines(path, request.name if name is None else name)[number::parts]
+
+
+def planned(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterator[Path]:
+    """The files that a batch will write."""
+    if not request.split:
+        for prompt in todo:
+            yield from outputs_of(request, prompt, 1).paths()
+        return
+    subject = open_subject(request, progress, subblocks=request.subblocks)
+    task = task_of(request, subject)
+    for prompt in todo:
+        try:
+            columns = plan_of(subject, task, prompt).columns
+        except LogitLensError as error:
+            progress.failure(f"line {prompt.line} ({prompt.name}): {error}")
+        else:
+            yield from outputs_of(request, prompt, pieces(columns, request.split)).paths()
 
 
 AHEAD = 256
@@ -178,7 +171,7 @@ AHEAD = 256
 
 
 def readings(
-    request: Read, subject: "Subject", task: "Task", todo: Sequence[Prompt], progress: Progress
+    request: Read, subject: "Subject", task: "Task", todo: Sequence[Prompt]
 ) -> "Iterator[tuple[str, Reading | LogitLensError]]":
     """The reading of every prompt, or why there is none, by the prompt's name."""
     from logitlens_cli.reader import read_together, reads_together, rows_of
@@ -259,9 +252,9 @@ def skipped(files: Outputs, progress: Progress) -> bool:
     return exists
 
 
-def pieces(plan: "Plan", split: int) -> int:
+def pieces(columns: Sized, split: int | None) -> int:
     """Into how many figures a text is split."""
-    return -(-len(plan.columns) // split)
+    return -(-len(columns) // split) if split else 1
 
 
 def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> "Subject":
@@ -413,7 +406,7 @@ def render(request: Render) -> Iterator[Path]:
         )
     chosen = (request.metric,) if request.metric else tuple(held)
     name = prompts.safe_name(request.name or stem(request.dump, reading.command))
-    count = -(-len(reading.tokens) // request.split) if request.split else 1
+    count = pieces(reading.tokens, request.split)
     files = outputs(request, name, reading.command, chosen, count, json=False)
     if request.dry_run:
         yield from files.paths()

@@ -16,8 +16,9 @@ from conftest import Ran, Shell, tiny_llama
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from logitlens_cli import batch, prompts, reader, run
-from logitlens_cli.batch import Failure, Ledger
-from logitlens_cli.errors import UsageError, WorkError
+from logitlens_cli.batch import Ledger
+from logitlens_cli.errors import DiskError, UsageError, WorkError
+from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.reader import Plan, Subject, plan, read_together, reads_together
 from logitlens_cli.reading import Reading, from_json
@@ -105,21 +106,31 @@ def test_a_key_changes_with_whatever_changes_the_files() -> None:
 # ---- what failed
 
 
-def failure(line: int, command: str = "rank", lines: str = "set.txt") -> Failure:
-    return Failure(lines, command, line, f"set-{line}", "it is empty", "give some text")
+def fail(folder: Path, command: str, tried: list[int], failing: list[int]) -> None:
+    todo = [Prompt(f"set-{n}", "", n) for n in tried]
+    failures = batch.Failures(folder, Path("set.txt"), command, todo, Progress(quiet=True))
+    for n in failing:
+        failures.add(Prompt(f"set-{n}", "", n), UsageError("it is empty", "give some text"))
+    failures.save()
+
+
+def test_a_full_disk_ends_the_batch(tmp_path: Path) -> None:
+    prompt = Prompt("a", "", 1)
+    failures = batch.Failures(tmp_path, Path("s"), "rank", [prompt], Progress(quiet=True))
+    with pytest.raises(DiskError):
+        failures.add(prompt, DiskError("full", "free some"))
 
 
 def test_failures_of_other_batches_stay(tmp_path: Path) -> None:
-    mine = ("set.txt", "rank")
-    batch.write_failures(tmp_path, ("set.txt", "topk"), {1}, [failure(1, "topk")])
-    batch.write_failures(tmp_path, mine, {1, 2}, [failure(2), failure(1)])
-    batch.write_failures(tmp_path, mine, {3}, [failure(3)])  # another part of the lines
+    fail(tmp_path, "topk", [1], [1])
+    fail(tmp_path, "rank", [1, 2], [2, 1])
+    fail(tmp_path, "rank", [3], [3])  # another part of the lines
     assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [
         *(("rank", n) for n in (1, 2, 3)), ("topk", 1)
     ]  # fmt: skip
-    batch.write_failures(tmp_path, mine, {1, 2, 3}, [])
+    fail(tmp_path, "rank", [1, 2, 3], [])
     assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [("topk", 1)]
-    batch.write_failures(tmp_path, ("set.txt", "topk"), {1}, [])
+    fail(tmp_path, "topk", [1], [])
     assert not (tmp_path / "failures.jsonl").exists()
 
 
@@ -254,7 +265,7 @@ def test_a_prompt_that_fails_is_told_apart(
         "logitlens: line 2 (set-2): its text: the prompt is empty; give some text",
         f"logitlens: line 3 (set-3): the text has 65 tokens, {tiny_folder} takes 64; shorten it",
         "logitlens: 2 of 4 prompts failed: line 2 (set-2), line 3 (set-3); "
-        f"{out}/failures.jsonl says why; the files of the others are written",
+        f"{out}/failures.jsonl says why; the others are written",
     ]
     assert failed(out)[1] == {
         "lines": str(file), "command": "topk", "line": 3, "name": "set-3",
@@ -277,8 +288,8 @@ def test_more_failures_than_fit_a_line(read: Shell, out: Path, tmp_path: Path) -
     assert (ran.code, ran.out, len(ran.err)) == (4, [], 8)
     assert ran.err[-1] == (
         "logitlens: 7 of 7 prompts failed: line 1 (set-1), line 2 (set-2), line 3 (set-3), "
-        f"line 4 (set-4), line 5 (set-5), ...; {out}/failures.jsonl says why; the files of the "
-        "others are written"
+        f"line 4 (set-4), line 5 (set-5), ...; {out}/failures.jsonl says why; the others "
+        "are written"
     )
 
 

@@ -12,8 +12,8 @@ PACKAGE = Path(logitlens_cli.__file__).parent
 ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
-    *("reader", "fonts", "figure"),
-    *("terminal", "outputs", "batch", "run", "api", "cli", "__main__"),
+    *("stats", "reader", "fonts", "figure", "curves"),
+    *("terminal", "outputs", "batch", "run", "corpus", "api", "cli", "__main__"),
 )
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -78,8 +78,8 @@ def test_imports_go_up_only(module: str) -> None:
         ("torch", {"anatomy", "capture", "decode", "reduction", "lens"}),
         ("numba", {"kernel"}),
         ("transformers", set()),
-        ("matplotlib", {"fonts", "figure"}),
-        ("seaborn", {"figure"}),
+        ("matplotlib", {"fonts", "figure", "curves"}),
+        ("seaborn", {"figure", "curves"}),
         ("typer", {"request", "cli"}),
     ],
 )
@@ -95,7 +95,7 @@ def test_nothing_is_drawn_elsewhere(library: str) -> None:
         for module in MODULES
         if any(name.partition(".")[0] == library for name in anywhere(module))
     }
-    assert rooms <= {"fonts", "figure"}
+    assert rooms <= {"fonts", "figure", "curves"}
 
 
 def test_the_command_line_is_light() -> None:
@@ -127,4 +127,4 @@ def test_only_the_command_line_knows_exit_codes() -> None:
 
 def test_a_request_stops_at_run() -> None:
     users = {module for module in MODULES if "request" in own(anywhere(module))}
-    assert users <= {"outputs", "run", "api", "cli"}
+    assert users <= {"outputs", "run", "corpus", "api", "cli"}

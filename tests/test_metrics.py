@@ -66,6 +66,8 @@ CASES: list[tuple[Measure, list[list[float]]]] = [
     # of 1 and none: a[1] has a[2] above, b[1] has b[0] above
     (Measure(metric="rank", target="next"), [[2, NAN], [2, NAN]]),
     (Measure(metric="rank", target="id:1"), [[2, 2], [2, 2]]),
+    # - ln p of 1 and none: p[1] is 2/8 in both
+    (Measure(metric="cross-entropy", target="next"), [[2 * LN2, NAN], [2 * LN2, NAN]]),
     # the final distribution is b, then a
     (Measure(metric="kl-final"), [[B_TO_A, A_TO_B], [0, 0]]),
     (Measure(metric="kl-final", reverse=True), [[A_TO_B, B_TO_A], [0, 0]]),

@@ -1,0 +1,176 @@
+"""Many prompts -> one summary; summaries of parts -> the summary of the whole."""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from logitlens_cli import batch, prompts
+from logitlens_cli import stats as summaries
+from logitlens_cli.errors import LogitLensError
+from logitlens_cli.files import require_writable, staged
+from logitlens_cli.outputs import Outputs, looks_of, outputs
+from logitlens_cli.progress import Progress
+from logitlens_cli.prompts import Prompt
+from logitlens_cli.request import Stats
+from logitlens_cli.run import open_subject, part_of, readings, recipe_of, skipped, stem, task_of
+
+SAVED_EVERY = 60.0
+"""seconds between two states of a summary that is not finished"""
+
+
+class State(msgspec.Struct):
+    """A summary that is not finished, as it is kept on disk."""
+
+    key: str
+    done: list[str]
+    """names of the prompts that are in it"""
+    stats: summaries.Stats
+
+
+def summarize(request: Stats) -> Iterator[Path]:
+    """Read every prompt and keep only what a summary needs, or put summaries together."""
+    progress = Progress(quiet=request.quiet)
+    parts = [(path, summaries.load(path)) for path in request.dumps or ()]
+    name = summary_name(request)
+    files = outputs(request, name, request.command, request.figures, 1, request.json)
+    table = request.out / f"{name}.{request.command}.csv"
+    paths = [*files.paths(), *([table] if request.json else [])]
+    if request.dry_run:
+        yield from paths
+        return
+    if request.skip_existing and not request.merge and skipped(files, progress):
+        return
+    require_writable(request.out)
+    failures, tried = None, 0
+    if request.merge:
+        made = summaries.merge(parts, name)
+        absent = summaries.missing(made)
+        if absent:
+            progress.note(f"{', '.join(absent)} of the lines are not in this summary")
+    else:
+        assert request.lines is not None
+        todo = part_of(request, request.lines, "{n}")
+        key = batch.key_of(Prompt("", "\0".join(p.text for p in todo)), recipe_of(request))
+        if (
+            files.json is not None
+            and summaries.key_of(files.json) == key
+            and all(path.exists() for path in paths)
+        ):
+            progress.note(f"{files.json} is made of the same; skipped")
+            return
+        failures = batch.Failures(request.out, request.lines, request.command, todo, progress)
+        tried = len(todo)
+        made = gathered(request, todo, name, key, failures, progress)
+    with progress.step("drawing"):
+        write(request, made, files, table)
+    yield from paths
+    if failures is not None:
+        failures.require_none(tried)
+    state_path(request, name).unlink(missing_ok=True)  # else it is needed to go on
+
+
+def write(request: Stats, made: summaries.Stats, files: Outputs, table: Path) -> None:
+    """The figures, the summary and its table, all or nothing."""
+    with staged() as stage:
+        if files.figures:
+            from logitlens_cli.curves import draw
+
+            looks = looks_of(request)
+            for figure, (forms,) in files.figures.items():
+                drawing = draw(made, figure, looks)
+                for form, path in forms.items():
+                    save: Any = lambda file, d=drawing, f=form: d.save(file, f, looks.dpi)  # noqa: E731
+                    stage.write(path, save)
+        if files.json is not None:
+            stage.write(files.json, lambda file: file.write(summaries.to_json(made)))
+            stage.write(table, lambda file: file.write(summaries.to_csv(made)))
+
+
+def state_path(request: Stats, stem: str) -> Path:
+    return request.out / f"{stem}.{request.command}.part"
+
+
+def summary_name(request: Stats) -> str:
+    """The stem of a summary's files: of the lines, with the part; of parts, without it."""
+    if request.name is not None:
+        return prompts.safe_name(request.name)
+    if request.merge:
+        stems = {re.sub(r"\.\d+-of-\d+$", "", stem(p, "stats")) for p in request.dumps or ()}
+        return prompts.safe_name(stems.pop() if len(stems) == 1 else "merged")
+    assert request.lines is not None
+    number, parts = request.part
+    own = prompts.stem_of(request.lines)
+    return prompts.safe_name(own if parts == 1 else f"{own}.{number + 1}-of-{parts}")
+
+
+def gathered(
+    request: Stats,
+    todo: Sequence[Prompt],
+    stem: str,
+    key: str,
+    failures: batch.Failures,
+    progress: Progress,
+) -> summaries.Stats:
+    """The summary of the prompts; it goes on where it stopped, if it is of the same ones.
+
+    Raises WorkError if every prompt failed.
+    """
+    path = state_path(request, stem)
+    state = load_state(path, key)
+    if state is not None:
+        progress.note(f"{len(state.done)} of {len(todo)} prompts are done already")
+    done = set(state.done) if state else set()
+    stats = state.stats if state else None
+    left = [prompt for prompt in todo if prompt.name not in done]
+    by_name = {prompt.name: prompt for prompt in left}
+
+    def save() -> None:
+        if stats is not None and done:
+            data = msgspec.json.encode(State(key, sorted(done), stats))
+            with staged() as stage:
+                stage.write(path, lambda file: file.write(data))
+
+    saved = time.monotonic()
+    try:
+        if left:
+            subject = open_subject(request, progress, subblocks=request.subblocks)
+            task = task_of(request, subject)
+            with progress.count(len(left)) as shown:
+                for name, outcome in readings(request, subject, task, left):
+                    if isinstance(outcome, LogitLensError):
+                        failures.add(by_name[name], outcome)
+                    else:
+                        stats = stats or summaries.empty(outcome, task.measures, stem)
+                        stats = summaries.add(stats, outcome)
+                        done.add(name)
+                        shown.add(tokens=len(outcome.text_ids))
+                    shown.add(prompts=1)
+                    if time.monotonic() - saved > SAVED_EVERY:
+                        saved = time.monotonic()
+                        save()
+        if failures.made:
+            save()
+    except BaseException:
+        save()
+        raise
+    finally:
+        failures.save()
+    if stats is None:
+        failures.require_none(len(todo))
+    assert stats is not None
+    shards = [] if request.shard is None else [request.part]
+    return msgspec.structs.replace(stats, shards=shards, key="" if failures.made else key)
+
+
+def load_state(path: Path, key: str) -> State | None:
+    """An unfinished summary of the same prompts and options."""
+    if path.exists():
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            state = msgspec.json.decode(path.read_bytes(), type=State)
+            return state if state.key == key else None
+    return None

@@ -1,0 +1,214 @@
+"""Summary of many readings -> lines over layers, and heatmaps of layers by relative position."""
+
+from typing import Any
+
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.figure import (
+    LABEL,
+    NOTE,
+    TITLE,
+    Drawing,
+    Looks,
+    color_map,
+    count_of,
+    extend,
+    style,
+)
+from logitlens_cli.fonts import escaped, fallback
+from logitlens_cli.metrics import KL_SCALE, METRICS, Floats, Measure
+from logitlens_cli.stats import (
+    AGREES,
+    BINS,
+    LOCK_IN,
+    LOCKED,
+    QUANTILE_NAMES,
+    SHARES,
+    Stats,
+    shares,
+    summary,
+)
+
+INK = "#1b4b72"
+PANEL = (3.1, 2.35)
+"""inches"""
+LABELS = 12
+"""most layers that are named on an axis"""
+CURVES, POSITIONS = "stats", "positions"
+
+
+def draw(stats: Stats, name: str, looks: Looks) -> Drawing:
+    """One of the two figures: "stats" or "positions"."""
+    # What comes from outside may be in any script.
+    families, missing = fallback([stats.model.name, looks.title or ""])
+    title = escaped(looks.title or f"{stats.model.name}, layer by layer", missing)
+    with style(families):
+        paint = {CURVES: curves, POSITIONS: positions}[name]
+        return Drawing(paint(stats, title, looks), families, missing)
+
+
+def notes(stats: Stats) -> str:
+    return (
+        f"{count_of(stats.prompts, 'prompt')}, {count_of(stats.positions, 'position')}, "
+        f"decoded with the model's head, {stats.lens['norm']} norm"
+    )
+
+
+def heading(figure: Figure, title: str, words: str) -> None:
+    width, height = figure.get_size_inches()
+    left = 0.12 / width
+    figure.text(left, 1 - 0.10 / height, title, fontsize=TITLE, fontweight="bold", va="top")
+    figure.text(left, 1 - 0.34 / height, words, fontsize=NOTE, color="0.35", va="top")
+
+
+def layer_ticks(stats: Stats) -> tuple[list[int], list[str]]:
+    """Rows to name, evenly spread, the last one in."""
+    last = len(stats.layers) - 1
+    step = -(-len(stats.layers) // LABELS)
+    rows = sorted(range(last, -1, -step))
+    return rows, [stats.layers[row].label for row in rows]
+
+
+# ---------------------------------------------------------------------------------------------
+# Lines
+
+
+def curves(stats: Stats, title: str, looks: Looks) -> Figure:
+    """A panel a metric: median, bands, mean; and one with the shares."""
+    metrics = [metric for metric in stats.sketches if metric != LOCK_IN]
+    columns = min(3, len(metrics) + 1)
+    rows = -(-(len(metrics) + 1) // columns)
+    size = (PANEL[0] * columns, PANEL[1] * rows + 0.75)
+    figure = Figure(figsize=size, facecolor="white")
+    heading(figure, title, notes(stats))
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    numbers = summary(stats)
+    for ax, metric in zip(grid, metrics, strict=False):
+        panel(ax, stats, metric, numbers[metric])
+    share_panel(grid[len(metrics)], stats)
+    for ax in grid[len(metrics) + 1 :]:
+        ax.set_visible(False)
+    grid[0].legend(fontsize=LABEL - 1, frameon=False, loc="best", handlelength=1.6)
+    figure.subplots_adjust(
+        left=0.62 / size[0], right=1 - 0.15 / size[0], bottom=0.5 / size[1],
+        top=1 - 0.85 / size[1], wspace=0.3, hspace=0.42,
+    )  # fmt: skip
+    return figure
+
+
+def numbers_of(values: list[float | None]) -> Floats:
+    return np.array([np.nan if v is None else v for v in values], float)
+
+
+def panel(ax: Axes, stats: Stats, metric: str, made: dict[str, Any]) -> None:
+    x = np.arange(len(stats.layers))
+    lowest, low, middle, high, highest = (numbers_of(made[name]) for name in QUANTILE_NAMES)
+    ax.fill_between(x, lowest, highest, color=INK, alpha=0.15, lw=0, label="5–95 %")
+    ax.fill_between(x, low, high, color=INK, alpha=0.3, lw=0, label="25–75 %")
+    ax.plot(x, middle, color=INK, lw=1.6, label="median")
+    ax.plot(x, numbers_of(made["mean"]), color="black", lw=0.9, ls=(0, (4, 2)), label="mean")
+    entry = METRICS[metric]
+    measure = Measure(metric=metric, target="next" if metric == "cross-entropy" else "final")
+    ax.set_title(entry.quantity(measure), fontsize=LABEL, loc="left")
+    ax.set_ylabel(entry.unit, fontsize=LABEL)
+    if entry.scale(measure).kind == "log":
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.9)
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        keep_blocks(ax, stats, middle, highest)
+    finish(ax, stats)
+
+
+def keep_blocks(ax: Axes, stats: Stats, middle: Floats, highest: Floats) -> None:
+    """Scale a panel by what leaves the blocks; an input row beyond it is told in words."""
+    if stats.layers[0].kind != "input" or len(stats.layers) == 1:
+        ax.set_ylim(bottom=0)
+        return
+    top = 1.15 * max(float(np.nanmax(highest[1:], initial=0.0)), 1e-3)
+    ax.set_ylim(0, top)
+    if middle[0] > top:
+        ax.text(0.06, 0.97, f"input: median {middle[0]:.0f}", transform=ax.transAxes, va="top",
+                fontsize=LABEL - 1, color="0.35")  # fmt: skip
+
+
+def share_panel(ax: Axes, stats: Stats) -> None:
+    x = np.arange(len(stats.layers))
+    ax.plot(x, numbers_of(shares(stats, AGREES)), color=INK, lw=1.6, label="guess is the model's")
+    ax.plot(x, numbers_of(shares(stats, LOCKED)), color="black", lw=0.9, ls=(0, (4, 2)),
+            label="and stays so")  # fmt: skip
+    ax.set_title("positions", fontsize=LABEL, loc="left")
+    ax.set_ylim(0, 1.03)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    ax.legend(fontsize=LABEL - 1, frameon=False, loc="upper left", handlelength=1.6)
+    finish(ax, stats)
+
+
+def finish(ax: Axes, stats: Stats) -> None:
+    ax.set_xticks(*layer_ticks(stats))
+    ax.set_xlim(0, max(1, len(stats.layers) - 1))
+    ax.set_xlabel("layer", fontsize=LABEL)
+    ax.tick_params(labelsize=LABEL - 1, length=2.5, width=0.6)
+    ax.grid(True, color="0.9", lw=0.5)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers by relative position
+
+
+def positions(stats: Stats, title: str, looks: Looks) -> Figure:
+    """Mean KL to the output, and the share of positions whose guess is the model's."""
+    shown = [name for name in ("kl-final", AGREES) if name in stats.tallies]
+    rows = len(stats.layers)
+    width, height = 3.0, max(1.8, 0.13 * rows)
+    size = ((width + 1.35) * len(shown) + 0.1, height + 1.45)
+    figure = Figure(figsize=size, facecolor="white")
+    heading(figure, title, notes(stats) + f"; mean of every {100 // BINS} % of the text")
+    for n, name in enumerate(shown):
+        left = 0.6 + n * (width + 1.35)
+        ax, bar = (
+            figure.add_axes((x / size[0], 0.55 / size[1], w / size[0], height / size[1]))
+            for x, w in ((left, width), (left + width + 0.1, 0.12))
+        )
+        heatmap(ax, bar, stats, name, looks)
+    return figure
+
+
+def heatmap(ax: Axes, bar: Axes, stats: Stats, name: str, looks: Looks) -> None:
+    if name in SHARES:
+        low, high, cmap, words = 0.0, 1.0, "viridis", SHARES[name]
+    else:
+        low = 0.0 if looks.vmin is None else looks.vmin
+        high = (KL_SCALE.high or 0.0) if looks.vmax is None else looks.vmax
+        cmap, entry = looks.cmap or KL_SCALE.cmap, METRICS[name]
+        words = f"mean {entry.quantity(Measure(metric=name))} [{entry.unit}]"
+        if low >= high:
+            raise UsageError(f"--vmin {low:g} is not below {high:g}", "give --vmax too")
+    means = stats.tallies[name].means()
+    ends = extend(int((means < low).sum()), int((means > high).sum()))
+    seaborn.heatmap(
+        means, ax=ax, cbar_ax=bar, vmin=low, vmax=high, cmap=color_map(cmap),
+        xticklabels=False, yticklabels=False,
+        cbar_kws={"extend": ends},
+    )  # fmt: skip
+    ax.invert_yaxis()
+    ax.set_facecolor("0.85")
+    rows, labels = layer_ticks(stats)
+    ax.set_yticks([row + 0.5 for row in rows], labels, fontsize=LABEL - 1, rotation=0)
+    ax.set_xticks([0, BINS / 2, BINS], ["start", "middle", "end"], fontsize=LABEL - 1)
+    ax.tick_params(length=2.5, width=0.6)
+    ax.set_ylabel("layer", fontsize=LABEL)
+    ax.set_xlabel("position in the text", fontsize=LABEL)
+    ax.set_title(words, fontsize=LABEL, loc="left")
+    bar.tick_params(labelsize=LABEL - 1, length=2.5, width=0.6)
+    if name in SHARES:
+        bar.yaxis.set_major_formatter(PercentFormatter(1, 0))

@@ -1,0 +1,248 @@
+"""Sketches, tallies and summaries, against numbers computed with everything at hand."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from conftest import Ran, Shell, tiny_llama
+
+import logitlens_cli
+from logitlens_cli import stats
+from logitlens_cli.errors import UsageError
+from logitlens_cli.reading import Reading, to_json
+from logitlens_cli.stats import BINS, QUANTILES, UNIT, Sketch
+
+MEASURED = ("rank", "kl-final")
+TEXTS = ["the cat", "the dog sat on a mat", "a", "cats and dogs", "the end of it all, says the cat"]
+
+
+@pytest.fixture(scope="module")
+def readings(tokenizer: Any) -> list[Reading]:
+    model = tiny_llama()
+    return [logitlens_cli.read(model, tokenizer, text) for text in TEXTS]
+
+
+def summed(readings: list[Reading], name: str = "x") -> stats.Stats:
+    made = stats.empty(readings[0], MEASURED, name)
+    for reading in readings:
+        made = stats.add(made, reading)
+    return made
+
+
+# ---- sketches
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
+def test_quantiles_are_right_within_half_a_percent(scale: float) -> None:
+    values = scale * np.random.default_rng(0).lognormal(0, 2, 5000)
+    sketch = Sketch()
+    for part in np.array_split(values, 7):
+        sketch.add(part)
+    assert sketch.count == 5000
+    assert sketch.mean() == pytest.approx(values.mean(), rel=1e-4, abs=1e-7)
+    for q in (0, *QUANTILES, 1):
+        exact = np.quantile(values, q, method="lower")
+        assert sketch.quantile(q) == pytest.approx(exact, rel=0.0051, abs=stats.LEAST)
+    assert sketch.quantile(1) == values.max()
+
+
+def test_small_whole_numbers_are_exact() -> None:
+    values = np.random.default_rng(0).integers(1, 60, 1000).astype(float)
+    sketch = Sketch()
+    sketch.add(values)
+    exact = np.quantile(values, QUANTILES, method="lower")
+    assert stats.quantiles(sketch, whole=True) == exact.tolist()
+
+
+def test_zeros_and_nothing() -> None:
+    sketch = Sketch()
+    assert (sketch.count, sketch.mean(), sketch.quantile(0.5)) == (0, None, None)
+    sketch.add(np.array([]))
+    sketch.add(np.array([0.0, 0.0, 0.0, 5.0]))
+    assert (sketch.quantile(0.5), sketch.quantile(1), sketch.mean()) == (0.0, 5.0, 1.25)
+
+
+def test_sketches_merge_exactly_in_any_order() -> None:
+    values = np.random.default_rng(0).lognormal(0, 3, 999)
+    whole = Sketch()
+    whole.add(values)
+    parts = []
+    for some in np.array_split(values, 5):
+        parts.append(Sketch())
+        parts[-1].add(some)
+    merged = Sketch()
+    for part in reversed(parts):
+        merged.merge(part)
+    assert merged == whole
+
+
+# ---- summaries
+
+
+def test_lock_in_is_the_row_from_which_the_guess_stays() -> None:
+    top = np.array([[7, 7, 1, 2], [5, 7, 1, 2], [7, 7, 1, 9], [7, 7, 3, 4]])
+    # Column 0 agrees, leaves and comes back at row 2; 1 agrees always; 2 and 3 at the top only.
+    assert stats.lock_in(top, [7, 7, 3, 4]).tolist() == [2, 0, 3, 3]
+    assert stats.lock_in(top, [0, 0, 0, 0]).tolist() == [4, 4, 4, 4]  # as without the last norm
+
+
+def test_a_summary_is_that_of_all_cells(readings: list[Reading]) -> None:
+    made = summed(readings)
+    numbers = stats.summary(made)
+    assert (made.prompts, made.positions) == (5, sum(len(r.tokens) for r in readings))
+    for metric in MEASURED:
+        every = np.concatenate([r.values(metric) for r in readings], 1)
+        np.testing.assert_allclose(numbers[metric]["mean"], every.mean(1), rtol=1e-6, atol=1e-6)
+        exact = np.quantile(every, 0.5, axis=1, method="lower")
+        np.testing.assert_allclose(numbers[metric]["p50"], exact, rtol=0.0051, atol=1e-6)
+    agrees = np.concatenate([r.top() == np.array(r.final_ids) for r in readings], 1)
+    np.testing.assert_allclose(numbers["agrees"]["share"], agrees.mean(1), rtol=1e-6)
+    assert numbers["locked-in"]["share"][-1] == 1.0
+    since = np.concatenate([stats.lock_in(r.top(), r.final_ids) for r in readings])
+    assert numbers["lock-in"]["mean"] == [pytest.approx(since.mean(), rel=1e-6)]
+    locked = (np.arange(len(made.layers))[:, None] >= since).mean(1)
+    np.testing.assert_allclose(numbers["locked-in"]["share"], locked, rtol=1e-6)
+
+
+def test_places_are_shares_of_the_whole_text(readings: list[Reading]) -> None:
+    reading = readings[1]
+    tally = summed([reading]).tallies["kl-final"]
+    values, count = reading.values("kl-final"), len(reading.tokens)
+    expected = np.full((len(reading.layers), BINS), np.nan)
+    for column in range(BINS):
+        inside = [i for i in range(count) if int(i / count * BINS) == column]
+        if inside:
+            expected[:, column] = values[:, inside].mean(1)
+    np.testing.assert_allclose(tally.means(), expected, atol=2 * UNIT)
+
+
+def test_parts_merge_to_exactly_the_whole(readings: list[Reading], tmp_path: Path) -> None:
+    parts = []
+    for n in range(3):
+        part = msgspec.structs.replace(summed(readings[n::3], f"x.{n}"), shards=[(n, 3)])
+        path = tmp_path / f"{n}.json"
+        path.write_bytes(stats.to_json(part))
+        parts.append((path, stats.load(path)))
+    merged = stats.merge(parts, "x")
+    assert stats.missing(merged) == []
+    assert stats.to_json(msgspec.structs.replace(merged, shards=[])) == stats.to_json(
+        summed(readings)
+    )
+
+
+def test_what_does_not_belong_together_is_refused(readings: list[Reading]) -> None:
+    def part(**changes: Any) -> tuple[Path, stats.Stats]:
+        made = msgspec.structs.replace(summed(readings), shards=[(0, 2)])
+        return Path(f"{len(changes)}.json"), msgspec.structs.replace(made, **changes)
+
+    other = msgspec.structs.replace(readings[0].model, name="other")
+    for changes, said in (
+        ({"model": other}, "differ in model"),
+        ({"lens": {"norm": "none"}}, "differ in lens"),
+        ({"layers": readings[0].layers[::-1]}, "differ in layers"),
+        ({"sketches": {}}, "measure different things"),
+        ({}, "both hold part 1/2"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            stats.merge([part(), part(**changes)], "x")
+    alone = stats.merge([part()], "x")
+    assert stats.missing(alone) == ["2/2"]
+
+
+def test_a_file_that_is_no_summary_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(UsageError, match="name a summary"):
+        stats.load(path)
+    for content in (b"", b"{}", b"[" * 10**5, b"\xff"):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="is no summary"):
+            stats.load(path)
+        assert stats.key_of(path) is None
+
+
+# ---- from the command line
+
+
+@pytest.fixture
+def run(logitlens: Shell, tiny_folder: Path, tmp_path: Path) -> Any:
+    file = tmp_path / "set.txt"
+    file.write_text("\n".join(TEXTS))
+
+    def run(*arguments: object) -> Ran:
+        return logitlens("stats", "-m", tiny_folder, "-o", tmp_path / "o", "-q", *arguments)
+
+    return run
+
+
+def test_a_corpus_has_a_summary(run: Any, tmp_path: Path) -> None:
+    out, lines = tmp_path / "o", tmp_path / "set.txt"
+    ran = run("--lines", lines, "--format", "svg")
+    names = ["set.stats.json", "set.stats.svg", "set.positions.svg", "set.stats.csv"]
+    assert (ran.code, ran.err, ran.out) == (0, [], [str(out / name) for name in names])
+    assert ran.out == run("--lines", lines, "--format", "svg", "--dry-run").out
+    made = json.loads((out / names[0]).read_bytes())
+    assert made["prompts"] == 5
+    with (out / names[-1]).open() as file:
+        rows = {(row["metric"], row["layer"]): row for row in csv.DictReader(file)}
+    for metric in ("rank", "kl-final", "kl-input", "entropy", "cross-entropy"):
+        for n, layer in enumerate(made["layers"]):
+            row, numbers = rows[metric, layer["label"]], made["summary"][metric]
+            assert float(row["mean"]) == numbers["mean"][n]
+            assert float(row["p50"]) == numbers["p50"][n]
+    # The last token of a text has no next one.
+    assert made["summary"]["cross-entropy"]["count"][0] == made["positions"] - 5
+    assert run("--lines", lines, "--format", "svg").out == []  # made of the same
+    assert len(run("--lines", lines, "--format", "svg", "--norm", "none").out) == 4
+
+
+def test_parts_of_a_corpus_merge(run: Any, tmp_path: Path) -> None:
+    out, lines = tmp_path / "o", tmp_path / "set.txt"
+    run("--lines", lines, "--format", "none", "--name", "whole")
+    for n in (1, 2):
+        run("--lines", lines, "--format", "none", "--shard", f"{n}/2")
+    parts = [out / f"set.{n}-of-2.stats.json" for n in (1, 2)]
+    ran = run("--merge", *parts, "--format", "none")
+    assert ran.out == [str(out / "set.stats.json"), str(out / "set.stats.csv")]
+    whole, merged = (stats.load(out / f"{name}.stats.json") for name in ("whole", "set"))
+    assert (merged.prompts, merged.positions) == (whole.prompts, whole.positions)
+    assert merged.sketches["rank"] == whole.sketches["rank"]
+    for metric, made in stats.summary(whole).items():
+        for name, values in made.items():
+            np.testing.assert_allclose(
+                stats.summary(merged)[metric][name], values, rtol=0.011, atol=1e-5
+            )
+
+
+def test_a_summary_goes_on_after_a_failure(run: Any, tmp_path: Path) -> None:
+    lines = tmp_path / "set.txt"
+    lines.write_text("\n".join([*TEXTS, "x" * 65]))
+    ran = run("--lines", lines, "--format", "none")
+    assert (ran.code, len(ran.out)) == (4, 2)
+    made = stats.load(tmp_path / "o" / "set.stats.json")
+    assert (made.prompts, made.key) == (5, "")
+    assert (tmp_path / "o" / "set.stats.part").exists()  # what is done is not done again
+    assert run("--lines", lines, "--format", "none").code == 4
+    assert stats.load(tmp_path / "o" / "set.stats.json") == made
+
+
+def test_refusals(run: Any, tmp_path: Path) -> None:
+    lines = tmp_path / "set.txt"
+    for arguments, said in (
+        ([], "there is no prompt"),
+        (["-t", "a"], "a summary is of many prompts; give them with --lines"),
+        (["--merge"], "--merge and the summaries to merge go together"),
+        (["--lines", lines, "x.json"], "--merge and the summaries to merge go together"),
+        (["--merge", "x.json", "--lines", lines], "--merge reads no prompt"),
+        (["--merge", "x.json"], "x.json: No such file"),
+        (["--lines", lines, "--split", "3"], "--split 3 of a summary"),
+    ):
+        assert run(*arguments).refusal(2).startswith(said)
+
+
+def test_a_dump_is_no_summary(run: Any, readings: list[Reading], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(to_json(readings[0]))
+    assert "is no summary" in run("--merge", tmp_path / "a.json").refusal(2)
