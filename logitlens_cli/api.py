@@ -8,7 +8,7 @@ from logitlens_cli.reader import read as read_text
 from logitlens_cli.reader import subject_of
 from logitlens_cli.reading import Reading
 from logitlens_cli.request import All, Bos, Color, Direction, Norm
-from logitlens_cli.run import task_of
+from logitlens_cli.session import task_of
 
 
 def read(

@@ -13,11 +13,11 @@ from logitlens_cli import batch, prompts
 from logitlens_cli import stats as summaries
 from logitlens_cli.errors import LogitLensError
 from logitlens_cli.files import require_writable, staged
-from logitlens_cli.outputs import Outputs, looks_of, outputs
+from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Stats
-from logitlens_cli.run import open_subject, part_of, readings, recipe_of, skipped, stem, task_of
+from logitlens_cli.run import part_of, readings, skipped, stem
 
 SAVED_EVERY = 60.0
 """seconds between two states of a summary that is not finished"""
@@ -138,14 +138,12 @@ def gathered(
     saved = time.monotonic()
     try:
         if left:
-            subject = open_subject(request, progress, subblocks=request.subblocks)
-            task = task_of(request, subject)
             with progress.count(len(left)) as shown:
-                for name, outcome in readings(request, subject, task, left):
+                for name, outcome in readings(request, left, progress):
                     if isinstance(outcome, LogitLensError):
                         failures.add(by_name[name], outcome)
                     else:
-                        stats = stats or summaries.empty(outcome, task.measures, stem)
+                        stats = stats or summaries.empty(outcome, request.measures, stem)
                         stats = summaries.add(stats, outcome)
                         done.add(name)
                         shown.add(tokens=len(outcome.text_ids))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitlens_cli.files import staged
 from logitlens_cli.metrics import FOLLOWED
-from logitlens_cli.request import Figures
+from logitlens_cli.request import Figures, Read
 
 if TYPE_CHECKING:
     from logitlens_cli.figure import Looks
     from logitlens_cli.reading import Reading
+
+
+# Options that say where a result goes and not what it is; the dump does not hold them.
+NOT_RECORDED = {
+    *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
+    *("config", "format", "offline", "dump", "metric", "device", "device_map"),
+    *("jobs", "batch_tokens", "shard"),
+}
 
 
 @dataclass(frozen=True)
@@ -107,3 +116,28 @@ def stage_figures(stage: Any, reading: Reading, files: Outputs, looks: Looks) ->
             for form, path in paths.items():
                 stage.write(path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi))
     return missing
+
+
+def options_of(request: Figures) -> dict[str, Any]:
+    """The options that make the result what it is, for the record."""
+    values = {f.name: getattr(request, f.name) for f in fields(request)}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in values.items()
+        if name not in NOT_RECORDED
+    }
+
+
+def recipe_of(request: Read) -> dict[str, Any]:
+    """Everything but the text that the files of a prompt depend on."""
+    folder = Path(request.model)
+    weights = sorted(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
+    stats = [(file.name, file.stat()) for file in weights]
+    return {
+        **options_of(request),
+        "command": request.command,
+        "format": request.formats,
+        "json": request.json,
+        "weights": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
+        "versions": [version(name) for name in ("logitlens-cli", "torch", "transformers")],
+    }

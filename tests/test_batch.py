@@ -15,14 +15,16 @@ import pytest
 from conftest import Ran, Shell, tiny_llama
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from logitlens_cli import batch, prompts, reader, run
+from logitlens_cli import batch, prompts, reader
 from logitlens_cli.batch import Ledger
 from logitlens_cli.errors import DiskError, UsageError, WorkError
+from logitlens_cli.outputs import recipe_of
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.reader import Plan, Subject, plan, read_together, reads_together
 from logitlens_cli.reading import Reading, from_json
 from logitlens_cli.request import All
+from logitlens_cli.session import task_of
 from logitlens_cli.tokens import Encoded
 
 SCRIPT = Path(sys.executable).with_name("logitlens")
@@ -148,7 +150,7 @@ def test_prompts_of_like_length_share_a_pass_within_the_budget() -> None:
 
 
 def with_task(subject: Subject) -> tuple[Subject, Any]:
-    return subject, run.task_of(All(text="a", k=3, target=["final", "auto"]), subject)
+    return subject, task_of(All(text="a", k=3, target=["final", "auto"]), subject)
 
 
 def require_same(mine: Reading, own: Reading) -> None:
@@ -166,7 +168,7 @@ def require_same(mine: Reading, own: Reading) -> None:
 @pytest.mark.parametrize("window", [None, "-1:"])
 def test_texts_read_together_are_as_each_alone(tiny: Subject, window: str | None) -> None:
     request = All(text="a", k=3, target=["final", "auto"], window=window)
-    task = run.task_of(request, tiny)
+    task = task_of(request, tiny)
     assert reads_together(tiny, task)
     plans = [plan(tiny, task, text, str(n)) for n, text in enumerate(TEXTS)]
     for mine, planned in zip(read_together(tiny, task, plans), plans, strict=True):
@@ -211,7 +213,7 @@ def test_a_model_that_fill_would_disturb_reads_each_text_by_itself(
 
 
 def test_late_blocks_take_a_pass_for_each_text(tiny: Subject) -> None:
-    assert not reads_together(tiny, run.task_of(All(text="a", decoder_blocks=1), tiny))
+    assert not reads_together(tiny, task_of(All(text="a", decoder_blocks=1), tiny))
 
 
 # ---- workers
@@ -457,7 +459,7 @@ def test_the_parser_of_prompts_gives_text_as_it_is(tmp_path: Path) -> None:
 def test_the_models_weights_belong_to_the_recipe(tmp_path: Path) -> None:
     tiny_llama().save_pretrained(tmp_path)
     request = All(lines=tmp_path, model=str(tmp_path))
-    before = run.recipe_of(request)
-    assert run.recipe_of(request) == before
+    before = recipe_of(request)
+    assert recipe_of(request) == before
     os.utime(tmp_path / "model.safetensors", (1, 1))
-    assert run.recipe_of(request) != before
+    assert recipe_of(request) != before

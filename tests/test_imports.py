@@ -13,7 +13,7 @@ ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
     *("stats", "reader", "fonts", "figure", "curves"),
-    *("terminal", "outputs", "batch", "run", "corpus", "api", "cli", "__main__"),
+    *("terminal", "outputs", "batch", "session", "run", "corpus", "api", "cli", "__main__"),
 )
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -127,4 +127,4 @@ def test_only_the_command_line_knows_exit_codes() -> None:
 
 def test_a_request_stops_at_run() -> None:
     users = {module for module in MODULES if "request" in own(anywhere(module))}
-    assert users <= {"outputs", "run", "corpus", "api", "cli"}
+    assert users <= {"outputs", "session", "run", "corpus", "api", "cli"}

@@ -1,0 +1,142 @@
+"""Request -> readings: the model opened, the question settled, prompts read together.
+
+Loads torch and transformers, so it is loaded late itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TypeAlias
+
+from logitlens_cli import batch, prompts, tokens
+from logitlens_cli.errors import LogitLensError, UsageError
+from logitlens_cli.metrics import Measure
+from logitlens_cli.model import open_model
+from logitlens_cli.outputs import options_of
+from logitlens_cli.progress import Progress
+from logitlens_cli.prompts import Prompt
+from logitlens_cli.reader import (
+    Plan,
+    Subject,
+    Task,
+    plan,
+    read_together,
+    reads_together,
+    rows_of,
+    subject_of,
+)
+from logitlens_cli.reading import Reading
+from logitlens_cli.request import Check, Read
+
+AHEAD = 256
+"""prompts among which those of like length are looked for"""
+
+Outcome: TypeAlias = "tuple[str, Reading | LogitLensError]"
+
+
+class Session:
+    """A model that is open, and what is asked of it."""
+
+    def __init__(self, request: Read, progress: Progress) -> None:
+        self.request = request
+        self.subject = open_subject(request, progress, subblocks=request.subblocks)
+        self.task = task_of(request, self.subject)
+
+    @cached_property
+    def budget(self) -> int:
+        """Most tokens of a pass; 1 where every prompt takes one of its own."""
+        if not reads_together(self.subject, self.task):
+            return 1
+        rows = len(rows_of(self.subject.parts, self.task))
+        return self.request.batch_tokens or batch.budget_of(self.subject, rows)
+
+    def readings(self, todo: Sequence[Prompt]) -> Iterator[Outcome]:
+        """The reading of every prompt, or why there is none, by the prompt's name."""
+        budget = self.budget if len(todo) > 1 else 1
+        for start in range(0, len(todo), AHEAD):
+            plans = []
+            for prompt in todo[start : start + AHEAD]:
+                try:
+                    plans.append(self.plan(prompt))
+                except LogitLensError as error:
+                    yield prompt.name, error
+            for group in batch.groups(plans, budget):
+                made: list[Reading | LogitLensError] = []
+                try:
+                    made.extend(read_together(self.subject, self.task, group))
+                except LogitLensError:
+                    # One of them is to blame, or there are too many of them.
+                    for planned in group:
+                        try:
+                            made.append(self.read(planned))
+                        except LogitLensError as error:
+                            made.append(error)
+                for planned, outcome in zip(group, made, strict=True):
+                    yield planned.name, outcome
+
+    def read(self, planned: Plan) -> Reading:
+        """The reading of one text."""
+        return read_together(self.subject, self.task, [planned])[0]
+
+    def plan(self, prompt: Prompt) -> Plan:
+        """Its tokens and columns; UsageError for a text or window that does not fit."""
+        prompts.require_text(prompt.text, "its text")
+        return plan(self.subject, self.task, prompt.text, prompt.name)
+
+
+def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> Subject:
+    """Open the model of a request and find its parts."""
+    opened = open_model(
+        request.model,
+        revision=request.revision,
+        device=request.device,
+        dtype=request.dtype.value,
+        device_map=request.device_map,
+        offline=request.offline,
+        trust_remote_code=request.trust_remote_code,
+        allow_pickle=request.allow_pickle,
+        progress=progress,
+    )
+    with progress.step("finding blocks, norm and head"):
+        return subject_of(
+            opened.model,
+            opened.tokenizer,
+            name=opened.name,
+            revision=opened.revision,
+            context=opened.context,
+            subblocks=subblocks,
+        )
+
+
+def task_of(request: Read, subject: Subject) -> Task:
+    """What is asked of a model, settled for this model."""
+    return Task(
+        command=request.command,
+        measures={key: resolved(measure, subject) for key, measure in request.measures.items()},
+        k=request.guesses,
+        norm=request.norm.value,
+        blocks=request.rows(len(subject.parts.blocks)),
+        input_row=request.input_row is not False,
+        subblocks=request.subblocks,
+        decoder_blocks=request.decoder_blocks,
+        window=request.window,
+        bos=request.bos.value,
+        chat=request.chat,
+        follow=request.follows,
+        options=options_of(request),
+    )
+
+
+def resolved(measure: Measure, subject: Subject) -> Measure:
+    """A measure whose target is one of "final", "input", "next" and "id:N"."""
+    target = measure.target
+    if target in ("final", "input", "next"):
+        return measure
+    if target.startswith("id:"):
+        number = target.removeprefix("id:")
+        if not number.isascii() or not number.isdigit() or int(number) >= subject.parts.vocabulary:
+            raise UsageError(
+                f"--target {target} is no token", f"ids are 0 to {subject.parts.vocabulary - 1}"
+            )
+        return replace(measure, target=f"id:{int(number)}")
+    return replace(measure, target=f"id:{tokens.target_id(subject.tokenizer, target)}")
