@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NOT_RECORDED = {
     *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
     *("config", "format", "offline", "dump", "metric", "device", "device_map"),
-    *("jobs", "batch_tokens", "shard"),
+    *("jobs", "batch_tokens", "shard", "engine", "address", "workers"),
 }
 
 

@@ -58,6 +58,13 @@ class DeviceMap(StrEnum):
     sequential = "sequential"
 
 
+class Engine(StrEnum):
+    """Where prompts of a batch are read."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Direction(StrEnum):
     """KL(reference || layer) or KL(layer || reference)."""
 
@@ -391,6 +398,28 @@ class Many:
             show_default="one a core",
         ),
     ] = None
+    engine: Annotated[
+        Engine, option("--engine", panel=MANY, help="Read here, or on a Ray cluster.")
+    ] = Engine.local
+    address: Annotated[
+        str | None,
+        option(
+            "--address",
+            panel=MANY,
+            help="Of the Ray cluster, as in ray://head:10001 or auto.",
+            show_default="a new one on this machine",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        option(
+            "--workers",
+            panel=MANY,
+            min=1,
+            help="Models that are open in the cluster.",
+            show_default="one a GPU, or a machine",
+        ),
+    ] = None
     shard: Annotated[
         str | None,
         option("--shard", panel=MANY, help="Only part I/N of the lines, as in 2/8."),
@@ -433,6 +462,10 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
         _ = self.part
         if self.shard is not None and self.lines is None:
             raise UsageError(f"--shard {self.shard} without --lines", "name a file of prompts")
+        if self.engine is Engine.ray and self.lines is None:
+            raise UsageError("--engine ray without --lines", "name a file of prompts")
+        if self.engine is Engine.local and (self.address or self.workers):
+            raise UsageError("--address and --workers are of a cluster", "give --engine ray too")
         if not self.formats and not self.json:
             raise UsageError("--format none and --no-json leave nothing to write", "drop one")
         if self.chat and self.bos is Bos.add:

@@ -15,7 +15,7 @@ from logitlens_cli.files import require_writable
 from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of, write
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
-from logitlens_cli.request import Check, Figures, Read, Render
+from logitlens_cli.request import Check, Engine, Figures, Read, Render
 
 if TYPE_CHECKING:
     from logitlens_cli.reading import ModelRecord, Reading
@@ -132,6 +132,15 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
 
 def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> "Iterator[Outcome]":
     """The reading of every prompt, or why there is none, by the prompt's name."""
+    if request.engine is Engine.ray:
+        try:
+            from logitlens_cli import cluster
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "--engine ray needs Ray", 'pip install "logitlens-cli[ray]"'
+            ) from error
+        yield from cluster.readings(request, todo, progress)
+        return
     from logitlens_cli.session import Session
 
     yield from Session(request, progress).readings(todo)

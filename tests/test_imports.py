@@ -13,7 +13,18 @@ ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
     *("stats", "reader", "fonts", "figure", "curves"),
-    *("terminal", "outputs", "batch", "session", "run", "corpus", "api", "cli", "__main__"),
+    *(
+        "terminal",
+        "outputs",
+        "batch",
+        "session",
+        "cluster",
+        "run",
+        "corpus",
+        "api",
+        "cli",
+        "__main__",
+    ),
 )
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -77,6 +88,7 @@ def test_imports_go_up_only(module: str) -> None:
     [
         ("torch", {"anatomy", "capture", "decode", "reduction", "lens"}),
         ("numba", {"kernel"}),
+        ("ray", {"cluster"}),
         ("transformers", set()),
         ("matplotlib", {"fonts", "figure", "curves"}),
         ("seaborn", {"figure", "curves"}),
@@ -127,4 +139,4 @@ def test_only_the_command_line_knows_exit_codes() -> None:
 
 def test_a_request_stops_at_run() -> None:
     users = {module for module in MODULES if "request" in own(anywhere(module))}
-    assert users <= {"outputs", "session", "run", "corpus", "api", "cli"}
+    assert users <= {"outputs", "session", "cluster", "run", "corpus", "api", "cli"}

@@ -200,7 +200,19 @@ def test_every_option_of_the_command_line() -> None:
         jobs=3, batch_tokens=99,
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
-    absent = {"text", "lines", "every", "one_hot", "config", "chat", "device_map", "shard"}
+    absent = {
+        "text",
+        "lines",
+        "every",
+        "one_hot",
+        "config",
+        "chat",
+        "device_map",
+        "shard",
+        "engine",
+        "address",
+        "workers",
+    }
     assert same == absent  # what cannot go with the rest
 
 

@@ -1,0 +1,142 @@
+"""The prompts of a batch on a Ray cluster: readings come back, files are written here.
+
+An actor opens the model once and reads parts of the lines; Ray starts it again, and its part too,
+where its process or its machine is lost. No scheduler of our own.
+"""
+
+import io
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from logitlens_cli.errors import LogitLensError, WorkError
+from logitlens_cli.progress import Progress
+from logitlens_cli.prompts import Prompt
+from logitlens_cli.request import Read
+from logitlens_cli.session import Outcome, Session
+
+PART = 32
+"""prompts that go to an actor at a time"""
+AHEAD = 2
+"""parts that wait for each actor: it never idles, and memory stays bounded"""
+
+
+class Reader:
+    """An actor: a model that is open."""
+
+    def __init__(self, request: Read) -> None:
+        # A mistake in the request is told when prompts come: Ray would begin again and again.
+        self.error: LogitLensError | None = None
+        try:
+            self.session = Session(request, Progress(quiet=True))
+        except LogitLensError as error:
+            self.error = error
+
+    def read(self, part: Sequence[Prompt]) -> list[Outcome] | LogitLensError:
+        return self.error or list(self.session.readings(part))
+
+
+class Aside(io.TextIOBase):
+    """Standard output for this thread alone: what Ray's own threads print on it becomes a note."""
+
+    def __init__(self, stream: Any, progress: Progress) -> None:
+        self.stream, self.progress = stream, progress
+        self.owner = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() == self.owner:
+            return int(self.stream.write(text))
+        if text.strip():
+            self.progress.note(re.sub("\x1b\\[[0-9;]*m", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        return int(self.stream.fileno())
+
+
+def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterator[Outcome]:
+    """The reading of every prompt, or why there is none, by the prompt's name, as from ``Session``.
+
+    Raises WorkError where there is no cluster, or where it lost every worker for good.
+    """
+    with progress.step("joining the cluster"):
+        join(request)
+    before = sys.stdout
+    sys.stdout = aside = Aside(before, progress)
+    try:
+        actors = start(request)
+        parts = [todo[n : n + PART] for n in range(0, len(todo), PART)]
+        waiting: dict[Any, Any] = {}
+        idle = [actor for _ in range(AHEAD) for actor in actors]
+        for part in parts:
+            if not idle:
+                done, _ = ray.wait(list(waiting))
+                idle.append(waiting.pop(done[0]))
+                yield from result(done[0])
+            actor = idle.pop(0)
+            waiting[actor.read.remote(part)] = actor
+        while waiting:
+            done, _ = ray.wait(list(waiting))
+            del waiting[done[0]]
+            yield from result(done[0])
+    finally:
+        aside.owner = -1  # what Ray held back it prints now
+        ray.shutdown()
+        sys.stdout = before
+
+
+def join(request: Read) -> None:
+    """Join the cluster at --address, or start one on this machine."""
+    address = request.address
+    try:
+        if address and ":" in address:  # Ray itself would try for minutes
+            host, _, port = address.rpartition("/")[2].rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR",
+                 include_dashboard=None if address else False)  # fmt: skip
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        raise WorkError(
+            f"--address {address or 'of this machine'}: no Ray cluster ({error})",
+            "start one with ray start --head, or leave --address out",
+        ) from error
+
+
+def start(request: Read) -> list[Any]:
+    """The actors: --workers of them, or one for each GPU, or for each machine without any."""
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    machines = sum(1 for node in ray.nodes() if node["Alive"])
+    count = request.workers or gpus or machines
+    cores = max(1, int(resources.get("CPU", 1)) // count)
+    # Elsewhere the folder we are in may be another; names of the hub stay names.
+    local = Path(request.model)
+    model = str(local.resolve()) if local.exists() else request.model
+    remote: Any = ray.remote(Reader)
+    actor = remote.options(
+        num_cpus=cores, num_gpus=1 if gpus >= count else 0, max_restarts=-1, max_task_retries=-1
+    )
+    return [actor.remote(replace(request, model=model)) for _ in range(count)]
+
+
+def result(reference: Any) -> list[Outcome]:
+    try:
+        outcomes: list[Outcome] | LogitLensError = ray.get(reference)
+    except RayError as error:
+        raise WorkError(
+            f"a worker of the cluster failed: {str(error).strip().splitlines()[-1]}",
+            "run the command without --engine ray to see why",
+        ) from error
+    if isinstance(outcomes, LogitLensError):
+        raise outcomes
+    return outcomes
