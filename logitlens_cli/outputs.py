@@ -30,21 +30,34 @@ class Outputs:
     """The files of one prompt, known before any work is done."""
 
     json: Path | None
+    parquet: Path | None
     figures: dict[str, list[dict[str, Path]]]
     """by figure, a piece of a split each, by format"""
 
     def paths(self) -> Iterator[Path]:
         if self.json is not None:
             yield self.json
+        if self.parquet is not None:
+            yield self.parquet
         for pieces in self.figures.values():
             for piece in pieces:
                 yield from piece.values()
 
 
 def outputs(
-    request: Figures, name: str, command: str, figures: tuple[str, ...], pieces: int, json: bool
+    request: Figures,
+    name: str,
+    command: str,
+    figures: tuple[str, ...],
+    pieces: int,
+    json: bool,
+    lines: str | None = None,
 ) -> Outputs:
-    """``OUT/NAME.COMMAND.json`` and ``OUT/NAME.METRIC.png``, with ``.1``, ``.2`` for a split."""
+    """``OUT/NAME.COMMAND.json`` and ``OUT/NAME.METRIC.png``, with ``.1``, ``.2`` for a split; the
+    tables of the prompts of a file, of stem ``lines``, lie in a folder, which is a data set."""
+    table = f"{name}.{command}.parquet"
+    if lines is not None:
+        table = f"{lines}.{command}.parquet/{name}.parquet"
     base = request.out / name
 
     def path(suffix: str) -> Path:
@@ -55,6 +68,7 @@ def outputs(
 
     return Outputs(
         path(f"{command}.json") if json else None,
+        request.out / table if request.parquet else None,
         {
             figure: [
                 {
@@ -96,6 +110,10 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
     """
     missing: frozenset[str] = frozenset()
     with staged() as stage:
+        if files.parquet is not None:
+            from logitlens_cli import parquet
+
+            stage.write(files.parquet, lambda file: parquet.save(reading, file))
         if files.figures:
             assert looks is not None
             missing = stage_figures(stage, reading, files, looks)
@@ -136,7 +154,7 @@ def recipe_of(request: Read) -> dict[str, Any]:
     return {
         **options_of(request),
         "command": request.command,
-        "format": request.formats,
+        "format": request.written,
         "json": request.json,
         "weights": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
         "versions": [version(name) for name in ("logitlens-cli", "torch", "transformers")],

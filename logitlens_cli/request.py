@@ -22,7 +22,7 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Measure
 
 FORMATS = ("png", "svg", "pdf")
-NO_FIGURE = "none"
+PARQUET, NO_FIGURE = "parquet", "none"
 
 
 class Norm(StrEnum):
@@ -293,7 +293,10 @@ class Figures:
         ),
     ] = 0
     format: Annotated[
-        str, option("--format", panel=FIGURE, help="png, svg, pdf; several with commas; or none.")
+        str,
+        option(
+            "--format", panel=FIGURE, help="png, svg, pdf, parquet; several with commas; or none."
+        ),
     ] = "png,svg"
     vmin: Annotated[
         float | None, option("--vmin", panel=FIGURE, help="Lower limit of the colours.")
@@ -351,11 +354,11 @@ class Figures:
     ] = None
 
     def __post_init__(self) -> None:
-        choice = f"choose of {', '.join(FORMATS)}, or {NO_FIGURE}"
-        if not self.formats and self.format.strip().lower() != NO_FIGURE:
+        choice = f"choose of {', '.join((*FORMATS, PARQUET))}, or {NO_FIGURE}"
+        if not self.written:
             raise UsageError(f"--format {self.format!r} names no format", choice)
-        for name in self.formats:
-            if name not in FORMATS:
+        for name in self.written:
+            if name not in (*FORMATS, PARQUET) and self.written != (NO_FIGURE,):
                 raise UsageError(f"--format {name!r} is unknown", choice)
         for name, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
             if limit is not None and not math.isfinite(limit):
@@ -366,12 +369,20 @@ class Figures:
             )
 
     @property
-    def formats(self) -> tuple[str, ...]:
-        """Each once, in the order given; none where no figure is wanted."""
-        names = [name.strip().lower() for name in self.format.split(",")]
-        if names == [NO_FIGURE]:
-            return ()
+    def written(self) -> tuple[str, ...]:
+        """What --format names, each once, in the order given."""
+        names = (name.strip().lower() for name in self.format.split(","))
         return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Of figures; none where no figure is wanted."""
+        return tuple(name for name in self.written if name in FORMATS)
+
+    @property
+    def parquet(self) -> bool:
+        """Are all cells wanted as a Parquet table?"""
+        return PARQUET in self.written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -466,7 +477,7 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
             raise UsageError("--engine ray without --lines", "name a file of prompts")
         if self.engine is Engine.local and (self.address or self.workers):
             raise UsageError("--address and --workers are of a cluster", "give --engine ray too")
-        if not self.formats and not self.json:
+        if not self.formats and not self.json and not self.parquet:
             raise UsageError("--format none and --no-json leave nothing to write", "drop one")
         if self.chat and self.bos is Bos.add:
             raise UsageError(
@@ -740,6 +751,8 @@ class Stats(Read):
         super().__post_init__()
         if self.split is not None:
             raise UsageError(f"--split {self.split} of a summary", "it has no columns to split")
+        if self.parquet:
+            raise UsageError("--format parquet is of cells, not of a summary", "use rank or all")
         if self.merge != bool(self.dumps):
             raise UsageError(
                 "--merge and the summaries to merge go together",

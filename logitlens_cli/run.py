@@ -6,6 +6,7 @@ standard output, one a line; everything else to standard error.
 
 import os
 from collections.abc import Iterator, Sequence, Sized
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ def read(request: Read) -> Iterator[Path]:
     Raises BatchError at the end if some prompts of several failed.
     """
     progress = Progress(quiet=request.quiet)
-    check_cmap(request)
+    check_extras(request)
     if request.lines is not None:
         yield from read_lines(request, request.lines, progress)
         return
@@ -170,8 +171,11 @@ def planned(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterat
             yield from outputs_of(request, prompt, pieces(columns, request.split)).paths()
 
 
-def check_cmap(request: Figures) -> None:
-    """Refuse an unknown colour map before any work; only then is matplotlib loaded for it."""
+def check_extras(request: Figures) -> None:
+    """Refuse an unknown colour map, or a table that cannot be written, before any work; what tells
+    is loaded only then."""
+    if request.parquet and find_spec("pyarrow") is None:
+        raise UsageError("--format parquet needs pyarrow", 'pip install "logitlens-cli[parquet]"')
     if request.cmap is not None:
         from logitlens_cli.figure import require_cmap
 
@@ -186,7 +190,10 @@ def prompt_of(request: Read) -> Prompt:
 
 
 def outputs_of(request: Read, prompt: Prompt, pieces: int) -> Outputs:
-    return outputs(request, prompt.name, request.command, request.figures, pieces, request.json)
+    lines = None if request.lines is None else prompts.stem_of(request.lines)
+    return outputs(
+        request, prompt.name, request.command, request.figures, pieces, request.json, lines
+    )
 
 
 def skipped(files: Outputs, progress: Progress) -> bool:
@@ -270,7 +277,7 @@ def render(request: Render) -> Iterator[Path]:
 
     progress = Progress(quiet=request.quiet)
     reading = readings.from_json(request.dump)
-    check_cmap(request)
+    check_extras(request)
     held = figures_of(reading)
     if request.metric is not None and request.metric not in {*held, *reading.metrics}:
         raise UsageError(

@@ -118,8 +118,8 @@ USAGE: list[tuple[list[str], str]] = [
     (["--layers", "3-1"], "--layers 3-1: '3-1' runs backwards; write 1-3"),
     (["--layers", "1", "--every", "2"], "--layers and --every are both given; give one of them"),
     # looks
-    (["--format", "gif"], "--format 'gif' is unknown; choose of png, svg, pdf, or none"),
-    (["--format", ""], "--format '' names no format; choose of png, svg, pdf, or none"),
+    (["--format", "gif"], "--format 'gif' is unknown; choose of png, svg, pdf, parquet, or none"),
+    (["--format", ""], "--format '' names no format; choose of png, svg, pdf, parquet, or none"),
     (["--cmap", "nope"], "--cmap 'nope' is unknown; name a map of matplotlib or seaborn"),
     (["--vmin", "2", "--vmax", "1"], "--vmin 2 is not below --vmax 1; give a range"),
     (["--vmax", "nan"], "--vmax nan is no limit of colours; give a number"),

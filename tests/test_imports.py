@@ -12,7 +12,7 @@ PACKAGE = Path(logitlens_cli.__file__).parent
 ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
-    *("stats", "reader", "fonts", "figure", "curves"),
+    *("stats", "reader", "fonts", "figure", "curves", "parquet"),
     *(
         "terminal",
         "outputs",
@@ -89,6 +89,7 @@ def test_imports_go_up_only(module: str) -> None:
         ("torch", {"anatomy", "capture", "decode", "reduction", "lens"}),
         ("numba", {"kernel"}),
         ("ray", {"cluster"}),
+        ("pyarrow", {"parquet"}),
         ("transformers", set()),
         ("matplotlib", {"fonts", "figure", "curves"}),
         ("seaborn", {"figure", "curves"}),

@@ -254,11 +254,11 @@ def test_every_option_can_come_from_the_environment() -> None:
         ),
         (
             lambda: TopK(text="a", format="png,gif"),
-            "--format 'gif' is unknown; choose of png, svg, pdf, or none",
+            "--format 'gif' is unknown; choose of png, svg, pdf, parquet, or none",
         ),
         (
             lambda: TopK(text="a", format=" ,"),
-            "--format ' ,' names no format; choose of png, svg, pdf, or none",
+            "--format ' ,' names no format; choose of png, svg, pdf, parquet, or none",
         ),
         (
             lambda: TopK(text="a", vmin=2, vmax=2),
