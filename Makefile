@@ -40,6 +40,8 @@ gallery: $(VENV)/.ready
 		$(BIN)/logitlens $${command##*.} --config $$preset --quiet \
 			--out outputs/gallery --format png --dpi 110 --no-json; \
 	done
+	$(BIN)/python tests/bench/sentences.py 200 | $(BIN)/logitlens stats --lines - --quiet \
+		--name python-reference --out outputs/gallery --format png --dpi 110 --no-json
 
 readme: $(VENV)/.ready-dev
 	$(BIN)/python tests/readme.py

@@ -43,6 +43,10 @@ class Outputs:
             for piece in pieces:
                 yield from piece.values()
 
+    def exist(self) -> bool:
+        """Are all of them there?"""
+        return all(path.exists() for path in self.paths())
+
 
 def outputs(
     request: Figures,

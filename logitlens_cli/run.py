@@ -79,11 +79,15 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     keys = {prompt.name: batch.key_of(prompt, recipe) for prompt in todo}
     ledger = batch.Ledger(request.out, f"{prompts.stem_of(path)}.{request.command}")
     before = len(todo)
-    todo = [p for p in todo if not ledger.has(p.name, keys[p.name])]
+
+    def done(prompt: Prompt) -> bool:
+        if request.skip_existing and not request.split:
+            return outputs_of(request, prompt, 1).exist()
+        return ledger.has(prompt.name, keys[prompt.name])
+
+    todo = [prompt for prompt in todo if not done(prompt)]
     if len(todo) < before:
         progress.note(f"{before - len(todo)} of {before} prompts are done already")
-    if request.skip_existing and not request.split:
-        todo = [p for p in todo if not skipped(outputs_of(request, p, 1), progress)]
     if not todo:
         failures.save()
         return
@@ -197,11 +201,10 @@ def outputs_of(request: Read, prompt: Prompt, pieces: int) -> Outputs:
 
 
 def skipped(files: Outputs, progress: Progress) -> bool:
-    paths = list(files.paths())
-    exists = all(path.exists() for path in paths)
-    if exists:
-        progress.note(f"{paths[0]} and what belongs to it are there; skipped")
-    return exists
+    if not files.exist():
+        return False
+    progress.note(f"{next(files.paths())} and what belongs to it are there; skipped")
+    return True
 
 
 def pieces(columns: Sized, split: int | None) -> int:

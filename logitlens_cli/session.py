@@ -61,18 +61,18 @@ class Session:
                 except LogitLensError as error:
                     yield prompt.name, error
             for group in batch.groups(plans, budget):
-                made: list[Reading | LogitLensError] = []
-                try:
-                    made.extend(read_together(self.subject, self.task, group))
-                except LogitLensError:
-                    # One of them is to blame, or there are too many of them.
-                    for planned in group:
-                        try:
-                            made.append(self.read(planned))
-                        except LogitLensError as error:
-                            made.append(error)
-                for planned, outcome in zip(group, made, strict=True):
+                for planned, outcome in zip(group, self.together(group), strict=True):
                     yield planned.name, outcome
+
+    def together(self, group: Sequence[Plan]) -> "Sequence[Reading | LogitLensError]":
+        """The readings of texts in one pass; where that fails, one of them is to blame, or there
+        are too many of them, so each is read by itself."""
+        try:
+            return read_together(self.subject, self.task, group)
+        except LogitLensError as error:
+            if len(group) == 1:
+                return [error]
+            return [outcome for planned in group for outcome in self.together([planned])]
 
     def read(self, planned: Plan) -> Reading:
         """The reading of one text."""

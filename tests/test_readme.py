@@ -28,22 +28,36 @@ def test_makefile_recipe(tmp_path: Path, tiny_folder: Path) -> None:
         (tmp_path / "texts" / f"{name}.txt").write_text(f"the cat {name}\n")
     make = shutil.which("make")
     assert make is not None
+    (tmp_path / "rank.toml").write_text("every = 2\n")
+    (tmp_path / "prompts.txt").write_text("the cat\nthe dog\n")
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "LOGITLENS_MODEL": str(tiny_folder),
         "HOME": str(tmp_path),
     }
 
-    def run() -> str:
+    def run(target: str = "figures") -> str:
         return subprocess.run(
-            [make, "-j2", "figures"], cwd=tmp_path, env=environment, check=True,
+            [make, "-j2", target], cwd=tmp_path, env=environment, check=True,
             capture_output=True, text=True, timeout=120,
         ).stdout  # fmt: skip
 
     run()
-    made = sorted(p.name for p in (tmp_path / "figures").iterdir())
-    assert made == ["one.rank.json", "one.rank.png", "two.rank.json", "two.rank.png"]
+    folder = tmp_path / "figures"
+    made = sorted(p.name for p in folder.iterdir())
+    figures = ["one.rank.json", "one.rank.png", "two.rank.json", "two.rank.png"]
+    assert made == [".prompts", *figures, "prompts"]
+    listed = set(run("list").split())
+    assert listed == {
+        str(path.relative_to(tmp_path)) for path in (folder / "prompts").glob("*.rank.*[gn]")
+    }
+    assert len(listed) == 2 * 3
     assert "Nothing to be done" in run() or "up to date" in run()
+    (tmp_path / "rank.toml").write_text("every = 3\n")
+    run()
+    for file in ("one.rank.json", "prompts/prompts-1.rank.json"):
+        labels = [layer["label"] for layer in json.loads((folder / file).read_text())["layers"]]
+        assert labels == ["input", "0", "3"]
 
 
 def test_counts_of_families() -> None:

@@ -186,6 +186,29 @@ def commands() -> Iterator[str]:
     yield ""
 
 
+def many() -> Iterator[str]:
+    names = ["alone", "batch", "one by one", "naive"]
+    yield "## Many prompts"
+    yield ""
+    yield (
+        "The default model, `all`, JSON only, 2 threads; 500 sentences of Python's language "
+        "reference, 100 a turn (20 one by one, 10 naively), model open. Alone: "
+        "one text of 128 tokens, without writing. Batch: "
+        "like lengths share a pass, files and ledger written. Naive: one by one, all hidden states "
+        "through norm and head, softmax and sums, nothing written."
+    )
+    yield ""
+    yield "| | alone, tokens/s | batch, tokens/s | ratio | batch / one by one | batch / naive |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    for kind, words in (("torch", "torch alone"), ("fast", "with `fast`")):
+        with workers([(sys.executable, kind, 128, 2, "batch")]) as found:
+            made = take_turns({n: lambda n=n: found[n].run(n) for n in names}, 5)  # type: ignore[misc]
+        speeds = [f"{1000 / float(seconds(made, n)):.0f}" for n in names[:2]]
+        ratios = [ratio(made, [n], ["batch"]) for n in ("alone", "one by one", "naive")]
+        yield f"| {words} | {' | '.join(speeds)} | {' | '.join(ratios)} |"
+    yield ""
+
+
 def peers() -> Iterator[str]:
     tokens, threads = 128, 2
     yield "## Peers"
@@ -351,6 +374,7 @@ def machine() -> Iterator[str]:
 SECTIONS = {
     "engine": engine,
     "commands": commands,
+    "many": many,
     "peers": peers,
     "start-up": start_up,
     "figure": figure,

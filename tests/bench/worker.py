@@ -148,6 +148,82 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     } | {request.command: command(request) for request in asked}
 
 
+def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+    """A text of 128 tokens alone; the next sentences as a batch (a hundred), one by one (twenty)
+    and by a naive loop (ten); everything with the numbers of ``logitlens all``. A run gives the
+    seconds of a thousand tokens."""
+    from sentences import sentences
+
+    from logitlens_cli import batch as batches
+    from logitlens_cli import lens, outputs, session
+    from logitlens_cli.progress import Progress
+    from logitlens_cli.prompts import Prompt
+    from logitlens_cli.reader import read_together
+    from logitlens_cli.reading import Reading
+    from logitlens_cli.request import All
+
+    vars(lens)["WORTH"] = 0 if shape == "fast" else 1 << 62
+    out = Path(tempfile.mkdtemp())
+    request = All(lines=Path("-"), out=out, format="none")
+    open_model = session.Session(request, Progress(quiet=True))
+    subject, task = open_model.subject, open_model.task
+    texts = sentences(500)
+    shares = {"batch": 100, "one by one": 20, "naive": 10}
+    turns = dict.fromkeys(shares, 0)
+    long = [open_model.plan(Prompt("long", " ".join(texts[:8])))]
+    window = long[0].encoded.ids[:128]
+    encoded = type(long[0].encoded)(window, long[0].encoded.spans[:128], long[0].encoded.bos)
+    long[0] = type(long[0])(name="long", text="", encoded=encoded, columns=range(128))
+    norm: Any = subject.parts.chain[-1]
+
+    def share(name: str) -> list[Prompt]:
+        size = shares[name]
+        start = turns[name] % 5 * size
+        turns[name] += 1
+        return [Prompt(str(start + n), text) for n, text in enumerate(texts[start : start + size])]
+
+    def timed(work: Callable[[], int]) -> Callable[[], float]:
+        def run() -> float:
+            start = time.perf_counter()
+            tokens = work()
+            return (time.perf_counter() - start) / tokens * 1000
+
+        return run
+
+    def alone() -> int:
+        read_together(subject, task, long)
+        return 128
+
+    def write(reading: Any) -> int:
+        assert isinstance(reading, Reading)
+        files = outputs.outputs(request, reading.name, "all", request.figures, 1, True)
+        outputs.write(reading, files, None)
+        ledger.add(reading.name, "", list(files.paths()))
+        return len(reading.text_ids)
+
+    ledger = batches.Ledger(out, "set.all")
+
+    def together() -> int:
+        return sum(write(made) for _, made in open_model.readings(share("batch")))
+
+    def one_by_one() -> int:
+        return sum(write(open_model.read(open_model.plan(p))) for p in share("one by one"))
+
+    def naive() -> int:
+        count = 0
+        for prompt in share("naive"):
+            made = subject.model(
+                torch.tensor([open_model.plan(prompt).ids]), output_hidden_states=True
+            )
+            inner = [subject.parts.head(norm(h))[0] for h in made.hidden_states[:-1]]
+            metrics(torch.stack([*inner, made.logits[0]]), made.logits[0])
+            count += made.logits.shape[1]
+        return count
+
+    works = {"alone": alone, "batch": together, "one by one": one_by_one, "naive": naive}
+    return {name: timed(work) for name, work in works.items()}
+
+
 def transformer_lens(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     """Its cache of the residual stream, its final norm and unembedding; the metrics in torch."""
     from tokenizers import Tokenizer
@@ -227,7 +303,12 @@ def main(shape: str, tokens: str, threads: str, kind: str) -> None:
     torch.set_num_threads(int(threads))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 49152, (int(tokens),), generator=generator).tolist()
-    makers = {"ours": ours, "transformer-lens": transformer_lens, "tuned-lens": tuned_lens}
+    makers: dict[str, Any] = {
+        "ours": ours,
+        "batch": batch,
+        "transformer-lens": transformer_lens,
+        "tuned-lens": tuned_lens,
+    }
     with torch.inference_mode():
         runs = makers[kind](shape, ids)
         print(json.dumps(list(runs)), flush=True)
