@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-families families lint gallery readme bench clean
+.PHONY: demo test test-families test-ray families lint gallery readme bench clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -47,8 +47,16 @@ readme: $(VENV)/.ready-dev
 	$(BIN)/python tests/readme.py
 
 # Every family of transformers, a few minutes; `make families` writes the table that is tested.
-test-families: $(VENV)/.ready-dev
+test-# A cluster of two workers on this machine; a part of `make test` too.
+test-ray: $(VENV)/.ready-dev
+	$(BIN)/pytest tests/test_cluster.py
+
+families: $(VENV)/.ready-dev
 	$(BIN)/pytest --numprocesses 2 -m families
+
+# A cluster of two workers on this machine; a part of `make test` too.
+test-ray: $(VENV)/.ready-dev
+	$(BIN)/pytest tests/test_cluster.py
 
 families: $(VENV)/.ready-dev
 	$(BIN)/python tests/family_table.py

@@ -138,8 +138,9 @@ def gathered(
     saved = time.monotonic()
     try:
         if left:
+            outcomes = readings(request, left, progress)
             with progress.count(len(left)) as shown:
-                for name, outcome in readings(request, left, progress):
+                for name, outcome in outcomes:
                     if isinstance(outcome, LogitLensError):
                         failures.add(by_name[name], outcome)
                     else:

@@ -111,12 +111,13 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
                 yield from written
             shown.add(prompts=1)
 
+    outcomes = readings(request, todo, progress)
     try:
         with (
             batch.Workers(min(jobs, len(todo))) as workers,
             progress.count(len(todo)) as shown,
         ):
-            for name, outcome in readings(request, todo, progress):
+            for name, outcome in outcomes:
                 prompt = by_name[name]
                 if isinstance(outcome, LogitLensError):
                     failures.add(prompt, outcome)
@@ -136,7 +137,7 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
 
 
 def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> "Iterator[Outcome]":
-    """The reading of every prompt, or why there is none, by the prompt's name."""
+    """The reading of every prompt, or why there is none, by the prompt's name; opens the model."""
     if request.engine is Engine.ray:
         try:
             from logitlens_cli import cluster
@@ -144,11 +145,10 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> "Iter
             raise UsageError(
                 "--engine ray needs Ray", 'pip install "logitlens-cli[ray]"'
             ) from error
-        yield from cluster.readings(request, todo, progress)
-        return
+        return cluster.readings(request, todo, progress)
     from logitlens_cli.session import Session
 
-    yield from Session(request, progress).readings(todo)
+    return Session(request, progress).readings(todo)
 
 
 def part_of(request: Read, path: Path, name: str | None = None) -> list[Prompt]:
