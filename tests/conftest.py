@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny model and tokenizer made in memory, and the real default model."""
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,11 @@ class Ran:
         assert (self.code, self.out, len(self.err)) == (code, [], 1), self
         assert self.err[0].startswith("logitlens: "), self
         return self.err[0].removeprefix("logitlens: ")
+
+
+def heed_interrupts() -> None:
+    """In a new process: a shell that runs the tests in the background has it ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 Shell = Callable[..., Ran]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, Shell, tiny_llama
+from conftest import Ran, Shell, heed_interrupts, tiny_llama
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from logitlens_cli import batch, prompts, reader
@@ -396,6 +396,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(SCRIPT), *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
 
 

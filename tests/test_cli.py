@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Ran, Shell
+from conftest import Ran, Shell, heed_interrupts
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, T5Config, dynamic_module_utils
 
@@ -521,7 +521,12 @@ def test_an_interrupt(tmp_path: Path) -> None:
     line = [str(SCRIPT), "topk", "-f", str(tmp_path / "text")]
     with (
         subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+            line,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            preexec_fn=heed_interrupts,
         ) as child,
         (tmp_path / "text").open("w"),  # waits until the child reads, which then waits for us
     ):

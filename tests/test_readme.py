@@ -46,7 +46,7 @@ def test_makefile_recipe(tmp_path: Path, tiny_folder: Path) -> None:
     folder = tmp_path / "figures"
     made = sorted(p.name for p in folder.iterdir())
     figures = ["one.rank.json", "one.rank.png", "two.rank.json", "two.rank.png"]
-    assert made == [".prompts", *figures, "prompts"]
+    assert made == sorted([".prompts", *figures, "prompts"])
     listed = set(run("list").split())
     assert listed == {
         str(path.relative_to(tmp_path)) for path in (folder / "prompts").glob("*.rank.*[gn]")
