@@ -6,6 +6,7 @@ ledger, so that a batch that was stopped at any moment goes on with the same com
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,18 +114,23 @@ class Failure(msgspec.Struct, frozen=True):
 class Failures:
     """The prompts of a batch that failed, told at once and kept in ``failures.jsonl``."""
 
-    def __init__(
-        self, folder: Path, lines: Path, command: str, todo: Sequence[Prompt], progress: Progress
-    ) -> None:
+    def __init__(self, folder: Path, lines: Path, command: str, progress: Progress) -> None:
         self.path = folder / FAILURES
-        self.lines, self.command, self.progress = str(lines), command, progress
-        self.tried = {prompt.line for prompt in todo}
+        self.lines = str(lines if str(lines) == "-" else lines.absolute())
+        self.command, self.progress = command, progress
+        self.settled: set[int | None] = set()
+        """lines of which it is known by now whether they fail"""
         self.made: list[Failure] = []
+
+    def settle(self, prompt: Prompt) -> None:
+        """A prompt does not fail (any more)."""
+        self.settled.add(prompt.line)
 
     def add(self, prompt: Prompt, error: LogitLensError) -> None:
         """Tell that a prompt failed; raises ``error`` where all others will fail by it too."""
         if isinstance(error, DiskError):
             raise error
+        self.settle(prompt)
         line = prompt.line or 0
         self.progress.failure(f"line {line} ({prompt.name}): {error}")
         known = (self.lines, self.command, line, prompt.name)
@@ -133,13 +139,18 @@ class Failures:
     def save(self) -> None:
         """Put them in the place of what was known of these lines; the failures of other batches
         stay, and without any failure there is no file."""
+        if self.path.parent.exists():
+            with alone(self.path.parent):
+                self.replace()
+
+    def replace(self) -> None:
         kept = []
         if self.path.exists():
             for line in self.path.read_bytes().splitlines():
                 with suppress(msgspec.DecodeError, UnicodeDecodeError):
                     old = msgspec.json.decode(line, type=Failure)
                     mine = (old.lines, old.command) == (self.lines, self.command)
-                    if not mine or old.line not in self.tried:
+                    if not mine or old.line not in self.settled:
                         kept.append(old)
         every = sorted([*kept, *self.made], key=lambda f: (f.lines, f.command, f.line))
         if not every:
@@ -157,7 +168,7 @@ class Failures:
         raise BatchError(
             f"{len(self.made)} of {todo} prompts failed: {some}"
             + (", ..." if len(self.made) > 5 else ""),
-            f"{self.path} says why; the others are written",
+            f"{self.path} says why" + ("; the others are written" if len(self.made) < todo else ""),
         )
 
 
@@ -199,11 +210,22 @@ def budget_of(subject: Subject, rows: int) -> int:
 # Who draws
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder; other processes that want it wait."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def begin() -> None:
     """In a process that draws: the parent hears the user's interrupt and decides; if it is killed,
     this process goes too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -221,6 +243,12 @@ class Made:
     about: Any
     result: Any = None
     error: LogitLensError | None = None
+
+
+KILLED = WorkError(
+    "a process that draws was killed",
+    "run it again: it goes on where it stopped; --jobs 1 needs less memory",
+)
 
 
 class Workers:
@@ -246,7 +274,10 @@ class Workers:
         """Have ``work`` done; ``about`` comes back with its outcome."""
         future: Future[Any]
         if self.pool is not None:
-            future = self.pool.submit(work, *arguments)
+            try:
+                future = self.pool.submit(work, *arguments)
+            except BrokenProcessPool as error:
+                raise KILLED from error
         else:
             future = Future()
             try:
@@ -264,9 +295,12 @@ class Workers:
             try:
                 yield Made(about, future.result())
             except BrokenProcessPool as error:
-                raise WorkError(
-                    "a process that draws was killed",
-                    "run it again: it goes on where it stopped; --jobs 1 needs less memory",
-                ) from error
+                raise KILLED from error
             except LogitLensError as error:
                 yield Made(about, error=error)
+
+    def rest(self) -> Iterator[Made]:
+        """After the end: what was finished, though nobody asked any more."""
+        for about, future in self.waiting:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                yield Made(about, future.result())

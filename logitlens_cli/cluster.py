@@ -25,6 +25,8 @@ from logitlens_cli.session import Outcome, Session
 
 PART = 32
 """prompts that go to an actor at a time"""
+RETRIES = 4
+"""of a part whose worker is lost; a prompt that kills its worker must not go on for ever"""
 AHEAD = 2
 """parts that wait for each actor: it never idles, and memory stays bounded"""
 
@@ -124,7 +126,10 @@ def start(request: Read) -> list[Any]:
     model = str(local.resolve()) if local.exists() else request.model
     remote: Any = ray.remote(Reader)
     actor = remote.options(
-        num_cpus=cores, num_gpus=1 if gpus >= count else 0, max_restarts=-1, max_task_retries=-1
+        num_cpus=cores,
+        num_gpus=1 if gpus >= count else 0,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
     )
     return [actor.remote(replace(request, model=model)) for _ in range(count)]
 

@@ -2,8 +2,9 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,15 @@ def summarize(request: Stats) -> Iterator[Path]:
         absent = summaries.missing(made)
         if absent:
             progress.note(f"{', '.join(absent)} of the lines are not in this summary")
+        if made.failed:
+            progress.note(f"{made.failed} prompts could not be read and are not in this summary")
     else:
         assert request.lines is not None
         todo = part_of(request, request.lines, "{n}")
-        key = batch.key_of(Prompt("", "\0".join(p.text for p in todo)), recipe_of(request))
+        if not todo:
+            progress.note(f"part {request.shard} of the lines is empty; there is nothing to sum up")
+            return
+        key = key_of(todo, recipe_of(request))
         if (
             files.json is not None
             and summaries.key_of(files.json) == key
@@ -63,15 +69,16 @@ def summarize(request: Stats) -> Iterator[Path]:
         ):
             progress.note(f"{files.json} is made of the same; skipped")
             return
-        failures = batch.Failures(request.out, request.lines, request.command, todo, progress)
+        check_limits(request)
+        failures = batch.Failures(request.out, request.lines, request.command, progress)
         tried = len(todo)
         made = gathered(request, todo, name, key, failures, progress)
     with progress.step("drawing"):
         write(request, made, files, table)
     yield from paths
     if failures is not None:
-        failures.require_none(tried)
-    state_path(request, name).unlink(missing_ok=True)  # else it is needed to go on
+        failures.require_none(tried)  # then the state is kept: what failed may be mended
+        state_path(request, name).unlink(missing_ok=True)
 
 
 def write(request: Stats, made: summaries.Stats, files: Outputs, table: Path) -> None:
@@ -97,14 +104,14 @@ def state_path(request: Stats, stem: str) -> Path:
 
 def summary_name(request: Stats) -> str:
     """The stem of a summary's files: of the lines, with the part; of parts, without it."""
-    if request.name is not None:
+    if request.merge and request.name is not None:
         return prompts.safe_name(request.name)
     if request.merge:
         stems = {re.sub(r"\.\d+-of-\d+$", "", stem(p, "stats")) for p in request.dumps or ()}
         return prompts.safe_name(stems.pop() if len(stems) == 1 else "merged")
     assert request.lines is not None
     number, parts = request.part
-    own = prompts.stem_of(request.lines)
+    own = prompts.stem_of(request.lines) if request.name is None else request.name
     return prompts.safe_name(own if parts == 1 else f"{own}.{number + 1}-of-{parts}")
 
 
@@ -147,23 +154,40 @@ def gathered(
                         stats = stats or summaries.empty(outcome, request.measures, stem)
                         stats = summaries.add(stats, outcome)
                         done.add(name)
+                        failures.settle(by_name[name])
                         shown.add(tokens=len(outcome.text_ids))
                     shown.add(prompts=1)
                     if time.monotonic() - saved > SAVED_EVERY:
                         saved = time.monotonic()
                         save()
-        if failures.made:
-            save()
-    except BaseException:
-        save()
-        raise
     finally:
+        save()  # the summary is drawn next, and drawing may fail
         failures.save()
     if stats is None:
         failures.require_none(len(todo))
     assert stats is not None
-    shards = [] if request.shard is None else [request.part]
-    return msgspec.structs.replace(stats, shards=shards, key="" if failures.made else key)
+    assert request.lines is not None
+    whole = key_of(part_of(replace(request, shard=None), request.lines, "{n}"), {})
+    return msgspec.structs.replace(
+        stats,
+        shards=[(whole, *request.part)],
+        failed=len(failures.made),
+        key="" if failures.made else key,
+    )
+
+
+def key_of(todo: Sequence[Prompt], recipe: Mapping[str, Any]) -> str:
+    """Changes where the summary of these prompts would."""
+    every = msgspec.json.encode([(prompt.name, prompt.text) for prompt in todo]).decode()
+    return batch.key_of(Prompt("", every), recipe)
+
+
+def check_limits(request: Stats) -> None:
+    """Refuse limits of colours that cannot be, before any work."""
+    if request.vmin is not None or request.vmax is not None:
+        from logitlens_cli.curves import kl_limits
+
+        kl_limits(looks_of(request))
 
 
 def load_state(path: Path, key: str) -> State | None:

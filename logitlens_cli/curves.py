@@ -183,16 +183,22 @@ def positions(stats: Stats, title: str, looks: Looks) -> Figure:
     return figure
 
 
+def kl_limits(looks: Looks) -> tuple[float, float]:
+    """Of the colours of a divergence; UsageError where they run backwards."""
+    low = 0.0 if looks.vmin is None else looks.vmin
+    high = (KL_SCALE.high or 0.0) if looks.vmax is None else looks.vmax
+    if low >= high:
+        raise UsageError(f"--vmin {low:g} is not below --vmax {high:g}", "give both")
+    return low, high
+
+
 def heatmap(ax: Axes, bar: Axes, stats: Stats, name: str, looks: Looks) -> None:
     if name in SHARES:
         low, high, cmap, words = 0.0, 1.0, "viridis", SHARES[name]
     else:
-        low = 0.0 if looks.vmin is None else looks.vmin
-        high = (KL_SCALE.high or 0.0) if looks.vmax is None else looks.vmax
+        low, high = kl_limits(looks)
         cmap, entry = looks.cmap or KL_SCALE.cmap, METRICS[name]
         words = f"mean {entry.quantity(Measure(metric=name))} [{entry.unit}]"
-        if low >= high:
-            raise UsageError(f"--vmin {low:g} is not below {high:g}", "give --vmax too")
     means = stats.tallies[name].means()
     ends = extend(int((means < low).sum()), int((means > high).sum()))
     seaborn.heatmap(

@@ -74,7 +74,7 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     if request.dry_run:
         yield from planned(request, todo, progress)
         return
-    failures = batch.Failures(request.out, path, request.command, todo, progress)
+    failures = batch.Failures(request.out, path, request.command, progress)
     recipe = recipe_of(request)
     keys = {prompt.name: batch.key_of(prompt, recipe) for prompt in todo}
     ledger = batch.Ledger(request.out, f"{prompts.stem_of(path)}.{request.command}")
@@ -85,7 +85,9 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
             return outputs_of(request, prompt, 1).exist()
         return ledger.has(prompt.name, keys[prompt.name])
 
-    todo = [prompt for prompt in todo if not done(prompt)]
+    for prompt in filter(done, todo):
+        failures.settle(prompt)
+    todo = [prompt for prompt in todo if prompt.line not in failures.settled]
     if len(todo) < before:
         progress.note(f"{before - len(todo)} of {before} prompts are done already")
     if not todo:
@@ -94,9 +96,21 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     require_writable(request.out)
     by_name = {prompt.name: prompt for prompt in todo}
     looks = looks_of(request) if request.formats else None
-    jobs = 0 if looks is None else os.cpu_count() or 1 if request.jobs is None else request.jobs
+    jobs = (
+        0
+        if looks is None
+        else len(os.sched_getaffinity(0))
+        if request.jobs is None
+        else request.jobs
+    )
     row = InputRow(request)
     missing: frozenset[str] = frozenset()
+
+    def record(prompt: Prompt, files: Outputs) -> list[Path]:
+        written = list(files.paths())
+        ledger.add(prompt.name, keys[prompt.name], written)
+        failures.settle(prompt)
+        return written
 
     def finished(made: Iterator[batch.Made]) -> Iterator[Path]:
         nonlocal missing
@@ -106,15 +120,14 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
                 failures.add(prompt, outcome.error)
             else:
                 missing |= outcome.result
-                written = list(files.paths())
-                ledger.add(prompt.name, keys[prompt.name], written)
-                yield from written
+                yield from record(prompt, files)
             shown.add(prompts=1)
 
     outcomes = readings(request, todo, progress)
+    workers = batch.Workers(min(jobs, len(todo)))
     try:
         with (
-            batch.Workers(min(jobs, len(todo))) as workers,
+            workers,
             progress.count(len(todo)) as shown,
         ):
             for name, outcome in outcomes:
@@ -130,6 +143,8 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
                 yield from finished(workers.made())
             yield from finished(workers.made(room=0))
     finally:
+        for rest in workers.rest():
+            record(*rest.about)
         failures.save()
     row.note(progress)
     note_missing(missing, progress)
@@ -166,13 +181,15 @@ def planned(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterat
     from logitlens_cli.session import Session
 
     session = Session(request, progress)
+    failures = batch.Failures(request.out, request.lines or Path("-"), request.command, progress)
     for prompt in todo:
         try:
             columns = session.plan(prompt).columns
         except LogitLensError as error:
-            progress.failure(f"line {prompt.line} ({prompt.name}): {error}")
+            failures.add(prompt, error)
         else:
             yield from outputs_of(request, prompt, pieces(columns, request.split)).paths()
+    failures.require_none(len(todo))
 
 
 def check_extras(request: Figures) -> None:

@@ -150,8 +150,10 @@ class Stats(Record, frozen=True):
     guess stays the model's, as the number of its row from 0"""
     tallies: dict[str, Tally]
     """by metric or share"""
-    shards: list[tuple[int, int]]
-    """which parts of the lines (number from 0, parts) are in it; empty if it is the whole"""
+    shards: list[tuple[str, int, int]]
+    """(hash of the lines, number from 0, parts) of what is in it; part 0 of 1 is the whole"""
+    failed: int
+    """prompts that could not be read, and are not in it"""
     versions: dict[str, str]
     key: str = ""
     """what it was made of"""
@@ -192,6 +194,7 @@ def empty(reading: Reading, measured: Iterable[str], name: str) -> Stats:
             for m in [*measured, *SHARES]
         },
         shards=[],
+        failed=0,
         versions=reading.versions,
     )
 
@@ -231,7 +234,7 @@ def merge(parts: Sequence[tuple[Path, Stats]], name: str) -> Stats:
     Raises UsageError where they are not of one kind, or hold the same part of the lines.
     """
     (first_path, first), *rest = parts
-    seen = {shard: first_path for shard in first.shards}
+    seen = [(shard, first_path) for shard in first.shards]
     for path, other in rest:
         for what in ("model", "lens", "layers", "versions"):
             if getattr(other, what) != getattr(first, what):
@@ -245,12 +248,12 @@ def merge(parts: Sequence[tuple[Path, Stats]], name: str) -> Stats:
                 "merge what one command gave",
             )
         for shard in other.shards:
-            if shard in seen:
+            twice = [known for held, known in seen if overlap(shard, held)]
+            if twice:
                 raise UsageError(
-                    f"{path} and {seen[shard]} both hold part {shard[0] + 1}/{shard[1]}",
-                    "give each part once",
+                    f"{path} and {twice[0]} hold the same lines", "give every line once"
                 )
-            seen[shard] = path
+        seen += [(shard, path) for shard in other.shards]
         for metric, sketches in other.sketches.items():
             for mine, theirs in zip(first.sketches[metric], sketches, strict=True):
                 mine.merge(theirs)
@@ -260,20 +263,30 @@ def merge(parts: Sequence[tuple[Path, Stats]], name: str) -> Stats:
             first,
             prompts=first.prompts + other.prompts,
             positions=first.positions + other.positions,
+            failed=first.failed + other.failed,
             shards=sorted([*first.shards, *other.shards]),
         )
     return msgspec.structs.replace(first, name=name, key="")
 
 
+def overlap(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
+    """Do two parts, of every so many lines, have a line in common?"""
+    (lines, number, parts), (others, second, step) = one, other
+    return lines == others and (number - second) % math.gcd(parts, step) == 0
+
+
 def missing(stats: Stats) -> list[str]:
     """The parts of the lines that are not in a summary of parts."""
-    every = {parts for _, parts in stats.shards}
-    return [
-        f"{number + 1}/{parts}"
-        for parts in sorted(every)
-        for number in range(parts)
-        if (number, parts) not in stats.shards
-    ]
+    absent = []
+    for lines in sorted({lines for lines, _, _ in stats.shards}):
+        held = [shard for shard in stats.shards if shard[0] == lines]
+        every = math.lcm(*(parts for _, _, parts in held))
+        absent += [
+            f"{number + 1}/{every}"
+            for number in range(every)
+            if not any(number % parts == own for _, own, parts in held)
+        ]
+    return absent
 
 
 # ---------------------------------------------------------------------------------------------

@@ -110,7 +110,9 @@ def test_a_key_changes_with_whatever_changes_the_files() -> None:
 
 def fail(folder: Path, command: str, tried: list[int], failing: list[int]) -> None:
     todo = [Prompt(f"set-{n}", "", n) for n in tried]
-    failures = batch.Failures(folder, Path("set.txt"), command, todo, Progress(quiet=True))
+    failures = batch.Failures(folder, Path("set.txt"), command, Progress(quiet=True))
+    for prompt in todo:
+        failures.settle(prompt)
     for n in failing:
         failures.add(Prompt(f"set-{n}", "", n), UsageError("it is empty", "give some text"))
     failures.save()
@@ -118,7 +120,7 @@ def fail(folder: Path, command: str, tried: list[int], failing: list[int]) -> No
 
 def test_a_full_disk_ends_the_batch(tmp_path: Path) -> None:
     prompt = Prompt("a", "", 1)
-    failures = batch.Failures(tmp_path, Path("s"), "rank", [prompt], Progress(quiet=True))
+    failures = batch.Failures(tmp_path, Path("s"), "rank", Progress(quiet=True))
     with pytest.raises(DiskError):
         failures.add(prompt, DiskError("full", "free some"))
 
@@ -290,8 +292,7 @@ def test_more_failures_than_fit_a_line(read: Shell, out: Path, tmp_path: Path) -
     assert (ran.code, ran.out, len(ran.err)) == (4, [], 8)
     assert ran.err[-1] == (
         "logitlens: 7 of 7 prompts failed: line 1 (set-1), line 2 (set-2), line 3 (set-3), "
-        f"line 4 (set-4), line 5 (set-5), ...; {out}/failures.jsonl says why; the others "
-        "are written"
+        f"line 4 (set-4), line 5 (set-5), ...; {out}/failures.jsonl says why"
     )
 
 
@@ -438,6 +439,10 @@ def test_a_batch_that_was_stopped_goes_on(
     if number != signal.SIGKILL:
         assert not list(out.glob(".logitlens-*"))
         assert said.splitlines() == [f"logitlens: {'interrupted' if code == 130 else 'terminated'}"]
+        ledger = (out / "many.rank.done.jsonl").read_text().splitlines()
+        recorded = {json.loads(entry)["name"] for entry in ledger}
+        # What was drawn when the end came is recorded, though it was not told any more.
+        assert recorded == {file.name.partition(".")[0] for file in out.glob("*.json")}
     for file in out.glob("*.json"):
         from_json(file)
     before = {path.strip() for path in (*done, *rest.splitlines())}

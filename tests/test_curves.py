@@ -67,7 +67,7 @@ def test_places_in_the_text(made: Stats) -> None:
         shown: Any = np.ma.filled(np.ma.asarray(mesh.get_array()), np.nan).reshape(5, stats.BINS)
         np.testing.assert_array_equal(shown, made.tallies[name].means())
         assert ax.get_ylim() == (0, 5)  # the lowest layer below
-    with pytest.raises(UsageError, match="--vmin 99 is not below"):
+    with pytest.raises(UsageError, match="--vmin 99 is not below --vmax 30"):
         curves.draw(made, "positions", Looks(vmin=99))
 
 

@@ -123,7 +123,7 @@ def test_places_are_shares_of_the_whole_text(readings: list[Reading]) -> None:
 def test_parts_merge_to_exactly_the_whole(readings: list[Reading], tmp_path: Path) -> None:
     parts = []
     for n in range(3):
-        part = msgspec.structs.replace(summed(readings[n::3], f"x.{n}"), shards=[(n, 3)])
+        part = msgspec.structs.replace(summed(readings[n::3], f"x.{n}"), shards=[("c", n, 3)])
         path = tmp_path / f"{n}.json"
         path.write_bytes(stats.to_json(part))
         parts.append((path, stats.load(path)))
@@ -136,7 +136,7 @@ def test_parts_merge_to_exactly_the_whole(readings: list[Reading], tmp_path: Pat
 
 def test_what_does_not_belong_together_is_refused(readings: list[Reading]) -> None:
     def part(**changes: Any) -> tuple[Path, stats.Stats]:
-        made = msgspec.structs.replace(summed(readings), shards=[(0, 2)])
+        made = msgspec.structs.replace(summed(readings), shards=[("c", 0, 2)])
         return Path(f"{len(changes)}.json"), msgspec.structs.replace(made, **changes)
 
     other = msgspec.structs.replace(readings[0].model, name="other")
@@ -145,7 +145,7 @@ def test_what_does_not_belong_together_is_refused(readings: list[Reading]) -> No
         ({"lens": {"norm": "none"}}, "differ in lens"),
         ({"layers": readings[0].layers[::-1]}, "differ in layers"),
         ({"sketches": {}}, "measure different things"),
-        ({}, "both hold part 1/2"),
+        ({}, "hold the same lines"),
     ):
         with pytest.raises(UsageError, match=said):
             stats.merge([part(), part(**changes)], "x")
@@ -227,6 +227,46 @@ def test_a_summary_goes_on_after_a_failure(run: Any, tmp_path: Path) -> None:
     assert (tmp_path / "o" / "set.stats.part").exists()  # what is done is not done again
     assert run("--lines", lines, "--format", "none").code == 4
     assert stats.load(tmp_path / "o" / "set.stats.json") == made
+
+
+def test_a_summary_of_other_lines_begins_anew(run: Any, tmp_path: Path) -> None:
+    lines = tmp_path / "set.txt"
+    lines.write_text("\n".join(["x" * 65, "the cat", "the dog"]))
+    assert run("--lines", lines, "--format", "none").code == 4
+    lines.write_text("\n".join(["", "x" * 65, "the cat", "the dog"]))  # the lines move on by one
+    assert run("--lines", lines, "--format", "none").code == 4
+    made = stats.load(tmp_path / "o" / "set.stats.json")
+    assert (made.prompts, made.failed) == (2, 1)
+
+
+def test_no_line_is_counted_twice(run: Any, tmp_path: Path) -> None:
+    out, lines = tmp_path / "o", tmp_path / "set.txt"
+    for shard in ("1/1", "1/2", "2/2", "1/4", "2/4", "3/4"):
+        run("--lines", lines, "--format", "none", "--name", "x", "--shard", shard)
+
+    def part(name: str) -> Path:
+        return out / f"x.{name}.stats.json" if name else out / "x.stats.json"
+
+    for twice in (["", ""], ["", "1-of-2"], ["1-of-2", "1-of-4"], ["1-of-2", "3-of-4"]):
+        ran = run("--merge", *map(part, twice), "--format", "none", "--name", "y")
+        assert "hold the same lines; give every line once" in ran.refusal(2)
+    assert run("--merge", part("1-of-2"), part("2-of-4"), "--format", "none").code == 0
+    merged = stats.load(out / "x.stats.json")
+    assert stats.missing(merged) == ["4/4"]
+    lines.write_text("another\nfile\n")
+    run("--lines", lines, "--format", "none", "--name", "z", "--shard", "1/2")
+    ran = run("--merge", out / "z.1-of-2.stats.json", part("1-of-2"), "--format", "none")
+    assert ran.code == 0  # parts of two files
+    assert stats.load(out / "merged.stats.json").prompts == 1 + 3
+
+
+def test_a_part_without_lines_is_no_failure(run: Any, tmp_path: Path) -> None:
+    assert run("--lines", tmp_path / "set.txt", "--shard", "6/6") == Ran(0, [], [])
+
+
+def test_limits_are_refused_before_any_work(run: Any, tmp_path: Path) -> None:
+    ran = run("--lines", tmp_path / "set.txt", "--vmin", "50", "-m", "/nowhere")
+    assert ran.refusal(2).startswith("--vmin 50 is not below --vmax 30")
 
 
 def test_refusals(run: Any, tmp_path: Path) -> None:
