@@ -47,11 +47,7 @@ readme: $(VENV)/.ready-dev
 	$(BIN)/python tests/readme.py
 
 # Every family of transformers, a few minutes; `make families` writes the table that is tested.
-test-# A cluster of two workers on this machine; a part of `make test` too.
-test-ray: $(VENV)/.ready-dev
-	$(BIN)/pytest tests/test_cluster.py
-
-families: $(VENV)/.ready-dev
+test-families: $(VENV)/.ready-dev
 	$(BIN)/pytest --numprocesses 2 -m families
 
 # A cluster of two workers on this machine; a part of `make test` too.
