@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 FAILURES = "failures.jsonl"
 LONG = 1024
-"""tokens; longer prompts fill the machine by themselves"""
+"""tokens; longer prompts fill the machine by themselves, and families that turn to other positions
+from some length on (dynamic scaling) must not see a fill"""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -180,7 +181,8 @@ def groups(plans: Sequence[Plan], budget: int) -> Iterator[list[Plan]]:
     """Plans of like length, as many as the longest times their number stays within ``budget``."""
     group: list[Plan] = []
     for plan in sorted(plans, key=lambda p: len(p.ids)):
-        if group and (len(group) + 1) * len(plan.ids) > budget:
+        full = (len(group) + 1) * len(plan.ids) > budget or len(plan.ids) > LONG
+        if group and full:
             yield group
             group = []
         group.append(plan)
@@ -291,13 +293,15 @@ class Workers:
         until no more than ``room`` is waiting (two for each process, if None)."""
         room = 2 * self.jobs if room is None else room
         while self.waiting and (len(self.waiting) > room or self.waiting[0][1].done()):
-            about, future = self.waiting.popleft()
+            about, future = self.waiting[0]
             try:
-                yield Made(about, future.result())
+                outcome = Made(about, future.result())
             except BrokenProcessPool as error:
                 raise KILLED from error
             except LogitLensError as error:
-                yield Made(about, error=error)
+                outcome = Made(about, error=error)
+            yield outcome
+            self.waiting.popleft()  # not before: an interrupt may come at any line
 
     def rest(self) -> Iterator[Made]:
         """After the end: what was finished, though nobody asked any more."""

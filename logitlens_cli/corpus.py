@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Stats
-from logitlens_cli.run import part_of, readings, skipped, stem
+from logitlens_cli.run import check_extras, part_of, readings, skipped, stem
 
 SAVED_EVERY = 60.0
 """seconds between two states of a summary that is not finished"""
@@ -57,7 +56,8 @@ def summarize(request: Stats) -> Iterator[Path]:
             progress.note(f"{made.failed} prompts could not be read and are not in this summary")
     else:
         assert request.lines is not None
-        todo = part_of(request, request.lines, "{n}")
+        every = prompts.from_lines(request.lines, "{n}")
+        todo = part_of(request, every)
         if not todo:
             progress.note(f"part {request.shard} of the lines is empty; there is nothing to sum up")
             return
@@ -69,10 +69,16 @@ def summarize(request: Stats) -> Iterator[Path]:
         ):
             progress.note(f"{files.json} is made of the same; skipped")
             return
+        check_extras(request)
         check_limits(request)
         failures = batch.Failures(request.out, request.lines, request.command, progress)
         tried = len(todo)
-        made = gathered(request, todo, name, key, failures, progress)
+        made = msgspec.structs.replace(
+            gathered(request, todo, name, key, failures, progress),
+            shards=[(key_of(every, {}), *request.part)],
+            failed=len(failures.made),
+            key="" if failures.made else key,
+        )
     with progress.step("drawing"):
         write(request, made, files, table)
     yield from paths
@@ -125,7 +131,7 @@ def gathered(
 ) -> summaries.Stats:
     """The summary of the prompts; it goes on where it stopped, if it is of the same ones.
 
-    Raises WorkError if every prompt failed.
+    Raises BatchError if every prompt failed.
     """
     path = state_path(request, stem)
     state = load_state(path, key)
@@ -166,14 +172,7 @@ def gathered(
     if stats is None:
         failures.require_none(len(todo))
     assert stats is not None
-    assert request.lines is not None
-    whole = key_of(part_of(replace(request, shard=None), request.lines, "{n}"), {})
-    return msgspec.structs.replace(
-        stats,
-        shards=[(whole, *request.part)],
-        failed=len(failures.made),
-        key="" if failures.made else key,
-    )
+    return stats
 
 
 def key_of(todo: Sequence[Prompt], recipe: Mapping[str, Any]) -> str:

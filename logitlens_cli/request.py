@@ -778,6 +778,11 @@ class Render(Figures):
         option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
     ] = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.formats and not self.parquet:
+            raise UsageError("--format none leaves nothing to draw", "name a format")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Opening):

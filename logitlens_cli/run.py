@@ -70,7 +70,7 @@ def read(request: Read) -> Iterator[Path]:
 def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     """A batch: prompts of like length share a pass, figures are drawn meanwhile, a prompt that
     fails is told apart, and what is done already is not done again."""
-    todo = part_of(request, path)
+    todo = part_of(request, prompts.from_lines(path, request.name))
     if request.dry_run:
         yield from planned(request, todo, progress)
         return
@@ -96,13 +96,9 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     require_writable(request.out)
     by_name = {prompt.name: prompt for prompt in todo}
     looks = looks_of(request) if request.formats else None
-    jobs = (
-        0
-        if looks is None
-        else len(os.sched_getaffinity(0))
-        if request.jobs is None
-        else request.jobs
-    )
+    jobs = len(os.sched_getaffinity(0)) if request.jobs is None else request.jobs
+    if looks is None:
+        jobs = 0
     row = InputRow(request)
     missing: frozenset[str] = frozenset()
 
@@ -126,10 +122,7 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     outcomes = readings(request, todo, progress)
     workers = batch.Workers(min(jobs, len(todo)))
     try:
-        with (
-            workers,
-            progress.count(len(todo)) as shown,
-        ):
+        with workers, progress.count(len(todo)) as shown:
             for name, outcome in outcomes:
                 prompt = by_name[name]
                 if isinstance(outcome, LogitLensError):
@@ -166,10 +159,10 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> "Iter
     return Session(request, progress).readings(todo)
 
 
-def part_of(request: Read, path: Path, name: str | None = None) -> list[Prompt]:
+def part_of(request: Read, every: list[Prompt]) -> list[Prompt]:
     """The prompts of --shard, or all."""
     number, parts = request.part
-    return prompts.from_lines(path, request.name if name is None else name)[number::parts]
+    return every[number::parts]
 
 
 def planned(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterator[Path]:

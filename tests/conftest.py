@@ -156,3 +156,19 @@ def logitlens(capsys: pytest.CaptureFixture[str]) -> Shell:
         return Ran(code, out.splitlines(), err.splitlines())
 
     return run
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
+    """A command on the tiny model, small figures, no notes."""
+
+    def run(command: str, *arguments: object) -> Ran:
+        model, small = ["-m", tiny_folder, "-o", out], ["--format", "svg", "-q", "--jobs", "0"]
+        return logitlens(command, *model, *small, *arguments)
+
+    return run

@@ -32,22 +32,6 @@ TEXTS = ["the cat", "the dog sat on a mat", "a", "cats and dogs", "the end of it
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
-    """A command on the tiny model, small figures, no notes."""
-
-    def run(command: str, *arguments: object) -> Ran:
-        model, small = ["-m", tiny_folder, "-o", out], ["--format", "svg", "-q", "--jobs", "0"]
-        return logitlens(command, *model, *small, *arguments)
-
-    return run
-
-
-@pytest.fixture
 def lines(tmp_path: Path) -> Path:
     file = tmp_path / "set.txt"
     file.write_text("\n".join(TEXTS) + "\n")
@@ -149,6 +133,11 @@ def of_length(length: int) -> Plan:
 def test_prompts_of_like_length_share_a_pass_within_the_budget() -> None:
     made = batch.groups([of_length(n) for n in (9, 2, 3, 30, 2, 8, 3)], 18)
     assert [[len(p.ids) for p in group] for group in made] == [[2, 2, 3, 3], [8, 9], [30]]
+
+
+def test_a_long_prompt_is_never_filled_up() -> None:
+    made = batch.groups([of_length(n) for n in (1500, 1600, 1024, 1000, 1025)], 1 << 20)
+    assert [[len(p.ids) for p in group] for group in made] == [[1000, 1024], [1025], [1500], [1600]]
 
 
 def with_task(subject: Subject) -> tuple[Subject, Any]:

@@ -17,22 +17,6 @@ UNTIED = (
 HEADS = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-", "json": b'{"schema":'}
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
-    """A command on the tiny model, small figures, no notes."""
-
-    def run(command: str, *arguments: object) -> Ran:
-        model, small = ["-m", tiny_folder, "-o", out], ["--format", "svg", "-q"]
-        return logitlens(command, *model, *small, *arguments)
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
     folder = tmp_path_factory.mktemp("tied") / "tied-llama"

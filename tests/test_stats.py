@@ -1,6 +1,7 @@
 """Sketches, tallies and summaries, against numbers computed with everything at hand."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -264,9 +265,28 @@ def test_a_part_without_lines_is_no_failure(run: Any, tmp_path: Path) -> None:
     assert run("--lines", tmp_path / "set.txt", "--shard", "6/6") == Ran(0, [], [])
 
 
-def test_limits_are_refused_before_any_work(run: Any, tmp_path: Path) -> None:
-    ran = run("--lines", tmp_path / "set.txt", "--vmin", "50", "-m", "/nowhere")
-    assert ran.refusal(2).startswith("--vmin 50 is not below --vmax 30")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--vmin", "50"], "--vmin 50 is not below --vmax 30"),
+        (["--cmap", "nonsense"], "--cmap 'nonsense' is unknown"),
+    ],
+)
+def test_colours_are_refused_before_any_work(
+    run: Any, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    ran = run("--lines", tmp_path / "set.txt", *arguments, "-m", "/nowhere")
+    assert ran.refusal(2).startswith(said)
+
+
+def test_lines_from_standard_input_are_read_once(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = io.TextIOWrapper(io.BytesIO("\n".join(TEXTS).encode()))
+    monkeypatch.setattr("sys.stdin", given)
+    assert run("--lines", "-", "--format", "none").code == 0
+    made = stats.load(tmp_path / "o" / "stdin.stats.json")
+    assert (made.prompts, [shard[1:] for shard in made.shards]) == (5, [(0, 1)])
 
 
 def test_refusals(run: Any, tmp_path: Path) -> None:
