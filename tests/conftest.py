@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,16 @@ class Ran:
 def heed_interrupts() -> None:
     """In a new process: a shell that runs the tests in the background has it ignore them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def next_line(child: subprocess.Popen[str]) -> str:
+    """A line that a process prints, and nothing after it: ``readline`` would take more than it
+    gives, and ``communicate`` does not look there."""
+    assert child.stdout is not None
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(child.stdout.fileno(), 1)):
+        line += byte
+    return line.decode()
 
 
 Shell = Callable[..., Ran]

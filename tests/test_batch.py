@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, Shell, heed_interrupts, tiny_llama
+from conftest import Ran, Shell, heed_interrupts, next_line, tiny_llama
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from logitlens_cli import batch, prompts, reader
@@ -419,8 +419,7 @@ def test_a_batch_that_was_stopped_goes_on(
     line = ["rank", "--lines", many, "-m", tiny_folder, "-o", out, "--jobs", "2"]
     line += ["--batch-tokens", "60", "--format", "svg"]
     child = start(*line)
-    assert child.stdout is not None
-    done = [child.stdout.readline() for _ in range(5)]  # it is well under way
+    done = [next_line(child) for _ in range(5)]  # it is well under way
     os.killpg(child.pid, number) if number == signal.SIGINT else os.kill(child.pid, number)
     rest, said = child.communicate(timeout=60)
     assert child.returncode == code

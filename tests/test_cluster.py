@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Shell
+from conftest import Shell, next_line
 
 from logitlens_cli import stats
 from logitlens_cli.reading import from_json
@@ -49,8 +49,7 @@ def test_a_killed_worker_loses_nothing(lines: Path, tiny_folder: Path, tmp_path:
                           "--workers", "2")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    assert child.stdout is not None
-    first = child.stdout.readline()
+    first = next_line(child)
     both = actors(child.pid)
     os.kill(both[0], signal.SIGKILL)
     rest, said = child.communicate(timeout=100)
