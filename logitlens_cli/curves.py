@@ -14,14 +14,13 @@ from logitlens_cli.figure import (
     NOTE,
     TITLE,
     Drawing,
-    Looks,
     color_map,
-    count_of,
     extend,
     style,
 )
 from logitlens_cli.fonts import escaped, fallback
 from logitlens_cli.metrics import KL_SCALE, METRICS, Floats, Measure
+from logitlens_cli.panels import Looks, count_of
 from logitlens_cli.stats import (
     AGREES,
     BINS,

@@ -1,8 +1,7 @@
-"""Reading -> annotated seaborn heatmap.
+"""Panel -> annotated seaborn heatmap.
 
-A figure is made in three steps: what is drawn (``panels``, plain data), where it goes (``Layout``,
-in inches, measured from the texts themselves), and the drawing (``paint``). Knows nothing of
-models, files or pyplot's global state.
+A figure is made in two steps: where everything goes (``Layout``, in inches, measured from the texts
+themselves), and the drawing (``paint``). Knows nothing of models, files or pyplot's global state.
 """
 
 import math
@@ -30,10 +29,9 @@ from PIL import Image
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.fonts import Ruler, escaped, fallback
-from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Floats, Measure, Scale, entry
-from logitlens_cli.reading import Followed, Reading, Scores, Token
-
-TOPK = "topk"
+from logitlens_cli.metrics import Floats
+from logitlens_cli.panels import TEXT_COLUMNS, Looks, Panel, panels
+from logitlens_cli.reading import Reading
 
 # Sizes in points (text) and inches (everything else).
 TEXT, LABEL, TITLE, NOTE = 7.5, 8.0, 11.0, 7.5
@@ -45,279 +43,7 @@ PLAIN_CELL = 0.15  # a cell without text
 LABEL_LIMIT = 1.35
 MARGIN = 0.15
 BAR_WIDTH, BAR_GAP, BAR_TICKS, BAR_HEIGHT = 0.16, 0.22, 0.42, 1.3
-TEXT_COLUMNS = 64  # more columns than that are drawn without text
 PIXELS = 2**16 - 1  # what the raster backend can do in one direction
-
-
-@dataclass(frozen=True, kw_only=True)
-class Looks:
-    """What a user may choose about a figure; None is the metric's own habit."""
-
-    input_row: bool | None = None
-    split: int | None = None
-    vmin: float | None = None
-    vmax: float | None = None
-    cmap: str | None = None
-    title: str | None = None
-    changes_only: bool = False
-    color: str | None = None
-    dpi: int = 300
-    skip_first: int = 0
-
-
-@dataclass(frozen=True)
-class Colors:
-    """How values become colours, with both limits."""
-
-    kind: str
-    """"linear" or "log" """
-    low: float
-    high: float
-    cmap: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One figure as data; rows run from the lowest layer up, columns along the text."""
-
-    values: Floats
-    """(row, column), NaN where there is none"""
-    texts: list[list[str]]
-    """(row, column), "" where a cell stays empty"""
-    outlined: npt.NDArray[np.bool_]
-    """(row, column) is the layer's top guess the model's?"""
-    rows: list[str]
-    bottom: list[str]
-    """input tokens"""
-    top: list[str]
-    """true next tokens, starred where the model's top guess is right"""
-    title: str
-    notes: list[str]
-    bar: str
-    """quantity and unit, what the colour bar says"""
-    colors: Colors
-    below: str = "input token"
-    """what the labels below are"""
-    above: str = "true next token"
-
-    @property
-    def clipped(self) -> tuple[int, int]:
-        """Cells below and above the limits of the colours."""
-        below, above = self.values < self.colors.low, self.values > self.colors.high
-        return int(below.sum()), int(above.sum())
-
-    def clipping(self) -> list[str]:
-        """How many cells lie beyond which limit, in words; empty if none does."""
-        below, above = self.clipped
-        return [
-            f"{count_of(count, 'cell')} {limit}"
-            for count, limit in (
-                (below, f"< {self.colors.low:g}"),
-                (above, f"> {self.colors.high:g}"),
-            )
-            if count
-        ]
-
-
-# ---------------------------------------------------------------------------------------------
-# What is drawn
-
-
-def figures_of(reading: Reading) -> list[str]:
-    """The figures that a dump holds the numbers of."""
-    names = [TOPK] if any(name in reading.metrics for name in COLORS) else []
-    names += [name for name in reading.metrics if name not in COLORS]
-    return names + ([FOLLOWED] if reading.followed is not None else [])
-
-
-def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
-    """The figure ``name`` of a reading, in pieces of at most ``looks.split`` columns.
-
-    All pieces share one colour scale. Raises UsageError for a figure that the reading has no
-    numbers of.
-    """
-    if name == FOLLOWED and reading.followed is not None:
-        return [followed_panel(reading, reading.followed, looks)]
-    key = color_of(reading, looks) if name == TOPK else name
-    if key not in reading.metrics:
-        held = COLORS if name == TOPK else figures_of(reading)
-        raise UsageError(
-            f"{key} is not in this dump",
-            f"it holds {', '.join(n for n in held if name != TOPK or n in reading.metrics)}",
-        )
-    scores = reading.metrics[key]
-    shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, name, looks)]
-    values = reading.values(key)[shown]
-    top = reading.top()
-    final = np.array(reading.final_ids)
-    texts = [cell_texts(reading, name, key, row) for row in shown]
-    if looks.changes_only:
-        texts = changes(texts)
-    counted = [token.position >= looks.skip_first for token in reading.tokens]
-    if not any(counted):
-        raise UsageError(
-            f"--skip-first {looks.skip_first} leaves no column",
-            f"the last one is position {reading.tokens[-1].position}",
-        )
-    colors = limits(scores.scale, values[:, counted], looks)
-    columns = len(reading.tokens)
-    step = min(looks.split or columns, columns)
-    return [
-        Panel(
-            values=values[:, cut],
-            texts=[row[cut] for row in texts],
-            outlined=(top == final)[shown][:, cut] & (name == TOPK),
-            rows=[reading.layers[i].label for i in shown],
-            bottom=[token.label for token in reading.tokens[cut]],
-            top=next_labels(reading)[cut],
-            title=looks.title if looks.title is not None else headline(reading, name, scores),
-            notes=footnotes(reading, name, cut, looks),
-            bar=f"{scores.quantity} [{scores.unit}]",
-            colors=colors,
-        )
-        for cut in (slice(start, start + step) for start in range(0, columns, step))
-    ]
-
-
-def followed_panel(reading: Reading, followed: Followed, looks: Looks) -> Panel:
-    """Tokens by layers: the rank of every token that was ever the top guess of one column."""
-    shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, FOLLOWED, looks)]
-    ranks = np.array(followed.ranks, float)[shown]
-    texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
-    scale = METRICS["rank"].scale(Measure(metric="rank"))
-    token = next(t for t in reading.tokens if t.position == followed.position)
-    title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
-    return Panel(
-        values=ranks,
-        texts=changes(texts) if looks.changes_only else texts,
-        outlined=ranks == 1,
-        rows=[reading.layers[i].label for i in shown],
-        bottom=followed.labels,
-        top=[""] * len(followed.labels),
-        title=looks.title if looks.title is not None else title,
-        notes=[
-            decoded_words(reading),
-            f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}, "
-            "the last column",
-            "outlined: the layer's top guess",
-        ],
-        bar="rank of the token [1 is best]",
-        colors=limits(scale, ranks, looks),
-        below="token, best rank first",
-        above="",
-    )
-
-
-def color_of(reading: Reading, looks: Looks) -> str:
-    return looks.color or reading.options.get("color") or COLORS[0]
-
-
-def shows(kind: str, name: str, looks: Looks) -> bool:
-    """Is a row of this kind drawn? The input row distracts but from KL (the post)."""
-    if kind != "input":
-        return True
-    return name.startswith("kl-") if looks.input_row is None else looks.input_row
-
-
-def cell_texts(reading: Reading, name: str, key: str, row: int) -> list[str]:
-    if name == TOPK:
-        return [cell[0] for cell in reading.guesses.labels[row]]
-    metric = entry(key)
-    text = str if metric is None else metric.text
-    return ["" if v is None else text(v) for v in reading.metrics[key].values[row]]
-
-
-def changes(texts: list[list[str]]) -> list[list[str]]:
-    """Blank every cell that says what the cell below it says."""
-    return [
-        [text if not i or text != texts[i - 1][j] else "" for j, text in enumerate(row)]
-        for i, row in enumerate(texts)
-    ]
-
-
-def next_labels(reading: Reading) -> list[str]:
-    """True next tokens; the star is by id, never by text."""
-    return [
-        ""
-        if token.next_label is None
-        else token.next_label + (" (*)" if token.next_id == guess else "")
-        for token, guess in zip(reading.tokens, reading.final_ids, strict=True)
-    ]
-
-
-def headline(reading: Reading, name: str, scores: Scores) -> str:
-    words = "Top guess of every layer" if name == TOPK else scores.quantity
-    return f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
-
-
-NORM_WORDS = {
-    "full": "full norm",
-    "no-affine": "norm without gain and bias, so the top row is not the output",
-    "none": "no norm, so the top row is not the output",
-}
-
-
-def decoded_words(reading: Reading) -> str:
-    norm = NORM_WORDS.get(reading.lens.norm, reading.lens.norm)
-    late = reading.lens.decoder_blocks
-    blocks = f"the last {count_of(late, 'block')} and " if late else ""
-    return f"decoded with {blocks}the model's head, {norm}"
-
-
-def places(tokens: list[Token]) -> str:
-    first, last = tokens[0].position, tokens[-1].position
-    return f"position {first}" if first == last else f"positions {first}–{last}"
-
-
-def count_of(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str]:
-    """What a reader must know to read the figure, under the title."""
-    tokens = reading.tokens[cut]
-    notes = [
-        decoded_words(reading),
-        f"{places(tokens)} of {count_of(reading.lens.text_tokens, 'token')}",
-    ]
-    if name == TOPK:
-        notes.append("outlined: the layer's guess is the model's")
-    if reading.lens.chat:
-        notes.append("in the model's chat template")
-    if len(tokens) > TEXT_COLUMNS:
-        notes.append(f"no text in the cells of more than {TEXT_COLUMNS} columns: --split, --window")
-    if looks.skip_first:
-        notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
-    return [*notes, "(*) the model's guess is right"]
-
-
-def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:
-    """Both limits of the colours: the user's, else the metric's, else the data's."""
-    finite = values[np.isfinite(values)]
-    low, high = scale.low, scale.high
-    low = looks.vmin if looks.vmin is not None else low
-    high = looks.vmax if looks.vmax is not None else high
-    low = low if low is not None else float(finite.min(initial=math.inf))
-    high = high if high is not None else float(finite.max(initial=-math.inf))
-    if not math.isfinite(low) or not math.isfinite(high):
-        low, high = 0.0, 1.0  # nothing to show
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    if low > high:
-        given, other = ("--vmin", "--vmax") if looks.vmin is not None else ("--vmax", "--vmin")
-        raise UsageError(
-            f"{given} makes the colours run backwards, from {low:g} to {high:g}",
-            f"give {other} too",
-        )
-    if scale.kind == "log" and low <= 0:
-        raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
-    return Colors(scale.kind, low, high, looks.cmap or scale.cmap)
-
-
-def require_cmap(name: str) -> None:
-    """UsageError for a colour map that neither matplotlib nor seaborn knows."""
-    if name not in colormaps:
-        raise UsageError(f"--cmap {name!r} is unknown", "name a map of matplotlib or seaborn")
 
 
 # ---------------------------------------------------------------------------------------------
@@ -446,6 +172,12 @@ def wrap_words(
 
 # ---------------------------------------------------------------------------------------------
 # The drawing
+
+
+def require_cmap(name: str) -> None:
+    """UsageError for a colour map that neither matplotlib nor seaborn knows."""
+    if name not in colormaps:
+        raise UsageError(f"--cmap {name!r} is unknown", "name a map of matplotlib or seaborn")
 
 
 @contextmanager

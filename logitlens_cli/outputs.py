@@ -13,7 +13,7 @@ from logitlens_cli.metrics import FOLLOWED
 from logitlens_cli.request import Figures, Read
 
 if TYPE_CHECKING:
-    from logitlens_cli.figure import Looks
+    from logitlens_cli.panels import Looks
     from logitlens_cli.reading import Reading
 
 
@@ -88,7 +88,7 @@ def outputs(
 
 
 def looks_of(request: Figures) -> Looks:
-    from logitlens_cli.figure import Looks
+    from logitlens_cli.panels import Looks
 
     color = getattr(request, "color", None)
     return Looks(

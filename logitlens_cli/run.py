@@ -286,7 +286,7 @@ def note_missing(missing: frozenset[str], progress: Progress) -> None:
 def render(request: Render) -> Iterator[Path]:
     """Draw the figures of a dump again."""
     from logitlens_cli import reading as readings
-    from logitlens_cli.figure import figures_of
+    from logitlens_cli.panels import figures_of
 
     progress = Progress(quiet=request.quiet)
     reading = readings.from_json(request.dump)

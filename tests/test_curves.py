@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import logitlens_cli
 from logitlens_cli import curves, stats
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figure import Looks
+from logitlens_cli.panels import Looks
 from logitlens_cli.stats import AGREES, Stats
 
 METRICS = ["rank", "kl-final", "kl-input"]

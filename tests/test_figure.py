@@ -13,10 +13,10 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from logitlens_cli import figure
+from logitlens_cli import figure, panels
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figure import Looks
 from logitlens_cli.metrics import Scale
+from logitlens_cli.panels import Looks
 from logitlens_cli.reading import (
     SCHEMA,
     CheckRecord,
@@ -351,5 +351,5 @@ def test_several_targets_have_a_figure_each() -> None:
     reading = make()
     rank = reading.metrics["rank"]
     reading = msgspec.structs.replace(reading, metrics={"rank-next": rank, "rank-input": rank})
-    assert figure.figures_of(reading) == ["rank-next", "rank-input"]
+    assert panels.figures_of(reading) == ["rank-next", "rank-input"]
     assert cells(drawn(reading, "rank-next"))[0.5, 1.5] == "1"  # as a rank, not as 1.0

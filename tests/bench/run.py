@@ -297,7 +297,8 @@ def figure() -> Iterator[str]:
     from matplotlib.patches import Rectangle
 
     from logitlens_cli import reading as readings
-    from logitlens_cli.figure import Looks, draw
+    from logitlens_cli.figure import draw
+    from logitlens_cli.panels import Looks
 
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
