@@ -3,6 +3,8 @@
 Figures, the terminal and written tables all show panels. Knows neither matplotlib nor files.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
@@ -255,9 +257,10 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
     return [*notes, "(*) the model's guess is right"]
 
 
-def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:
-    """Both limits of the colours: the user's, else the metric's, else the data's."""
-    finite = values[np.isfinite(values)]
+def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:
+    """Both limits of the colours: the user's, else the metric's, else the data's (if there is any
+    by now). Raises UsageError for limits that run backwards."""
+    finite = np.empty(0) if values is None else values[np.isfinite(values)]
     low, high = scale.low, scale.high
     low = looks.vmin if looks.vmin is not None else low
     high = looks.vmax if looks.vmax is not None else high

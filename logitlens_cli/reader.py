@@ -304,6 +304,11 @@ def versions() -> Mapping[str, str]:
     return {p: version(p) for p in ("logitlens-cli", "torch", "transformers")}
 
 
+PROBED = (3, 61, 40)
+"""tokens of the texts that are read side by side and alone: some families choose among the tokens
+they attend to, but not among a few"""
+
+
 def reads_together(subject: Subject, task: Task) -> bool:
     """Does a text give the same numbers beside a longer one as by itself? It is tried.
 
@@ -312,15 +317,22 @@ def reads_together(subject: Subject, task: Task) -> bool:
     parts = subject.parts
     if not subject.route.direct or not parts.samples or task.decoder_blocks:
         return False
-    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(subject.model))[0].tolist()
+    most = min(max(PROBED), subject.context or max(PROBED))
+    step = max(1, parts.weight.shape[0] // (most + 2))
+    ids = [step * (n + 1) % parts.weight.shape[0] for n in range(most)]
+    return alike(subject.model, parts, [ids[-length:] for length in PROBED])
+
+
+def alike(model: Any, parts: Anatomy, texts: Sequence[Sequence[int]]) -> bool:
+    """Are the streams of texts that share a pass those of each by itself, but for rounding?"""
     rows = [INPUT, *(Row(n, 1) for n in range(len(parts.blocks)))]
-    texts = [Excerpt(some, range(len(some)), [len(some) - 1]) for some in (ids[:3], ids, ids[2:])]
+    excerpts = [Excerpt(ids, range(len(ids)), [len(ids) - 1]) for ids in texts]
     try:
-        beside = capture.capture(subject.model, parts, texts, rows).resid
+        beside = capture.capture(model, parts, excerpts, rows).resid
     except (RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
         return False
-    alone = [capture.capture(subject.model, parts, [text], rows).resid for text in texts]
-    edges = [*starts_of([text.window for text in texts]), beside.shape[1]]
+    alone = [capture.capture(model, parts, [excerpt], rows).resid for excerpt in excerpts]
+    edges = [*starts_of([excerpt.window for excerpt in excerpts]), beside.shape[1]]
     return all(
         same(beside[:, start:stop], own)
         for (start, stop), own in zip(pairwise(edges), alone, strict=True)

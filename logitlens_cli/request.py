@@ -753,6 +753,12 @@ class Stats(Read):
             raise UsageError(f"--split {self.split} of a summary", "it has no columns to split")
         if self.parquet:
             raise UsageError("--format parquet is of cells, not of a summary", "use rank or all")
+        if self.skip_first or self.changes_only:
+            given = "--skip-first" if self.skip_first else "--changes-only"
+            raise UsageError(
+                f"{given} is of the figures of one text",
+                "--window 4: leaves the first four positions of every text out",
+            )
         if self.merge != bool(self.dumps):
             raise UsageError(
                 "--merge and the summaries to merge go together",
