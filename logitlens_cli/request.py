@@ -58,6 +58,15 @@ class DeviceMap(StrEnum):
     sequential = "sequential"
 
 
+class Width(StrEnum):
+    """The page that a figure must fit."""
+
+    auto = "auto"
+    single = "single"
+    double = "double"
+    slide = "slide"
+
+
 class Engine(StrEnum):
     """Where prompts of a batch are read."""
 
@@ -307,6 +316,31 @@ class Figures:
     cmap: Annotated[
         str | None, option("--cmap", panel=FIGURE, help="A colour map of matplotlib or seaborn.")
     ] = None
+    width: Annotated[
+        Width,
+        option(
+            "--width",
+            panel=FIGURE,
+            help="Of the page: single or double column of a paper, slide; auto fits the text.",
+        ),
+    ] = Width.auto
+    lock_in: Annotated[
+        bool,
+        option(
+            "--lock-in", panel=FIGURE, help="Below: from which layer on the guess is the model's."
+        ),
+    ] = False
+    next_ranks: Annotated[
+        bool,
+        option("--next-ranks", panel=FIGURE, help="Below: the true next token's rank at the end."),
+    ] = False
+    probs: Annotated[
+        bool, option("--probs", panel=FIGURE, help="Print the probability below each guess.")
+    ] = False
+    delta: Annotated[
+        bool,
+        option("--delta", panel=FIGURE, help="Show differences to the layer below, not values."),
+    ] = False
     dpi: Annotated[
         int, option("--dpi", panel=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
     ] = 300
