@@ -15,6 +15,9 @@ from logitlens_cli.reading import Followed, Reading, Scores, Token
 
 TOPK = "topk"
 TEXT_COLUMNS = 64  # more columns than that are drawn without text
+NO_TEXT = f"no text in the cells of more than {TEXT_COLUMNS} columns: --split, --window"
+OUTLINED = "outlined: "
+"""how the note begins that says what is outlined"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,10 @@ class Panel:
     below: str = "input token"
     """what the labels below are"""
     above: str = "true next token"
+    about: str = ""
+    """what is shown, and of which model, also where the user's own title does not say so"""
+    guesses: bool = False
+    """do cells say the layers' guesses, so that values are seen as colours only?"""
 
     @property
     def clipped(self) -> tuple[int, int]:
@@ -138,6 +145,8 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
             notes=footnotes(reading, name, cut, looks),
             bar=f"{scores.quantity} [{scores.unit}]",
             colors=colors,
+            about=headline(reading, name, scores),
+            guesses=name == TOPK,
         )
         for cut in (slice(start, start + step) for start in range(0, columns, step))
     ]
@@ -163,12 +172,13 @@ def followed_panel(reading: Reading, followed: Followed, looks: Looks) -> Panel:
             decoded_words(reading),
             f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}, "
             "the last column",
-            "outlined: the layer's top guess",
+            f"{OUTLINED}the layer's top guess",
         ],
         bar="rank of the token [1 is best]",
         colors=limits(scale, ranks, looks),
         below="token, best rank first",
         above="",
+        about=title,
     )
 
 
@@ -245,11 +255,11 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
         f"{places(tokens)} of {count_of(reading.lens.text_tokens, 'token')}",
     ]
     if name == TOPK:
-        notes.append("outlined: the layer's guess is the model's")
+        notes.append(f"{OUTLINED}the layer's guess is the model's")
     if reading.lens.chat:
         notes.append("in the model's chat template")
     if len(tokens) > TEXT_COLUMNS:
-        notes.append(f"no text in the cells of more than {TEXT_COLUMNS} columns: --split, --window")
+        notes.append(NO_TEXT)
     if looks.skip_first:
         notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
     return [*notes, "(*) the model's guess is right"]
