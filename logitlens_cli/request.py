@@ -516,7 +516,9 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
         if self.engine is Engine.local and (self.address or self.workers):
             raise UsageError("--address and --workers are of a cluster", "give --engine ray too")
         if not self.writes and not self.show:
-            raise UsageError("--format none and --no-json leave nothing to write", "drop one")
+            raise UsageError(
+                "--format none and --no-json leave nothing to write", "drop one, or --show"
+            )
         if self.show and self.lines is not None:
             raise UsageError(
                 "--show is of one text, not of --lines",

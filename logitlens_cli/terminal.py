@@ -184,8 +184,8 @@ class Grid:
         table = Table(
             box=None, padding=0, pad_edge=False, show_footer=True, header_style="", footer_style=""
         )
-        named = any(self.panel.top)
-        table.add_column("" if named else "layer", "layer" if named else "", width=self.left)
+        table.show_header = any(self.panel.top)
+        table.add_column("", "layer", width=self.left)
         for column in range(first, len(self.widths)):
             room = self.widths[column]
             above, below = (centred(t[column], room) for t in (self.above, self.below))
@@ -215,7 +215,7 @@ class Grid:
         if self.hues is not None:
             made.append(f": {number(panel.colors.low)} ")
             for hue in self.hues.bar:
-                made.append(" ", Style(bgcolor=hue.background))
+                made.append("█", Style(color=hue.background))
             made.append(f" {number(panel.colors.high)}")
             made.append(" (logarithmic)" * (panel.colors.kind == "log"))
             made.append("".join(f", {words}" for words in panel.clipping()))
