@@ -1,5 +1,6 @@
 """What is printed for people to read: tables of models, and of what a figure shows."""
 
+import io
 import os
 import sys
 from collections import Counter
@@ -103,24 +104,29 @@ def print_panel(panel: Panel, hues: "Hues", stream: TextIO | None) -> None:
 
 def written(panel: Panel, hues: "Hues", stream: TextIO) -> str:
     """The table as text, with the escape sequences that ``stream`` understands."""
-    room = width()
-    system = Console(file=stream).color_system
-    colors = system in ("256", "truecolor") and not Console(file=stream).no_color
+    room, own = width(), Console(file=stream)
+    system = own.color_system
+    colors = system in ("256", "truecolor") and not own.no_color
     grid = Grid(panel, hues if colors else None, brackets=system is None)
     first = grid.first(room)
-    # Where no width is known, nothing is cut.
-    wide = room or max(100, grid.left + sum(grid.widths))
-    console = Console(
-        file=stream, width=wide, height=100, markup=False, highlight=False, emoji=False
-    )  # a height, or rich would take its own width on a dumb terminal
-    with console.capture() as capture:
-        console.print(Text(harmless(panel.title), style="bold"))
-        console.print(Text(grid.notes(first)))
-        console.print(grid.table(first))
+    made = Console(
+        file=io.StringIO(),
+        # Where no width is known, nothing is cut.
+        width=room or max(100, grid.left + sum(grid.widths)),
+        color_system=system,  # type: ignore[arg-type]
+        no_color=own.no_color,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    with made.capture() as capture:
+        made.print(Text(harmless(panel.title), style="bold"))
+        made.print(Text(grid.notes(first)))
+        made.print(grid.table(first))
         if not panel.guesses or colors:
-            console.print(grid.legend())
-    made = capture.get()
-    return made if system else "\n".join(line.rstrip() for line in made.split("\n"))
+            made.print(grid.legend())
+    lines = capture.get().split("\n")
+    return "\n".join(lines if system else [line.rstrip() for line in lines])
 
 
 def width() -> int | None:

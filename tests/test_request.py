@@ -24,6 +24,7 @@ from logitlens_cli.request import (
     Rank,
     Read,
     Render,
+    Stats,
     TopK,
     layer_spec,
 )

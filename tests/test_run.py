@@ -248,7 +248,7 @@ def test_texts_are_called_as_promised(
     logitlens: Shell, tiny_folder: Path, out: Path, tmp_path: Path
 ) -> None:
     line = ["rank", "-t", TEXT, "-m", tiny_folder, "-o", out, "--name", "x", "-q", "--dpi", "40",
-            "--split", "5", "--format", "png", "--table", "csv, Markdown,md", "--caption"]  # fmt: skip
+            "--split", "5", "--format", "png", "--table", "csv,MARKDOWN", "--caption"]  # fmt: skip
     names = ["x.rank.json", "x.rank.1.png", "x.rank.2.png"]
     names += [f"x.rank.{n}.{form}" for n in (1, 2) for form in ("txt", "csv", "md")]
     assert logitlens(*line, "--dry-run") == Ran(0, paths(out, *names), [])
