@@ -69,7 +69,7 @@ def test_a_table_without_colours(look: Any) -> None:
     made = look(panel_of("kl-final"), io.StringIO(), COLUMNS="300").split("\n")
     assert made[3:] == [
         "1      0.0    0.0   0.0",
-        "0      7.2    0.0   31",
+        "0      7.2    0.0    31",
         "input   40     50   2.0",
         "layer   t0     t1   last",
         "KL(final || layer) [nats]",
