@@ -40,7 +40,8 @@ INTERRUPTED, TERMINATED = 130, 143
 
 EPILOG = (
     "Any option can also be set as LOGITLENS_OPTION in the environment, or in a file for --config. "
-    "Standard output carries the paths written and nothing else."
+    "Standard output carries the paths written and nothing else; where nothing is written, the "
+    "tables of --show."
 )
 
 

@@ -29,6 +29,7 @@ from logitlens_cli.stats import (
     shares,
     summary,
 )
+from logitlens_cli.tokens import harmless
 
 INK = "#1b4b72"
 LABEL, TITLE, NOTE = 8.0, 11.0, 7.5
@@ -47,7 +48,21 @@ def draw(stats: Stats, name: str, looks: Looks) -> Drawing:
     title = escaped(looks.title or f"{stats.model.name}, layer by layer", missing)
     with style(families):
         paint = {CURVES: curves, POSITIONS: positions}[name]
-        return Drawing(paint(stats, title, looks), families, missing)
+        about = harmless(looks.title or f"{stats.model.name}, layer by layer")
+        return Drawing(paint(stats, title, looks), families, missing, about, alt(stats, name))
+
+
+def alt(stats: Stats, name: str) -> str:
+    """A figure in words."""
+    metrics = ", ".join(metric for metric in stats.sketches if metric != LOCK_IN)
+    first, last = stats.layers[0].label, stats.layers[-1].label
+    drawn = {
+        CURVES: f"Lines over layers {first} to {last}: mean, median and quantiles of {metrics}; "
+        "and the share of positions whose guess is the model's",
+        POSITIONS: f"Heatmaps of layers {first} to {last} by position in the text: mean KL to the "
+        "output, and the share of positions whose guess is the model's",
+    }[name]
+    return harmless(f"{drawn}. {stats.model.name}; {notes(stats)}.")
 
 
 def notes(stats: Stats) -> str:

@@ -3,11 +3,13 @@
 Knows nothing of models, files or pyplot's global state.
 """
 
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
 
 import matplotlib
 import numpy as np
@@ -19,16 +21,18 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, QuadMesh
-from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from logitlens_cli import caption
 from logitlens_cli.errors import UsageError
 from logitlens_cli.layout import LINE, SECOND, Layout, lay_out
 from logitlens_cli.metrics import Floats
-from logitlens_cli.panels import Looks, Panel, panels
+from logitlens_cli.panels import Colors, Looks, Panel, panels
 from logitlens_cli.reading import Reading
 
 PIXELS = 2**16 - 1  # what the raster backend can do in one direction
@@ -66,15 +70,26 @@ class Drawing:
     families: list[str]
     missing: frozenset[str]
     """characters that no installed font has; they are drawn as escapes"""
+    about: str = ""
+    """what the file says of itself: its title"""
+    alt: str = ""
+    """the figure in words, for those who cannot see it"""
 
     def save(self, file: Any, form: str, dpi: int) -> None:
         """Write as "png", "svg" or "pdf"; no dates, so that the same figure has the same bytes."""
+        about: dict[str, Any] = {"Title": self.about}
         with style(self.families):
             if form == "png":
                 self.save_png(file, dpi)
+            elif form == "pdf":
+                about |= {"Subject": self.alt, "CreationDate": None}
+                self.figure.savefig(file, format="pdf", dpi=dpi, metadata=about)
             else:
-                date = {"svg": "Date", "pdf": "CreationDate"}[form]
-                self.figure.savefig(file, format=form, dpi=dpi, metadata={date: None})
+                about |= {"Description": self.alt, "Date": None}
+                self.figure.savefig(made := io.BytesIO(), format="svg", dpi=dpi, metadata=about)
+                # Screen readers look for <desc>; what matplotlib writes is for catalogues.
+                words = f"</title>\n <desc>{escape(self.alt)}</desc>".encode()
+                file.write(made.getvalue().replace(b"</title>", words, 1))
 
     def save_png(self, file: Any, dpi: int) -> None:
         """Without the alpha channel, which nothing uses, and compressed by runs: this takes half
@@ -85,7 +100,10 @@ class Drawing:
         size = canvas.get_width_height()
         pixels = Image.frombuffer("RGBA", size, canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
         runs: Any = zlib.Z_RLE
-        pixels.convert("RGB").save(file, "PNG", dpi=(dpi, dpi), compress_type=runs)
+        words = PngInfo()
+        words.add_itxt("Title", self.about)
+        words.add_itxt("Description", self.alt)
+        pixels.convert("RGB").save(file, "PNG", dpi=(dpi, dpi), compress_type=runs, pnginfo=words)
 
 
 def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
@@ -95,7 +113,9 @@ def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
         layout, missing = lay_out(panel, looks.width)
         require_size(layout, looks.dpi)
         with style(layout.families):
-            drawings.append(Drawing(paint(panel, layout), layout.families, missing))
+            drawing = paint(panel, layout)
+        words = caption.title(panel), caption.alt(panel)
+        drawings.append(Drawing(drawing, layout.families, missing, *words))
     return drawings
 
 
@@ -134,13 +154,11 @@ def axes(
 
 def heatmap(ax: Axes, panel: Panel, layout: Layout) -> QuadMesh:
     """The coloured cells, lowest layer at the bottom."""
-    colors = panel.colors
-    norm = (LogNorm if colors.kind == "log" else Normalize)(colors.low, colors.high)
     seaborn.heatmap(
         panel.values,
         ax=ax,
-        norm=norm,
-        cmap=color_map(colors.cmap),
+        norm=norm_of(panel.colors),
+        cmap=color_map(panel.colors.cmap),
         cbar=False,
         annot=False,
         linewidths=0.4 if layout.words.size else 0,  # lines would cover half of a small cell
@@ -152,6 +170,10 @@ def heatmap(ax: Axes, panel: Panel, layout: Layout) -> QuadMesh:
     mesh = ax.collections[0]
     assert isinstance(mesh, QuadMesh)
     return mesh
+
+
+def norm_of(colors: Colors) -> Normalize:
+    return (LogNorm if colors.kind == "log" else Normalize)(colors.low, colors.high)
 
 
 def color_map(name: str) -> Colormap:
@@ -268,8 +290,7 @@ class CellTexts(Artist):
 
 def annotate(ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
     """The texts of every cell, black or white, whichever stands out more."""
-    colors = mesh.to_rgba(np.ma.masked_invalid(panel.values))
-    inks = np.where(luminance(colors) < 0.179, "white", "black")
+    inks = inks_on(mesh.to_rgba(np.ma.masked_invalid(panel.values)))
     words = layout.words
     lines = [(words.texts, words.size, 0.0)]
     if words.second:  # both lines together stand in the middle
@@ -286,6 +307,11 @@ def annotate(ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
     ]  # fmt: skip
     if cells:
         ax.add_artist(CellTexts(cells))
+
+
+def inks_on(rgba: Floats) -> npt.NDArray[np.str_]:
+    """ "white" or "black" for text on each of the colours."""
+    return np.where(luminance(rgba) < 0.179, "white", "black")
 
 
 def luminance(rgba: Floats) -> Floats:
@@ -358,3 +384,42 @@ def heading(figure: Figure, layout: Layout) -> None:
     for line in layout.header:
         figure.text(x, y / layout.height, line, fontsize=page.note, color="0.35", va="top")
         y -= page.note * LINE
+
+
+# ---------------------------------------------------------------------------------------------
+# Colours for others
+
+
+class Hue(NamedTuple):
+    """Of a cell and its text."""
+
+    background: str
+    """as in "#1b4b72" """
+    ink: str
+
+
+@dataclass(frozen=True)
+class Hues:
+    """The colours of a figure as plain data, for a terminal."""
+
+    cells: list[list[Hue]]
+    """(row, column)"""
+    bar: list[Hue]
+    """evenly spread over the colour bar, from low to high"""
+
+
+def hues(panel: Panel, steps: int = 24) -> Hues:
+    """What ``heatmap`` and ``annotate`` would colour the cells with."""
+    norm, cmap = norm_of(panel.colors), color_map(panel.colors.cmap)
+
+    def of(shares: Any) -> list[list[Hue]]:
+        colors = np.asarray(cmap(shares))
+        return [
+            [Hue(to_hex(color), str(ink)) for color, ink in zip(row, inks, strict=True)]
+            for row, inks in zip(colors, inks_on(colors), strict=True)
+        ]
+
+    return Hues(
+        of(norm(np.ma.masked_invalid(panel.values))),
+        of(np.linspace([0.0], [1.0], steps, axis=1))[0],
+    )

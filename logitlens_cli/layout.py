@@ -276,7 +276,7 @@ class Draft:
         # Of a word its beginning says something, of a number it is another number; and words as
         # short as most are whole.
         room = width - self.padding(small)
-        if fitting and panel.words and room >= self.ruler.width("·the", small):
+        if fitting and panel.guesses and room >= self.ruler.width("·the", small):
             return self.written(small, room)
         return self.wordless(f"no text in the cells: it would be smaller than {small:g} pt")
 

@@ -22,6 +22,7 @@ NOT_RECORDED = {
     *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
     *("config", "format", "offline", "dump", "metric", "device", "device_map"),
     *("jobs", "batch_tokens", "shard", "engine", "address", "workers"),
+    *("show", "table", "caption"),
 }
 
 
@@ -33,19 +34,22 @@ class Outputs:
     parquet: Path | None
     figures: dict[str, list[dict[str, Path]]]
     """by figure, a piece of a split each, by format"""
+    texts: dict[str, list[dict[str, Path]]]
+    """captions and tables, likewise"""
 
     def paths(self) -> Iterator[Path]:
         if self.json is not None:
             yield self.json
         if self.parquet is not None:
             yield self.parquet
-        for pieces in self.figures.values():
+        for pieces in (*self.figures.values(), *self.texts.values()):
             for piece in pieces:
                 yield from piece.values()
 
     def exist(self) -> bool:
-        """Are all of them there?"""
-        return all(path.exists() for path in self.paths())
+        """Are all of them there? Not where there are none: then something is to be shown."""
+        paths = list(self.paths())
+        return bool(paths) and all(path.exists() for path in paths)
 
 
 def outputs(
@@ -70,20 +74,24 @@ def outputs(
     def numbered(figure: str) -> bool:
         return request.split is not None and figure != FOLLOWED  # which has no columns of text
 
-    return Outputs(
-        path(f"{command}.json") if json else None,
-        request.out / table if request.parquet else None,
-        {
+    def each(forms: tuple[str, ...]) -> dict[str, list[dict[str, Path]]]:
+        return {
             figure: [
                 {
                     form: path(f"{figure}.{n}.{form}" if numbered(figure) else f"{figure}.{form}")
-                    for form in request.formats
+                    for form in forms
                 }
                 for n in range(1, pieces + 1 if numbered(figure) else 2)
             ]
             for figure in figures
-            if request.formats
-        },
+            if forms
+        }
+
+    return Outputs(
+        path(f"{command}.json") if json else None,
+        request.out / table if request.parquet else None,
+        each(request.formats),
+        each(request.texts),
     )
 
 
@@ -112,7 +120,7 @@ def looks_of(request: Figures) -> Looks:
 
 def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[str]:
     """Draw and write whatever belongs to a reading, all or nothing; the characters that no
-    installed font has. ``looks`` may be None where there is no figure.
+    installed font has. ``looks`` may be None where there is no figure, caption or table.
 
     Raises WorkError that names the file that cannot be written, UsageError for looks that do not
     fit the reading.
@@ -126,6 +134,9 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
         if files.figures:
             assert looks is not None
             missing = stage_figures(stage, reading, files, looks)
+        if files.texts:
+            assert looks is not None
+            stage_texts(stage, reading, files, looks)
         if files.json is not None:
             from logitlens_cli.reading import to_json
 
@@ -143,6 +154,18 @@ def stage_figures(stage: Any, reading: Reading, files: Outputs, looks: Looks) ->
             for form, path in paths.items():
                 stage.write(path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi))
     return missing
+
+
+def stage_texts(stage: Any, reading: Reading, files: Outputs, looks: Looks) -> None:
+    from logitlens_cli import caption, tables
+    from logitlens_cli.panels import panels
+
+    makers = {"txt": caption.caption, "md": tables.to_markdown, "csv": tables.to_csv}
+    for name, parts in files.texts.items():
+        for panel, paths in zip(panels(reading, name, looks), parts, strict=True):
+            for form, path in paths.items():
+                made = makers[form](panel).encode()
+                stage.write(path, lambda file, data=made: file.write(data))
 
 
 def options_of(request: Figures) -> dict[str, Any]:
@@ -163,7 +186,7 @@ def recipe_of(request: Read) -> dict[str, Any]:
     return {
         **options_of(request),
         "command": request.command,
-        "format": request.written,
+        "format": (*request.written, *request.texts),
         "json": request.json,
         "weights": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
         "versions": [version(name) for name in ("logitlens-cli", "torch", "transformers")],

@@ -16,6 +16,8 @@ from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Floats, Measure, Sc
 from logitlens_cli.reading import Followed, Reading, Scores, Token, lock_in
 
 TOPK = "topk"
+OUTLINED = "outlined: "
+"""how the note begins that says what is outlined"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +89,14 @@ class Panel:
     below: str = "input token"
     """what the labels below are"""
     above: str = "true next token"
-    words: bool = False
-    """are the texts words, of which a beginning says something? (Of a number it does not.)"""
     second: list[list[str]] = field(default_factory=list)
     """(row, column) a smaller second line; empty where no cell has one"""
     strips: list[Strip] = field(default_factory=list)
+    about: str = ""
+    """what is shown, and of which model, also where the user's own title does not say so"""
+    guesses: bool = False
+    """do cells say the layers' guesses, so that values are seen as colours only? (Of a guess its
+    beginning says something; of a number it does not.)"""
 
     @property
     def clipped(self) -> tuple[int, int]:
@@ -174,9 +179,10 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
             notes=[*footnotes(reading, name, cut, looks), *words],
             bar=bar,
             colors=colors,
-            words=name == TOPK,
             second=[row[cut] for row in second],
             strips=[Strip(strip.label, strip.texts[cut]) for strip in strips],
+            about=headline(reading, name, scores),
+            guesses=name == TOPK,
         )
         for cut in (slice(start, start + step) for start in range(0, columns, step))
     ]
@@ -202,12 +208,13 @@ def followed_panel(reading: Reading, followed: Followed, looks: Looks) -> Panel:
             decoded_words(reading),
             f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}, "
             "the last column",
-            "outlined: the layer's top guess",
+            f"{OUTLINED}the layer's top guess",
         ],
         bar="rank of the token [1 is best]",
         colors=limits(scale, ranks, looks),
         below="token, best rank first",
         above="",
+        about=title,
     )
 
 
@@ -351,7 +358,7 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
         f"{places(tokens)} of {count_of(reading.lens.text_tokens, 'token')}",
     ]
     if name == TOPK:
-        notes.append("outlined: the layer's guess is the model's")
+        notes.append(f"{OUTLINED}the layer's guess is the model's")
     if reading.lens.chat:
         notes.append("in the model's chat template")
     if looks.skip_first:

@@ -23,6 +23,8 @@ from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Measure
 
 FORMATS = ("png", "svg", "pdf")
 PARQUET, NO_FIGURE = "parquet", "none"
+TABLES = {"md": "md", "markdown": "md", "csv": "csv"}
+"""the end of a file's name, by what --table may say"""
 
 
 class Norm(StrEnum):
@@ -355,6 +357,21 @@ class Figures:
             help="Print a cell's text only where it differs from the row below.",
         ),
     ] = False
+    show: Annotated[
+        bool,
+        option(
+            "--show",
+            panel=OUTPUT,
+            help="Print the grid here: on standard output if no file is written, else on standard "
+            "error.",
+        ),
+    ] = False
+    table: Annotated[
+        str | None, option("--table", panel=OUTPUT, help="Write the grid too: md, csv, or md,csv.")
+    ] = None
+    caption: Annotated[
+        bool, option("--caption", panel=OUTPUT, help="Write a caption too, as .txt.")
+    ] = False
     out: Annotated[Path, option("--out", "-o", panel=OUTPUT, help="Folder for the files.")] = Path(
         "outputs"
     )
@@ -394,6 +411,11 @@ class Figures:
         for name in self.written:
             if name not in (*FORMATS, PARQUET) and self.written != (NO_FIGURE,):
                 raise UsageError(f"--format {name!r} is unknown", choice)
+        for name in names_in(self.table):
+            if name not in TABLES:
+                raise UsageError(f"--table {name!r} is unknown", "give md, csv, or md,csv")
+        if self.table is not None and not names_in(self.table):
+            raise UsageError(f"--table {self.table!r} names no format", "give md, csv, or md,csv")
         for name, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
             if limit is not None and not math.isfinite(limit):
                 raise UsageError(f"{name} {limit:g} is no limit of colours", "give a number")
@@ -405,8 +427,7 @@ class Figures:
     @property
     def written(self) -> tuple[str, ...]:
         """What --format names, each once, in the order given."""
-        names = (name.strip().lower() for name in self.format.split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return names_in(self.format)
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -417,6 +438,23 @@ class Figures:
     def parquet(self) -> bool:
         """Are all cells wanted as a Parquet table?"""
         return PARQUET in self.written
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Ends of the names of the texts about each figure: its caption and its tables."""
+        tables = dict.fromkeys(TABLES[name] for name in names_in(self.table))
+        return (*(("txt",) if self.caption else ()), *tables)
+
+    @property
+    def writes(self) -> bool:
+        """Will there be any file?"""
+        return bool(self.formats or self.parquet or self.texts)
+
+
+def names_in(spec: str | None) -> tuple[str, ...]:
+    """The names in a list with commas, each once, in the order given."""
+    names = (name.strip().lower() for name in (spec or "").split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -511,12 +549,23 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
             raise UsageError("--engine ray without --lines", "name a file of prompts")
         if self.engine is Engine.local and (self.address or self.workers):
             raise UsageError("--address and --workers are of a cluster", "give --engine ray too")
-        if not self.formats and not self.json and not self.parquet:
-            raise UsageError("--format none and --no-json leave nothing to write", "drop one")
+        if not self.writes and not self.show:
+            raise UsageError(
+                "--format none and --no-json leave nothing to write", "drop one, or --show"
+            )
+        if self.show and self.lines is not None:
+            raise UsageError(
+                "--show is of one text, not of --lines",
+                "give --text or --file, or show a dump with logitlens render --show",
+            )
         if self.chat and self.bos is Bos.add:
             raise UsageError(
                 "--chat and --bos add are both given", "the template has its own start token"
             )
+
+    @property
+    def writes(self) -> bool:
+        return super().writes or self.json
 
     @property
     @abstractmethod
@@ -787,12 +836,14 @@ class Stats(Read):
             raise UsageError(f"--split {self.split} of a summary", "it has no columns to split")
         if self.parquet:
             raise UsageError("--format parquet is of cells, not of a summary", "use rank or all")
-        if self.skip_first or self.changes_only:
-            given = "--skip-first" if self.skip_first else "--changes-only"
-            raise UsageError(
-                f"{given} is of the figures of one text",
-                "--window 4: leaves the first four positions of every text out",
-            )
+        of_a_grid = ("skip_first", "changes_only", "lock_in", "next_ranks", "probs", "delta")
+        for name in (*of_a_grid, "show", "table", "caption"):
+            if getattr(self, name):
+                given = f"--{name.replace('_', '-')}"
+                hint = "--window 4: leaves four positions out" if name == "skip_first" else ""
+                raise UsageError(
+                    f"{given} is of the grid of one text, not of a summary", hint or "leave it out"
+                )
         if self.merge != bool(self.dumps):
             raise UsageError(
                 "--merge and the summaries to merge go together",
@@ -820,8 +871,8 @@ class Render(Figures):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.formats and not self.parquet:
-            raise UsageError("--format none leaves nothing to draw", "name a format")
+        if not self.writes and not self.show:
+            raise UsageError("--format none leaves nothing to draw", "name a format, or --show")
 
 
 @dataclass(frozen=True, kw_only=True)

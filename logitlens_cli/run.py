@@ -1,10 +1,12 @@
 """Request -> files. The only place that knows prompts, model, reading and figures together.
 
 Heavy modules are loaded here and late, when it is certain that they are needed. Paths written go to
-standard output, one a line; everything else to standard error.
+standard output, one a line; everything else to standard error. Tables for the terminal go to
+standard output where no path does: then they are what was asked for.
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence, Sized
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +48,7 @@ def read(request: Read) -> Iterator[Path]:
             return
         if request.skip_existing and skipped(files, progress):
             return
-    if not request.dry_run:
+    if not request.dry_run and request.writes:
         require_writable(request.out)
     from logitlens_cli.session import Session
 
@@ -65,7 +67,9 @@ def read(request: Read) -> Iterator[Path]:
     row.add(reading)
     row.note(progress)
     with progress.step(f"drawing {prompt.name}"):
-        note_missing(write(reading, files, looks_of(request) if files.figures else None), progress)
+        note_missing(write(reading, files, looks_of(request)), progress)
+    if request.show:
+        show(request, reading, request.figures)
     yield from files.paths()
 
 
@@ -98,9 +102,9 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
         return
     require_writable(request.out)
     by_name = {prompt.name: prompt for prompt in todo}
-    looks = looks_of(request) if request.formats else None
+    looks = looks_of(request)
     jobs = len(os.sched_getaffinity(0)) if request.jobs is None else request.jobs
-    if looks is None:
+    if not request.formats:
         jobs = 0
     row = InputRow(request)
     missing: frozenset[str] = frozenset()
@@ -325,7 +329,21 @@ def render(request: Render) -> Iterator[Path]:
         return
     with progress.step(f"drawing {name}"):
         note_missing(write(reading, files, looks_of(request)), progress)
+    if request.show:
+        show(request, reading, chosen)
     yield from files.paths()
+
+
+def show(request: Figures, reading: "Reading", figures: Sequence[str]) -> None:
+    """Print figures as tables."""
+    from logitlens_cli.figure import hues
+    from logitlens_cli.panels import panels
+    from logitlens_cli.terminal import print_panel
+
+    stream = sys.stderr if request.writes else sys.stdout
+    for name in figures:
+        for panel in panels(reading, name, looks_of(request)):
+            print_panel(panel, hues(panel), stream)
 
 
 def stem(dump: Path, command: str) -> str:

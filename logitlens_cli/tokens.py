@@ -138,6 +138,12 @@ def visible(text: str) -> str:
     return "◌" + shown if shown and unicodedata.category(shown[0]).startswith("M") else shown
 
 
+def harmless(text: str) -> str:
+    """``text`` without what a terminal would obey and XML forbids: labels stay as they are, but a
+    foreign dump may hold anything."""
+    return "".join(c if c == " " or c in MARKS.values() else visible_character(c) for c in text)
+
+
 @cache
 def visible_character(char: str) -> str:
     if char in MARKS:

@@ -171,6 +171,9 @@ USAGE: list[tuple[list[str], str]] = [
         "Invalid value for '--dtype': 'int8' is not one of 'auto', 'float32', 'bfloat16', "
         "'float16'" + HELP,
     ),
+    # texts
+    (["--table", "html"], "--table 'html' is unknown; give md, csv, or md,csv"),
+    (["--table", ","], "--table ',' names no format; give md, csv, or md,csv"),
     # presets
     (
         ["--config", "key.toml"],

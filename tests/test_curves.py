@@ -31,6 +31,16 @@ def made(tokenizer: Any) -> Stats:
     return summary
 
 
+def test_files_say_in_words_what_they_show(made: Stats) -> None:
+    drawing = curves.draw(made, "stats", Looks())
+    assert drawing.about == f"{made.model.name}, layer by layer"
+    assert drawing.alt.startswith(
+        "Lines over layers input to 3: mean, median and quantiles of rank, kl-final, kl-input; and "
+        f"the share of positions whose guess is the model's. {made.model.name}; 3 prompts, "
+    )
+    assert "Heatmaps of layers input to 3" in curves.draw(made, "positions", Looks()).alt
+
+
 def words(fig: Figure) -> str:
     return "\n".join(text.get_text() for text in fig.texts)
 

@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from logitlens_cli import figure, panels
+from logitlens_cli import caption, figure, panels
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import Scale
 from logitlens_cli.panels import Looks
@@ -233,6 +233,33 @@ def test_any_token_is_drawn_as_it_is(form: str) -> None:
             assert {"$a$ $b", "%d%", "\\frac{1}{2}", "<b>&amp;"} <= set(texts)  # text stays text
         else:
             assert data.startswith(b"%PDF")
+
+
+def test_files_say_in_words_what_they_show() -> None:
+    title = 'Of <script>alert("&")</script> ]]> \\ (漢)'
+    (drawing,) = figure.draw(make(), "kl-final", Looks(title=title + "\x1b\n\ufffe"))
+    shown, words = (
+        title + "<U+001B>↵<U+FFFE>",
+        caption.alt(panels.panels(make(), "kl-final", Looks(title=title + "\x1b\n\ufffe"))[0]),
+    )
+    assert words.startswith(f"Heatmap: {shown}. KL(final || layer) – hand-made. 3 rows, ")
+
+    def saved(form: str) -> bytes:
+        drawing.save(file := io.BytesIO(), form, 80)
+        return file.getvalue()
+
+    with Image.open(io.BytesIO(saved("png"))) as image:
+        assert image.info["Title"] == shown
+        assert image.info["Description"] == words
+    root = ET.fromstring(saved("svg"))
+    svg, dc = "{http://www.w3.org/2000/svg}", "{http://purl.org/dc/elements/1.1/}"
+    assert [child.tag for child in root][:2] == [f"{svg}title", f"{svg}desc"]
+    assert [child.text for child in root][:2] == [shown, words]
+    assert {e.text for e in root.iter(f"{dc}description")} == {words}
+    assert not list(root.iter("script"))
+    pdf = saved("pdf")
+    assert b"/Subject" in pdf
+    assert b"/Title" in pdf
 
 
 def test_same_reading_same_bytes() -> None:

@@ -24,6 +24,7 @@ from logitlens_cli.request import (
     Rank,
     Read,
     Render,
+    Stats,
     TopK,
     Width,
     layer_spec,
@@ -189,6 +190,7 @@ def test_every_option_of_the_command_line() -> None:
         *("--direction", "reverse", "--format", "pdf", "--vmin", "-1.5", "--vmax", "2e1"),
         *("--cmap", "rocket", "--dpi", "90", "--title", "T", "--changes-only", "--out", "o"),
         *("--name", "n", "--no-json", "--skip-existing", "--dry-run", "--quiet"),
+        *("--show", "--table", "md", "--caption"),
     )
     assert made == All(
         file=Path("t.txt"), model="gpt2", revision="main", device="cuda:1",
@@ -200,7 +202,7 @@ def test_every_option_of_the_command_line() -> None:
         cmap="rocket", dpi=90, title="T", changes_only=True, out=Path("o"),
         name="n", json=False, skip_existing=True, dry_run=True, quiet=True,
         jobs=3, batch_tokens=99, width=Width.double, lock_in=True, next_ranks=True, probs=True,
-        delta=True,
+        delta=True, show=True, table="md", caption=True,
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
     absent = {
@@ -264,6 +266,31 @@ def test_every_option_can_come_from_the_environment() -> None:
             "--format ' ,' names no format; choose of png, svg, pdf, parquet, or none",
         ),
         (
+            lambda: TopK(text="a", table="md,html"),
+            "--table 'html' is unknown; give md, csv, or md,csv",
+        ),
+        (
+            lambda: TopK(lines=Path("a"), show=True),
+            "--show is of one text, not of --lines; give --text or --file, or show a dump with "
+            "logitlens render --show",
+        ),
+        (
+            lambda: TopK(text="a", format="none", json=False),
+            "--format none and --no-json leave nothing to write; drop one, or --show",
+        ),
+        (
+            lambda: Render(dump=Path("d"), format="none"),
+            "--format none leaves nothing to draw; name a format, or --show",
+        ),
+        (
+            lambda: Stats(lines=Path("a"), caption=True),
+            "--caption is of the grid of one text, not of a summary; leave it out",
+        ),
+        (
+            lambda: Stats(lines=Path("a"), table="csv"),
+            "--table is of the grid of one text, not of a summary; leave it out",
+        ),
+        (
             lambda: TopK(text="a", vmin=2, vmax=2),
             "--vmin 2 is not below --vmax 2; give a range",
         ),
@@ -284,6 +311,17 @@ def test_every_option_can_come_from_the_environment() -> None:
 )
 def test_requests_that_cannot_be(make: Callable[[], object], message: str) -> None:
     assert refusal(make) == message
+
+
+@pytest.mark.parametrize("looks", [{"show": True}, {"table": "csv"}, {"caption": True}])
+def test_a_request_need_not_draw(looks: dict[str, Any]) -> None:
+    assert TopK(text="a", format="none", json=False, **looks).writes == ("show" not in looks)
+    assert Render(dump=Path("d"), format="none", **looks).writes == ("show" not in looks)
+
+
+def test_texts_about_a_figure() -> None:
+    assert TopK(text="a").texts == ()
+    assert TopK(text="a", table=" CSV,markdown,md,", caption=True).texts == ("txt", "csv", "md")
 
 
 @pytest.mark.parametrize(

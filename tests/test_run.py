@@ -15,6 +15,7 @@ UNTIED = (
     "a matrix of its own); --one-hot measures from the token itself"
 )
 HEADS = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-", "json": b'{"schema":'}
+HEADS |= {"txt": b"Top guess of every layer", "md": b"| layer | t | h", "csv": b"layer,t,h,e,"}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,11 @@ def dump(path: Path) -> Any:
         ),
         (["topk", "--format", "pdf,svg"], ["x.topk.json", "x.topk.pdf", "x.topk.svg"]),
         (["topk", "--no-json", "--format", "png"], ["x.topk.png"]),
+        (["topk", "--no-json", "--format", "none", "--caption"], ["x.topk.txt"]),
+        (
+            ["topk", "--no-json", "--format", "svg", "--table", "md,csv"],
+            ["x.topk.svg", "x.topk.md", "x.topk.csv"],
+        ),
         (
             ["rank", "--split", "3", "--format", "svg"],
             ["x.rank.json", "x.rank.1.svg", "x.rank.2.svg", "x.rank.3.svg"],
@@ -193,6 +199,88 @@ def test_norms_change_the_numbers(read: Shell, out: Path) -> None:
     assert {norm: made[norm]["lens"]["norm"] for norm in made} == {n: n for n in made}
     values = [json.dumps(m["metrics"]["own-logit"]["values"]) for m in made.values()]
     assert len(set(values)) == 3
+
+
+# ---- in the terminal, captions and tables
+
+
+def test_showing_writes_nothing(
+    logitlens: Shell, tiny_folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    line = ["rank", "-t", TEXT, "-m", tiny_folder, "-o", out, "--show", "-q"]
+    none = ["--format", "none", "--no-json"]
+    ran = logitlens(*line, *none, "--skip-existing")
+    assert (ran.code, ran.err) == (0, [])
+    assert ran.out[0] == f"Rank of the final top guess – {tiny_folder}"
+    assert ran.out[3].split() == ["3", *["1"] * 8]  # the last layer, at the top
+    assert ran.out[7].split() == ["layer", "t", "h", "e", "·cat", "·", "s", "a", "t"]
+    assert ran.out[8:] == ["rank of the final top guess [1 is best]", ""]
+    assert logitlens(*line, *none, "--dry-run") == Ran(0, [], [])
+    assert not out.exists()
+    # Where files are written, standard output has their paths only.
+    both = logitlens(*line, "--format", "none", "--name", "x")
+    assert both == Ran(0, paths(out, "x.rank.json"), ran.out)
+    assert sorted(written(out)) == ["x.rank.json"]
+    again = logitlens("render", out / "x.rank.json", "--format", "none", "--show")
+    assert again == ran
+
+
+def test_showing_needs_no_folder(logitlens: Shell, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = logitlens("topk", "-t", TEXT, "-m", tiny_folder, "-o", tmp_path / "file" / "x", "--show",
+                    "--format", "none", "--no-json", "-q")  # fmt: skip
+    assert (ran.code, ran.err) == (0, [])
+
+
+def test_every_figure_and_piece_is_shown(
+    logitlens: Shell, tiny_folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    line = ["all", "-t", TEXT, "-m", tiny_folder, "-o", out, "--show", "-q", "--format", "none"]
+    ran = logitlens(*line, "--no-json", "--split", "5", "--title", "T")
+    assert ran.out.count("T") == 8
+    below = ["layer", "t", "h", "e", "·cat", "·"], ["layer", "s", "a", "t"]
+    assert [words for row in ran.out if (words := row.split())[:1] == ["layer"]] == [*below] * 4
+
+
+def test_texts_are_called_as_promised(
+    logitlens: Shell, tiny_folder: Path, out: Path, tmp_path: Path
+) -> None:
+    line = ["rank", "-t", TEXT, "-m", tiny_folder, "-o", out, "--name", "x", "-q", "--dpi", "40",
+            "--split", "5", "--format", "png", "--table", "csv,MARKDOWN", "--caption"]  # fmt: skip
+    names = ["x.rank.json", "x.rank.1.png", "x.rank.2.png"]
+    names += [f"x.rank.{n}.{form}" for n in (1, 2) for form in ("txt", "csv", "md")]
+    assert logitlens(*line, "--dry-run") == Ran(0, paths(out, *names), [])
+    assert logitlens(*line) == Ran(0, paths(out, *names), [])
+    made = written(out)
+    assert sorted(made) == sorted(names)
+    ranks = dump(out / "x.rank.json")["metrics"]["rank"]["values"]
+    rows = [[str(layer), *map(str, ranks[layer + 1][5:])] for layer in (3, 2, 1, 0)]
+    expected = [["layer", "s", "a", "t"], *rows]
+    assert made["x.rank.2.csv"].decode().splitlines() == [",".join(row) for row in expected]
+    table = [row for row in made["x.rank.2.md"].decode().splitlines() if "---" not in row]
+    assert table == [f"| {' | '.join(row)} |" for row in expected]
+    assert b"positions 5\xe2\x80\x937 of 8 tokens" in made["x.rank.2.txt"]
+    # Nothing of it is recorded in the dump, and all of it can be had from there.
+    assert not {"show", "table", "caption"} & set(dump(out / "x.rank.json")["options"])
+    ran = logitlens("render", out / "x.rank.json", "-o", tmp_path / "again", "--split", "5",
+                    "--format", "none", "--table", "csv,md", "--caption")  # fmt: skip
+    assert [Path(path).name for path in ran.out] == names[3:]
+    assert written(tmp_path / "again") == {name: made[name] for name in names[3:]}
+    assert logitlens(*line, "--skip-existing").out == []
+    (out / "x.rank.2.md").unlink()
+    assert logitlens(*line, "--skip-existing").out == paths(out, *names)
+
+
+def test_texts_of_many_prompts(read: Shell, out: Path, tmp_path: Path) -> None:
+    (lines := tmp_path / "set.txt").write_text("the cat\nthe dog\n")
+    line = ["topk", "--lines", lines, "--name", "p{n}", "--format", "none"]
+    names = [f"p{n}.topk.{form}" for n in (1, 2) for form in ("json", "csv")]
+    assert read(*line).out == [name for name in paths(out, *names) if name.endswith("json")]
+    # A table that is not there yet is made; then all is done.
+    assert read(*line, "--table", "csv").out == paths(out, *names)
+    assert read(*line, "--table", "csv").out == []
 
 
 # ---- the same again

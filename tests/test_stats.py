@@ -308,8 +308,8 @@ def test_refusals(run: Any, tmp_path: Path) -> None:
     for arguments, said in (
         ([], "there is no prompt"),
         (["-t", "a"], "a summary is of many prompts; give them with --lines"),
-        (["--lines", lines, "--skip-first", "4"], "--skip-first is of the figures of one text"),
-        (["--lines", lines, "--changes-only"], "--changes-only is of the figures of one text"),
+        (["--lines", lines, "--skip-first", "4"], "--skip-first is of the grid of one text"),
+        (["--lines", lines, "--changes-only"], "--changes-only is of the grid of one text"),
         (["--merge"], "--merge and the summaries to merge go together"),
         (["--lines", lines, "x.json"], "--merge and the summaries to merge go together"),
         (["--merge", "x.json", "--lines", lines], "--merge reads no prompt"),
