@@ -272,7 +272,7 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
         panel.values,
         ax=ax,
         norm=norm,
-        cmap=color_map(colors.cmap),
+        cmap=color_map(colors.cmap, colors.centered),
         cbar=False,
         annot=False,
         linewidths=0.4,
@@ -286,12 +286,13 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
     return mesh
 
 
-def color_map(name: str) -> Colormap:
+def color_map(name: str, centered: bool = False) -> Colormap:
     """A named map whose clipped ends differ from its own: the ends of the map are cut off, and
-    stand for what lies beyond."""
+    stand for what lies beyond. ``centered``: both alike, so that its middle stays where it is."""
     require_cmap(name)
     whole = colormaps[name]
-    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(0.04, 0.88, 256)))
+    first, last = (0.08, 0.92) if centered else (0.04, 0.88)
+    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(first, last, 256)))
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
 
 

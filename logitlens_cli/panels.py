@@ -42,6 +42,8 @@ class Colors:
     low: float
     high: float
     cmap: str
+    centered: bool = False
+    """has the map two sides, whose middle must stay in the middle?"""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ class Panel:
 
 def figures_of(reading: Reading) -> list[str]:
     """The figures that a dump holds the numbers of."""
-    names = [TOPK] if any(name in reading.metrics for name in COLORS) else []
-    names += [name for name in reading.metrics if name not in COLORS]
-    return names + ([FOLLOWED] if reading.followed is not None else [])
+    # Beside the logits of guesses, what else may colour guesses is there to colour them.
+    guessed = COLORS[0] in reading.metrics
+    names = [name for name in reading.metrics if not guessed or name not in COLORS]
+    return [TOPK] * guessed + names + ([FOLLOWED] if reading.followed is not None else [])
 
 
 def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
@@ -177,10 +180,11 @@ def color_of(reading: Reading, looks: Looks) -> str:
 
 
 def shows(kind: str, name: str, looks: Looks) -> bool:
-    """Is a row of this kind drawn? The input row distracts but from KL (the post)."""
+    """Is a row of this kind drawn? The input row distracts but from divergences (the post)."""
     if kind != "input":
         return True
-    return name.startswith("kl-") if looks.input_row is None else looks.input_row
+    diverges = name.startswith("kl-") or name == "js"
+    return diverges if looks.input_row is None else looks.input_row
 
 
 def cell_texts(reading: Reading, name: str, key: str, row: int) -> list[str]:
@@ -261,6 +265,12 @@ def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:
     low, high = scale.low, scale.high
     low = looks.vmin if looks.vmin is not None else low
     high = looks.vmax if looks.vmax is not None else high
+    if scale.center is not None:
+        # A side that is given is the other's mirror image.
+        sides = [abs(v - scale.center) for v in (low, high) if v is not None]
+        reach = max(sides or [float(np.abs(finite - scale.center).max(initial=-math.inf))])
+        low = scale.center - reach if low is None else low
+        high = scale.center + reach if high is None else high
     low = low if low is not None else float(finite.min(initial=math.inf))
     high = high if high is not None else float(finite.max(initial=-math.inf))
     if not math.isfinite(low) or not math.isfinite(high):
@@ -275,4 +285,4 @@ def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:
         )
     if scale.kind == "log" and low <= 0:
         raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
-    return Colors(scale.kind, low, high, looks.cmap or scale.cmap)
+    return Colors(scale.kind, low, high, looks.cmap or scale.cmap, scale.center is not None)
