@@ -315,6 +315,7 @@ METRICS: dict[str, Metric] = {
         needs=lambda m: Needs(targets=frozenset({m.target, m.minus})),
         formula=logit_diff,
         scale=lambda m: Scale(cmap="vlag", center=0),
+        text=lambda value: f"{value:z.1f}",
     ),
     "entropy": Metric(
         unit="nats",
@@ -362,12 +363,13 @@ METRICS: dict[str, Metric] = {
         quantity=lambda m: "Jensen-Shannon divergence of layer and output",
         needs=lambda m: Needs(references=frozenset({"final"}), apart=True),
         formula=jensen_shannon,
-        scale=lambda m: Scale("linear", 0, LN2, "mako_r"),
+        # As the dump rounds values, or the largest would lie beyond.
+        scale=lambda m: Scale("linear", 0, round(LN2, 7), "mako_r"),
         text=lambda value: f"{value:.2f}",
     ),
     "overlap": Metric(
         unit="share",
-        quantity=lambda m: f"the layer's {m.k} best tokens that are among the output's {m.k} best",
+        quantity=lambda m: f"overlap of the {m.k} best tokens with the output's",
         needs=lambda m: Needs(best=m.k),
         formula=overlap,
         scale=lambda m: Scale("linear", 0, 1),

@@ -104,7 +104,8 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
                 f"--config {path}: unknown key {key!r}",
                 f"keys are the options of logitlens {context.info_name}",
             )
-        many = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        repeats = getattr(known[name], "multiple", False)
+        many = repeats and isinstance(value, list) and all(isinstance(v, str) for v in value)
         if not many and not isinstance(value, (str, int, float, bool)):
             raise UsageError(
                 f"--config {path}: {key} is a {type(value).__name__}",
@@ -113,7 +114,7 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
         # Files are named beside the preset, wherever the command runs.
         is_path = name in ("file", "lines") and value != "-"
         value = str(path.parent / str(value)) if is_path else value
-        if getattr(known[name], "multiple", False):
+        if repeats:
             defaults[name] = value if many else [str(value)]
         else:
             defaults[name] = value if isinstance(value, bool) else str(value)
