@@ -86,7 +86,9 @@ def assert_same(sums: Sums, logits: Tensor) -> None:
             (reference.negentropy, reference.cross, reference.reverse), truth[name], strict=True
         ):
             np.testing.assert_allclose(mine, theirs, atol=5e-5)
-    np.testing.assert_allclose(sums.references["final"].apart, truth["apart"], atol=1e-5)
+    apart = sums.references["final"].apart
+    assert apart is not None
+    np.testing.assert_allclose(apart, truth["apart"], atol=1e-5)
     order = logits.sort(dim=-1, descending=True, stable=True)
     np.testing.assert_array_equal(sums.top_ids, order.indices[..., :K])
     np.testing.assert_array_equal(sums.top_logits, order.values[..., :K].double())
