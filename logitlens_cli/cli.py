@@ -26,12 +26,19 @@ from logitlens_cli.request import (
     All,
     Check,
     Command,
+    CrossEntropy,
+    Entropy,
+    Js,
     KlFinal,
     KlInput,
+    LogitDiff,
+    OneMetric,
+    Overlap,
     Rank,
     Read,
     Render,
     Stats,
+    TokenProb,
     TopK,
 )
 
@@ -111,8 +118,12 @@ app = typer.Typer(
 models = typer.Typer(help="What models are at hand; fetch one.", invoke_without_command=True)
 app.command("topk", cls=Command)(TopK)
 app.command("rank", cls=Command)(Rank)
-app.command("kl-final", cls=Command)(KlFinal)
-app.command("kl-input", cls=Command)(KlInput)
+ONE_METRIC: tuple[type[OneMetric], ...] = (
+    *(KlFinal, KlInput, Js, Overlap),
+    *(Entropy, CrossEntropy, TokenProb, LogitDiff),
+)
+for made in ONE_METRIC:
+    app.command(made.metric, cls=Command)(made)
 app.command("all", cls=Command)(All)
 app.command("stats", cls=Command)(Stats)
 app.command("render", cls=Command)(Render)

@@ -158,7 +158,7 @@ def heatmap(ax: Axes, panel: Panel, layout: Layout) -> QuadMesh:
         panel.values,
         ax=ax,
         norm=norm_of(panel.colors),
-        cmap=color_map(panel.colors.cmap),
+        cmap=color_map(panel.colors.cmap, panel.colors.centered),
         cbar=False,
         annot=False,
         linewidths=0.4 if layout.words.size else 0,  # lines would cover half of a small cell
@@ -176,12 +176,13 @@ def norm_of(colors: Colors) -> Normalize:
     return (LogNorm if colors.kind == "log" else Normalize)(colors.low, colors.high)
 
 
-def color_map(name: str) -> Colormap:
+def color_map(name: str, centered: bool = False) -> Colormap:
     """A named map whose clipped ends differ from its own: the ends of the map are cut off, and
-    stand for what lies beyond."""
+    stand for what lies beyond. ``centered``: both alike, so that its middle stays where it is."""
     require_cmap(name)
     whole = colormaps[name]
-    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(0.04, 0.88, 256)))
+    first, last = (0.08, 0.92) if centered else (0.04, 0.88)
+    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(first, last, 256)))
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
 
 
@@ -410,7 +411,8 @@ class Hues:
 
 def hues(panel: Panel, steps: int = 24) -> Hues:
     """What ``heatmap`` and ``annotate`` would colour the cells with."""
-    norm, cmap = norm_of(panel.colors), color_map(panel.colors.cmap)
+    norm = norm_of(panel.colors)
+    cmap = color_map(panel.colors.cmap, panel.colors.centered)
 
     def of(shares: Any) -> list[list[Hue]]:
         colors = np.asarray(cmap(shares))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from logitlens_cli.capture import INPUT, Row, Stream
 from logitlens_cli.decode import Decoder, difference
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import Needs, Sums
-from logitlens_cli.reduction import LEAST, WORTH, Aim, Running, first_best
+from logitlens_cli.reduction import LEAST, WORTH, Aim, Running, leading
 
 # ---------------------------------------------------------------------------------------------
 # The proof
@@ -166,18 +167,22 @@ def block(
     names = sorted(needs.references | {"final"}, key=lambda n: (n not in needs.references, n))
     sources = [source(name, decoder, stream, columns) for name in names]
     logits = all_logits(sources, tiles, team)
-    final_ids = first_best(torch.cat([z[names.index("final")] for z in logits], -1))
     forbids = any(bool(z.amin() <= LEAST) for z in logits)
     if forbids:
         for z in logits:
             z.clamp_(min=LEAST)
+    best = min(max(1, needs.best), tiles[-1].stop)
+    output_ids = leading([z[names.index("final")] for z in logits], best)
     running = Running(
         (len(prepared), prepared.shape[1]),
         tiles,
-        wanted.k,
+        max(wanted.k, best),
         needs,
         [z[: len(needs.references)] for z in logits],
-        {name: aim(name, decoder, prepared, columns, wanted, final_ids) for name in needs.targets},
+        {
+            name: aim(name, decoder, prepared, columns, wanted, output_ids[:, 0])
+            for name in needs.targets
+        },
         forbids,
         team.size,
         # By the size of the whole grid, so that the same text gives the same bits.
@@ -195,20 +200,24 @@ def block(
     groups = parts(range(0 in known, last + (last not in known)), group)
     shares = parts(range(len(tiles)), math.ceil(len(tiles) / team.size))
 
-    def decode(worker: int) -> None:
+    def decode(take: Callable[..., None], worker: int) -> None:
         buffer: Tensor | None = None
         for n in range(len(tiles))[shares[worker]]:
             for some in groups:
                 z = decoder.tile(prepared[some], tiles[n], buffer)
                 if buffer is None:  # the first tile is the largest: its memory serves all others
                     buffer, work = z.view(-1), torch.empty_like(z).view(-1)
-                running.take(z, work[: z.numel()].view(z.shape), some, n, worker)
+                take(z, work[: z.numel()].view(z.shape), some, n, worker)
             for row, place in known.items():
                 z = logits[n][place].unsqueeze(0).clone()
-                running.take(z, torch.empty_like(z), slice(row, row + 1), n, worker)
+                take(z, torch.empty_like(z), slice(row, row + 1), n, worker)
 
-    team.share(decode, range(len(shares)))
-    return running.finish(final_ids)
+    team.share(partial(decode, running.take), range(len(shares)))
+    if needs.apart:
+        # What needs a cell's probabilities themselves: they are known only now.
+        running.weigh()
+        team.share(partial(decode, running.compare), range(len(shares)))
+    return running.finish(output_ids)
 
 
 def parts(items: range, most: int) -> list[slice]:

@@ -8,6 +8,7 @@ the command line takes names and words from here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -42,6 +43,8 @@ class Reference:
     """(layer, position) sum q z"""
     reverse: Floats | None
     """(layer, position) sum p log q; None unless asked for"""
+    apart: Floats | None = None
+    """(layer, position) sum p log(p/m) + q log(q/m), m = (p + q) / 2; None unless asked for"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ class Sums:
     """by the target's name"""
     references: Mapping[str, Reference]
     """by the reference's name: "final" (the model's output) or "input" (the input row)"""
+    output_ids: Ints | None = None
+    """(1, position, k) the output's own best tokens, as a row of ``top_ids``; None unless asked
+    for"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,10 @@ class Measure:
     metric: str
     target: str = "final"
     """whose logit or rank: "final", "input", "next", or "id:N" """
+    minus: str = "input"
+    """whose logit is subtracted, as ``target``"""
+    k: int = 10
+    """how many of the best tokens are compared"""
     reverse: bool = False
     """KL(layer || reference) instead of KL(reference || layer)"""
     one_hot: bool = False
@@ -85,6 +95,10 @@ class Needs:
     references: frozenset[str] = frozenset()
     mean: bool = False
     reverse: bool = False
+    apart: bool = False
+    """of the reference "final"; takes a second pass over the vocabulary"""
+    best: int = 0
+    """so many of the best tokens, also of the output"""
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -92,6 +106,8 @@ class Needs:
             self.references | other.references,
             self.mean or other.mean,
             self.reverse or other.reverse,
+            self.apart or other.apart,
+            max(self.best, other.best),
         )
 
 
@@ -103,6 +119,8 @@ class Scale:
     low: float | None = None
     high: float | None = None
     cmap: str = "viridis"
+    center: float | None = None
+    """of a map with two sides: limits that are taken from the data lie evenly about it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +159,18 @@ def own_prob(sums: Sums, measure: Measure) -> Floats:
 def final_logit(sums: Sums, measure: Measure) -> Floats:
     """z[final top guess], at every layer."""
     return sums.targets["final"].logit
+
+
+def token_prob(sums: Sums, measure: Measure) -> Floats:
+    """p[target] = exp(z[target] - log sum exp z)."""
+    import numpy as np
+
+    return np.exp(sums.targets[measure.target].logit - sums.lse)
+
+
+def logit_diff(sums: Sums, measure: Measure) -> Floats:
+    """z[target] - z[minus] = log (p[target] / p[minus])."""
+    return sums.targets[measure.target].logit - sums.targets[measure.minus].logit
 
 
 def entropy(sums: Sums, measure: Measure) -> Floats:
@@ -183,6 +213,25 @@ def divergence(name: str) -> Callable[[Sums, Measure], Floats]:
     return kl
 
 
+def jensen_shannon(sums: Sums, measure: Measure) -> Floats:
+    """1/2 KL(p || m) + 1/2 KL(q || m) with m = (p + q) / 2, in nats; at most ln 2 (Lin, 1991)."""
+    apart = sums.references["final"].apart
+    assert apart is not None
+    return (apart / 2).clip(0.0, LN2)
+
+
+def overlap(sums: Sums, measure: Measure) -> Floats:
+    """The share of a layer's k best tokens that are among the output's k best."""
+    import numpy as np
+
+    assert sums.output_ids is not None
+    own, output = sums.top_ids[..., : measure.k], sums.output_ids[..., : measure.k]
+    # Numbered anew for every position, so that one look-up serves all cells.
+    column = np.arange(own.shape[1])[:, None] * (1 + max(own.max(), output.max()))
+    share: Floats = np.isin(own + column, output + column).mean(-1)
+    return share
+
+
 def clamp(values: Floats) -> Floats:
     """Divergences and entropies are not negative; rounding makes them so by a hair."""
     return values.clip(min=0.0)
@@ -198,8 +247,8 @@ TARGET_WORDS = {
 }
 
 
-def target_words(measure: Measure) -> str:
-    return TARGET_WORDS.get(measure.target, f"token {measure.target.removeprefix('id:')}")
+def target_words(target: str) -> str:
+    return TARGET_WORDS.get(target, f"token {target.removeprefix('id:')}")
 
 
 def kl_words(name: str) -> Callable[[Measure], str]:
@@ -225,6 +274,9 @@ def short_number(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
+LN2 = math.log(2)
+DIVERGING = "vlag"
+"""seaborn's blue to red through white, which the colour-blind tell apart"""
 KL_SCALE = Scale("linear", 0, 30, "mako_r")
 METRICS: dict[str, Metric] = {
     "own-logit": Metric(
@@ -249,6 +301,24 @@ METRICS: dict[str, Metric] = {
         scale=lambda m: Scale("linear", 0, 1),
         text=lambda value: f"{value:.2f}",
     ),
+    "token-prob": Metric(
+        unit="probability",
+        quantity=lambda m: f"probability of {target_words(m.target)}",
+        needs=lambda m: Needs(targets=frozenset({m.target})),
+        formula=token_prob,
+        scale=lambda m: Scale("linear", 0, 1),
+        text=lambda value: f"{value:.2f}",
+    ),
+    "logit-diff": Metric(
+        unit="logit",
+        quantity=lambda m: (
+            f"logit of {target_words(m.target)} minus that of {target_words(m.minus)}"
+        ),
+        needs=lambda m: Needs(targets=frozenset({m.target, m.minus})),
+        formula=logit_diff,
+        scale=lambda m: Scale(cmap=DIVERGING, center=0),
+        text=lambda value: f"{value:z.1f}",
+    ),
     "entropy": Metric(
         unit="nats",
         quantity=lambda m: "entropy of the layer's distribution",
@@ -258,7 +328,7 @@ METRICS: dict[str, Metric] = {
     ),
     "rank": Metric(
         unit="1 is best",
-        quantity=lambda m: f"rank of {target_words(m)}",
+        quantity=lambda m: f"rank of {target_words(m.target)}",
         needs=lambda m: Needs(targets=frozenset({m.target})),
         formula=rank,
         # The post lets colours bottom out at 100, and at 1000 for the input token.
@@ -268,7 +338,7 @@ METRICS: dict[str, Metric] = {
     ),
     "cross-entropy": Metric(
         unit="nats",
-        quantity=lambda m: f"cross-entropy of {target_words(m)}",
+        quantity=lambda m: f"cross-entropy of {target_words(m.target)}",
         needs=lambda m: Needs(targets=frozenset({m.target})),
         formula=cross_entropy,
         scale=lambda m: KL_SCALE,
@@ -290,6 +360,23 @@ METRICS: dict[str, Metric] = {
         scale=lambda m: KL_SCALE,
         text=short_number,
     ),
+    "js": Metric(
+        unit="nats",
+        quantity=lambda m: "Jensen-Shannon divergence of layer and output",
+        needs=lambda m: Needs(references=frozenset({"final"}), apart=True),
+        formula=jensen_shannon,
+        # As the dump rounds values, or the largest would lie beyond.
+        scale=lambda m: Scale("linear", 0, round(LN2, 7), "mako_r"),
+        text=lambda value: f"{value:.2f}",
+    ),
+    "overlap": Metric(
+        unit="share",
+        quantity=lambda m: f"overlap of the {m.k} best tokens with the output's",
+        needs=lambda m: Needs(best=m.k),
+        formula=overlap,
+        scale=lambda m: Scale("linear", 0, 1),
+        text=lambda value: f"{value:.2f}",
+    ),
 }
 
 
@@ -300,5 +387,5 @@ def entry(key: str) -> Metric | None:
 
 FOLLOWED = "followed"
 """the figure of the ranks of every token that was ever a top guess; no metric of cells"""
-COLORS = ("own-logit", "final-logit", "prob", "entropy")
+COLORS = ("own-logit", "final-logit", "prob", "entropy", "js")
 """metrics that colour the figure of top guesses"""

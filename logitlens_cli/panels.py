@@ -12,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Floats, Measure, Scale, entry
+from logitlens_cli.metrics import (
+    COLORS,
+    DIVERGING,
+    FOLLOWED,
+    METRICS,
+    Floats,
+    Measure,
+    Scale,
+    entry,
+)
 from logitlens_cli.reading import Followed, Reading, Scores, Token, lock_in
 
 TOPK = "topk"
@@ -55,6 +64,8 @@ class Colors:
     low: float
     high: float
     cmap: str
+    centered: bool = False
+    """has the map two sides, whose middle must stay in the middle?"""
 
 
 @dataclass(frozen=True)
@@ -119,9 +130,10 @@ class Panel:
 
 def figures_of(reading: Reading) -> list[str]:
     """The figures that a dump holds the numbers of."""
-    names = [TOPK] if any(name in reading.metrics for name in COLORS) else []
-    names += [name for name in reading.metrics if name not in COLORS]
-    return names + ([FOLLOWED] if reading.followed is not None else [])
+    # Beside the logits of guesses, what else may colour guesses is there to colour them.
+    guessed = COLORS[0] in reading.metrics
+    names = [name for name in reading.metrics if not guessed or name not in COLORS]
+    return [TOPK] * guessed + names + ([FOLLOWED] if reading.followed is not None else [])
 
 
 def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
@@ -145,7 +157,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
     if looks.delta:
         values, bar = deltas(values, scale), delta_words(scores)
-        scale = centred(values)
+        scale = Scale(cmap=DIVERGING, center=0)
     top = reading.top()
     final = np.array(reading.final_ids)
     if name == TOPK:
@@ -223,10 +235,11 @@ def color_of(reading: Reading, looks: Looks) -> str:
 
 
 def shows(kind: str, name: str, looks: Looks) -> bool:
-    """Is a row of this kind drawn? The input row distracts but from KL (the post)."""
+    """Is a row of this kind drawn? The input row distracts but from divergences (the post)."""
     if kind != "input":
         return True
-    return name.startswith("kl-") if looks.input_row is None else looks.input_row
+    diverges = name.startswith("kl-") or name == "js"
+    return diverges if looks.input_row is None else looks.input_row
 
 
 def number_texts(reading: Reading, key: str, row: int) -> list[str]:
@@ -242,10 +255,6 @@ def prob_texts(reading: Reading, rows: list[int]) -> list[list[str]]:
         return "1.0" if prob >= 0.995 else "<.01" if prob < 0.005 else f"{prob:.2f}"[1:]
 
     return [[text(cell[0]) for cell in reading.guesses.probs[row]] for row in rows]
-
-
-DIVERGING = "vlag"
-"""seaborn's blue to red through white, which the colour-blind tell apart"""
 
 
 def deltas(values: Floats, scale: Scale) -> Floats:
@@ -267,12 +276,6 @@ def delta_words(scores: Scores) -> str:
     if scores.scale.kind == "log":
         return f"{scores.quantity}, to the layer below [log10 of the ratio]"
     return f"{scores.quantity}, minus the layer below's [{scores.unit}]"
-
-
-def centred(values: Floats) -> Scale:
-    """Colours with zero in the middle."""
-    most = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
-    return Scale("linear", -most, most, DIVERGING)
 
 
 def strips_of(reading: Reading, looks: Looks) -> tuple[list[Strip], list[str]]:
@@ -373,6 +376,12 @@ def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:
     low, high = scale.low, scale.high
     low = looks.vmin if looks.vmin is not None else low
     high = looks.vmax if looks.vmax is not None else high
+    if scale.center is not None:
+        # A side that is given is the other's mirror image.
+        sides = [abs(v - scale.center) for v in (low, high) if v is not None]
+        reach = max(sides or [float(np.abs(finite - scale.center).max(initial=-math.inf))])
+        low = scale.center - reach if low is None else low
+        high = scale.center + reach if high is None else high
     low = low if low is not None else float(finite.min(initial=math.inf))
     high = high if high is not None else float(finite.max(initial=-math.inf))
     if not math.isfinite(low) or not math.isfinite(high):
@@ -387,4 +396,4 @@ def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:
         )
     if scale.kind == "log" and low <= 0:
         raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
-    return Colors(scale.kind, low, high, looks.cmap or scale.cmap)
+    return Colors(scale.kind, low, high, looks.cmap or scale.cmap, scale.center is not None)

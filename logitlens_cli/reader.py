@@ -236,7 +236,7 @@ def read_together(subject: Subject, task: Task, plans: Sequence[Plan]) -> list[R
         needs,
         {
             name: [i for p, s in zip(plans, spans, strict=True) for i in target_ids(name, p.ids, s)]
-            for name in {"input", *(measure.target for measure in task.measures.values())}
+            for name in needs.targets - {"final"}
         },
     )
     # The grid first: where a logit is not a number, it knows the place.
@@ -511,27 +511,46 @@ def scores(
     """One metric for the dump, with whatever says what it is about."""
     metric = METRICS[measure.metric]
     needs = metric.needs(measure)
-    target = next(iter(needs.targets), None)
+    # One-hot and final-logit have a target of their own.
+    target = measure.target if measure.target in needs.targets else next(iter(needs.targets), None)
+    roles = {"target": target} if target is not None else {}
+    if measure.metric == "logit-diff":
+        roles["minus"] = measure.minus
     about: dict[str, Any] = {}
-    if target is not None:
-        ids = sums.final_ids.tolist() if target == "final" else list(targets[target])
-        about = {
-            "target": target,
-            "target_ids": [None if i < 0 else i for i in ids],
-            "target_labels": [None if i < 0 else tokens.label(tokenizer, i) for i in ids],
+    for role, token in roles.items():
+        ids = sums.final_ids.tolist() if token == "final" else targets[token]
+        about |= {
+            role: token,
+            f"{role}_ids": [None if i < 0 else i for i in ids],
+            f"{role}_labels": [None if i < 0 else tokens.label(tokenizer, i) for i in ids],
         }
-        if measure.metric == "rank":
-            about["ties"] = sums.targets[target].ties.tolist()
+    if measure.metric == "rank":
+        about["ties"] = sums.targets[measure.target].ties.tolist()
     if measure.metric.startswith("kl-"):
         about["direction"] = "reverse" if measure.reverse else "forward"
         about["reference"] = "input token" if measure.one_hot else measure.metric[3:]
+    if measure.metric in ("js", "overlap"):
+        about["reference"] = "final"
+    if measure.metric == "overlap":
+        about["k"] = measure.k
     values: list[list[float | None]] = rounded(metric.formula(sums, measure))
     if metric.whole:
         values = [[None if v is None else int(v) for v in row] for row in values]
     return Scores(
         values=values,
         unit=metric.unit,
-        quantity=metric.quantity(measure),
+        quantity=metric.quantity(labelled(tokenizer, measure)),
         scale=metric.scale(measure),
         **about,
     )
+
+
+def labelled(tokenizer: Any, measure: Measure) -> Measure:
+    """The measure with labels behind the ids of its tokens, for people."""
+
+    def shown(target: str) -> str:
+        if not target.startswith("id:"):
+            return target
+        return f"{target} {tokens.label(tokenizer, int(target.removeprefix('id:')))}"
+
+    return replace(measure, target=shown(measure.target), minus=shown(measure.minus))

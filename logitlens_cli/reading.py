@@ -65,16 +65,23 @@ class Scores(Record, frozen=True):
     quantity: str
     """what is measured, in words, as on the colour bar"""
     target: str | None = None
-    """whose rank or logit"""
+    """whose rank, logit or probability"""
     target_ids: list[Id | None] | None = None
     """[position]"""
     target_labels: list[str | None] | None = None
+    minus: str | None = None
+    """of a difference of logits: whose is subtracted"""
+    minus_ids: list[Id | None] | None = None
+    """[position]"""
+    minus_labels: list[str | None] | None = None
     ties: list[list[int]] | None = None
     """[layer][position] other tokens level with the target"""
     direction: str | None = None
     """of a KL divergence: "forward" is KL(reference || layer)"""
     reference: str | None = None
-    """of a KL divergence: "final", "input" or "input token" (one-hot)"""
+    """what layers are held against: "final", "input" or "input token" (one-hot)"""
+    k: int | None = None
+    """of an overlap: how many of the best tokens are compared"""
     scale: Scale = Scale()
     """the usual colours"""
 

@@ -23,6 +23,8 @@ from logitlens_cli.metrics import Needs, Reference, Sums, Target
 LOG2_E = torch.tensor(math.log2(math.e)).item()
 # What stands for a logit of minus infinity: times LOG2_E it is still a number.
 LEAST = -1e38
+# What keeps the logarithm of a probability of 0 a number; times that probability it is 0.
+TINY = 1e-37
 # Of more than a few rows the best entry is looked for in the best of the bunches of so many: this
 # takes a fifth of the time of a plain argmax.
 BUNCH = 32
@@ -96,6 +98,8 @@ class Running:
         """sum q z, but for the factor of q"""
         self.reverse = per_tile(count if needs.reverse else 0, positions)
         """sum exp(z - the tile's maximum) z[reference]"""
+        self.apart = per_tile(positions if needs.apart else 0)
+        """sum p log(p/m) + q log(q/m) of the reference "final", m = (p + q) / 2"""
         self.above = per_tile(len(aims), positions)
         self.level = per_tile(len(aims), positions)
         self.targets = torch.zeros(layers, len(aims), positions, device=device)
@@ -142,42 +146,80 @@ class Running:
             self.kernel(self.tiles[tile].start, *(tensor.numpy() for tensor in arguments))
 
     @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-    def finish(self, final_ids: Tensor) -> Sums:
-        """Put the tiles together, in float64; what is not a number stays so."""
-        top_logits, top_ids = self.best()
+    def weigh(self) -> None:
+        """What turns exponentials into probabilities, once all tiles are taken: for ``compare``."""
+        _, shrink = self.scales()
+        self.largest = self.maximum.amax(0)
+        self.factor = self.inverse(joined(self.total, shrink))
+        """(layer, position, 1) that makes exponentials probabilities"""
+        n = sorted(self.needs.references).index("final")
+        factor = self.inverse(self.masses()[n])
+        self.output = [(w[n] * factor).add_(TINY) for w in self.weights]
+        """q of the reference "final", (position, entry), a tile each"""
+
+    def inverse(self, sums: Any) -> Tensor:
+        """One over sums (..., position), for (..., position, entry)."""
+        return torch.from_numpy(1 / sums).float().to(self.maximum.device).unsqueeze(-1)
+
+    def masses(self) -> Any:
+        """Sums of ``weights``, (reference, position)."""
+        return sum(array(w.sum(-1)) for w in self.weights)
+
+    def compare(self, z: Tensor, work: Tensor, some: slice, tile: int, worker: int = 0) -> None:
+        """Take up the tile ``z`` once more, for sums of p and q at the same time.
+
+        Every entry counts for itself, and by no less than nothing: where p and q are nearly the
+        same, entropies would leave but the rounding of large numbers.
+        """
+        if self.forbids:
+            z.clamp_(min=LEAST)
+        p = exponential(z, self.largest[some], z).mul_(self.factor[some]).add_(TINY)
+        q = self.output[tile]
+        middle = torch.add(p, q, out=work).mul_(0.5)
+        of_q = (q / middle).log_().mul_(q).sum(-1)
+        torch.sum(torch.div(p, middle, out=middle).log_().mul_(p), -1, out=self.apart[tile, some])
+        self.apart[tile, some] += of_q
+
+    def scales(self) -> tuple[Any, Any]:
+        """The largest exponent of a cell, (layer, position), and what brings the sums of a tile to
+        its scale, (tile, layer, position)."""
         scale = exponent(self.maximum)
         largest = scale.max(0)
-        shrink = np.exp2(scale - largest)
+        return largest, np.exp2(scale - largest)
 
-        def joined(sums: Tensor) -> Any:
-            # Where a whole tile is forbidden, its own sums overflow, and do not count.
-            return (np.where(shrink == 0, 0, array(sums)) * shrink).sum(0)
-
-        total = joined(self.total)
-        weights = sum(array(w.sum(-1)) for w in self.weights)
+    @np.errstate(invalid="ignore", over="ignore", divide="ignore")
+    def finish(self, output_ids: Tensor) -> Sums:
+        """Put the tiles together, in float64; what is not a number stays so. ``output_ids``
+        (position, k) the best tokens of the model's own output."""
+        top_logits, top_ids = self.best()
+        largest, shrink = self.scales()
+        total = joined(self.total, shrink)
+        weights = self.masses()
         mean = sum(array((w * z).sum(-1)) for w, z in zip(self.weights, self.logits, strict=True))
         lse = (np.log2(weights) + exponent(self.peak)) / LOG2_E
         references = {
             name: Reference(
                 negentropy=mean[n] / weights[n] - lse[n],
                 cross=array(self.cross[:, :, n]).sum(0) / weights[n],
-                reverse=joined(self.reverse[:, :, n]) / total - lse[n]
+                reverse=joined(self.reverse[:, :, n], shrink) / total - lse[n]
                 if self.needs.reverse
                 else None,
+                apart=array(self.apart).sum(0) if self.needs.apart and name == "final" else None,
             )
             for n, name in enumerate(sorted(self.needs.references))
         }
         return Sums(
-            final_ids=array(final_ids),
+            final_ids=array(output_ids[:, 0]),
             top_ids=top_ids,
             top_logits=top_logits,
             lse=(np.log2(total) + largest) / LOG2_E,
-            mean=joined(self.mean) / total if self.needs.mean else None,
+            mean=joined(self.mean, shrink) / total if self.needs.mean else None,
             targets={
                 name: self.target(n, aim, top_ids[..., 0])
                 for n, (name, aim) in enumerate(self.aims.items())
             },
             references=references,
+            output_ids=array(output_ids.unsqueeze(0)) if self.needs.best else None,
         )
 
     def best(self) -> tuple[Any, Any]:
@@ -202,6 +244,12 @@ class Running:
             above=np.where(ids < 0, -1, above).astype(np.int64),
             ties=np.where(ids < 0, 0, level).astype(np.int64),
         )
+
+
+def joined(sums: Tensor, shrink: Any) -> Any:
+    """The sums of all tiles on one scale; ``shrink`` brings each to it."""
+    # Where a whole tile is forbidden, its own sums overflow, and do not count.
+    return (np.where(shrink == 0, 0, array(sums)) * shrink).sum(0)
 
 
 def places(aims: Iterable[Aim], tile: slice) -> tuple[tuple[int, ...], ...]:
@@ -281,6 +329,20 @@ def keep_best(best: Tensor, ids: Tensor, z: Tensor, maximum: Tensor, start: int)
             tile.scatter_(-1, place, -torch.inf)
             again = (tile.amax(-1) > values[:, k - 1]).nonzero().squeeze(1)
             tile, left = tile[again], left[again]
+
+
+def leading(tiles: Sequence[Tensor], k: int) -> Tensor:
+    """The ids (row, k) of the largest values of ``tiles`` (row, n), best first, lowest id first
+    among equals."""
+    if k == 1:
+        return first_best(torch.cat(list(tiles), -1)).unsqueeze(-1)
+    rows, start = len(tiles[0]), 0
+    best = torch.full((rows, k), -torch.inf, device=tiles[0].device)
+    ids = torch.full((rows, k), -1, device=best.device)
+    for tile in tiles:
+        keep_best(best, ids, tile, tile.amax(-1), start)
+        start += tile.shape[-1]
+    return ids
 
 
 def first_best(values: Tensor) -> Tensor:

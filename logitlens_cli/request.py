@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand
@@ -96,10 +96,6 @@ def option(*names: str, panel: str, help: str, **rest: Any) -> Any:
     )
 
 
-LISTS = ("target",)
-"""options that may be given several times"""
-
-
 def load_preset(context: typer.Context, path: Path | None) -> Path | None:
     """Make a preset's keys the defaults of the command; they have the names of its options."""
     if path is None or context.resilient_parsing:
@@ -110,7 +106,7 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
         raise UsageError(f"--config {path}: {error.strerror}", "name a preset file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"--config {path} is not TOML ({error})", "mend the file") from error
-    known = {p.name for p in context.command.params if p.name} - {"config", "help"}
+    known = {p.name: p for p in context.command.params if p.name not in (None, "config", "help")}
     defaults: dict[str, Any] = {}
     for key, value in preset.items():
         name = key.replace("-", "_")
@@ -119,7 +115,8 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
                 f"--config {path}: unknown key {key!r}",
                 f"keys are the options of logitlens {context.info_name}",
             )
-        many = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        repeats = getattr(known[name], "multiple", False)
+        many = repeats and isinstance(value, list) and all(isinstance(v, str) for v in value)
         if not many and not isinstance(value, (str, int, float, bool)):
             raise UsageError(
                 f"--config {path}: {key} is a {type(value).__name__}",
@@ -128,7 +125,7 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
         # Files are named beside the preset, wherever the command runs.
         is_path = name in ("file", "lines") and value != "-"
         value = str(path.parent / str(value)) if is_path else value
-        if name in LISTS:
+        if repeats:
             defaults[name] = value if many else [str(value)]
         else:
             defaults[name] = value if isinstance(value, bool) else str(value)
@@ -285,7 +282,7 @@ class Figures:
             "--input-row/--no-input-row",
             panel=LENS,
             help="Show what enters block 0 as the lowest row.",
-            show_default="in KL figures only",
+            show_default="in KL and JS figures only",
         ),
     ] = None
     split: Annotated[
@@ -640,6 +637,17 @@ TargetOption = Annotated[
         show_default="final",
     ),
 ]
+OneTarget = Annotated[
+    str,
+    option("--target", panel=METRIC, help="Whose: final, input, next, a token's TEXT, or id:N."),
+]
+Minus = Annotated[
+    str, option("--minus", panel=METRIC, help="Whose is subtracted; words as of --target.")
+]
+Compared = Annotated[
+    int,
+    option("--k", panel=METRIC, min=1, max=1000, help="Best tokens compared, and in the JSON."),
+]
 AUTO = "auto"
 
 
@@ -660,6 +668,15 @@ def rank_measures(targets: Sequence[str] | None) -> dict[str, Measure]:
 def rank_figures(targets: Sequence[str] | None) -> tuple[str, ...]:
     auto = (FOLLOWED,) if targets and AUTO in targets else ()
     return tuple(rank_measures(targets)) + auto
+
+
+def one_target(name: str, target: str) -> str:
+    """A target that is no list of tokens."""
+    if target == AUTO:
+        raise UsageError(
+            f"{name} {AUTO} is of ranks", "name one token; one that is spelled so is id:N"
+        )
+    return target
 
 
 DirectionOption = Annotated[
@@ -730,38 +747,127 @@ class Rank(Read):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KlFinal(Read):
-    """KL divergence from the model's output to every layer."""
+class OneMetric(Read):
+    """A command with the name of the one metric that it measures."""
 
-    direction: DirectionOption = Direction.forward
+    metric: ClassVar[str]
 
     @property
     def command(self) -> str:
-        return "kl-final"
+        return self.metric
+
+    @property
+    def measure(self) -> Measure:
+        return Measure(metric=self.metric)
 
     @property
     def measures(self) -> dict[str, Measure]:
-        return {"kl-final": kl_measure("kl-final", self.direction)}
+        return {self.metric: self.measure}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.measures  # which may refuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class KlInput(Read):
+class KlFinal(OneMetric):
+    """KL divergence from the model's output to every layer."""
+
+    metric = "kl-final"
+    direction: DirectionOption = Direction.forward
+
+    @property
+    def measure(self) -> Measure:
+        return kl_measure(self.metric, self.direction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KlInput(OneMetric):
     """KL divergence from the decoded input to every layer."""
 
+    metric = "kl-input"
     direction: DirectionOption = Direction.forward
     one_hot: OneHot = False
 
     @property
-    def command(self) -> str:
-        return "kl-input"
+    def measure(self) -> Measure:
+        return kl_measure(self.metric, self.direction, self.one_hot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Js(OneMetric):
+    """Jensen-Shannon divergence of every layer and the model's output."""
+
+    metric = "js"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap(OneMetric):
+    """Share of a layer's best tokens that are among the output's best."""
+
+    metric = "overlap"
+    k: Compared = 10
 
     @property
-    def measures(self) -> dict[str, Measure]:
-        return {"kl-input": kl_measure("kl-input", self.direction, self.one_hot)}
+    def measure(self) -> Measure:
+        return Measure(metric=self.metric, k=self.k)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.measures
+    @property
+    def guesses(self) -> int:
+        return self.k
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entropy(OneMetric):
+    """Entropy of every layer's distribution."""
+
+    metric = "entropy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy(OneMetric):
+    """Cross-entropy of a token at every layer, by default the true next one."""
+
+    metric = "cross-entropy"
+    target: OneTarget = "next"
+
+    @property
+    def measure(self) -> Measure:
+        return Measure(metric=self.metric, target=one_target("--target", self.target))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenProb(OneMetric):
+    """Probability of a token at every layer, by default the final guess."""
+
+    metric = "token-prob"
+    target: OneTarget = "final"
+
+    @property
+    def measure(self) -> Measure:
+        return Measure(metric=self.metric, target=one_target("--target", self.target))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitDiff(OneMetric):
+    """Logit of one token minus that of another at every layer."""
+
+    metric = "logit-diff"
+    target: OneTarget = "final"
+    minus: Minus = "input"
+
+    @property
+    def measure(self) -> Measure:
+        if self.target == self.minus:
+            raise UsageError(
+                f"--target and --minus are both {self.target!r}, which differ by 0",
+                "name two tokens",
+            )
+        return Measure(
+            metric=self.metric,
+            target=one_target("--target", self.target),
+            minus=one_target("--minus", self.minus),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from logitlens_cli import batch, prompts, tokens
 from logitlens_cli.errors import LogitLensError, UsageError
-from logitlens_cli.metrics import Measure
+from logitlens_cli.metrics import TARGET_WORDS, Measure
 from logitlens_cli.model import open_model
 from logitlens_cli.outputs import options_of
 from logitlens_cli.progress import Progress
@@ -129,15 +129,23 @@ def task_of(request: Read, subject: Subject) -> Task:
 
 
 def resolved(measure: Measure, subject: Subject) -> Measure:
-    """A measure whose target is one of "final", "input", "next" and "id:N"."""
-    target = measure.target
-    if target in ("final", "input", "next"):
-        return measure
+    """A measure whose tokens are "final", "input", "next" or "id:N"."""
+    return replace(
+        measure,
+        target=token_of("--target", measure.target, subject),
+        minus=token_of("--minus", measure.minus, subject),
+    )
+
+
+def token_of(option: str, target: str, subject: Subject) -> str:
+    """One of the words, or "id:N" of a token's text."""
+    if target in TARGET_WORDS:
+        return target
     if target.startswith("id:"):
         number = target.removeprefix("id:")
         if not number.isascii() or not number.isdigit() or int(number) >= subject.parts.vocabulary:
             raise UsageError(
-                f"--target {target} is no token", f"ids are 0 to {subject.parts.vocabulary - 1}"
+                f"{option} {target} is no token", f"ids are 0 to {subject.parts.vocabulary - 1}"
             )
-        return replace(measure, target=f"id:{int(number)}")
-    return replace(measure, target=f"id:{tokens.target_id(subject.tokenizer, target)}")
+        return f"id:{int(number)}"
+    return f"id:{tokens.target_id(subject.tokenizer, target, option)}"

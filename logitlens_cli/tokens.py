@@ -69,13 +69,13 @@ def in_template(tokenizer: Any, text: str) -> str:
     return str(rendered)
 
 
-def target_id(tokenizer: Any, text: str) -> int:
+def target_id(tokenizer: Any, text: str, option: str = "--target") -> int:
     """The id of a text that is one token; UsageError shows its pieces where it is not."""
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if len(ids) != 1:
         pieces = " + ".join(label(tokenizer, i) for i in ids) or "nothing"
         raise UsageError(
-            f"--target {text!r} is not one token but {len(ids)}: {pieces}",
+            f"{option} {text!r} is not one token but {len(ids)}: {pieces}",
             "give one token, mind the leading space, or use id:N",
         )
     return int(ids[0])

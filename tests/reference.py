@@ -38,6 +38,30 @@ class Grid:
     def entropy(self) -> Tensor:
         return -(self.log_p.exp() * self.log_p).sum(-1)
 
+    def cross_entropy(self, target: Tensor) -> Tensor:
+        """- log p[target]; ``target`` (position,)"""
+        return -self.log_p[:, torch.arange(len(target)), target]
+
+    def logit_diff(self, target: Tensor, minus: Tensor) -> Tensor:
+        columns = torch.arange(len(target))
+        return (self.logits[:, columns, target] - self.logits[:, columns, minus]).double()
+
+    def jensen_shannon(self) -> Tensor:
+        """1/2 KL(p || m) + 1/2 KL(q || m) of a layer and the output, m = (p + q) / 2"""
+        log_p, log_q = self.log_p, self.final.double().log_softmax(-1)
+        log_m = torch.logaddexp(log_p, log_q.expand_as(log_p)) - torch.tensor(2).log()
+        of_p = (log_p.exp() * (log_p - log_m)).sum(-1)
+        return (of_p + (log_q.exp() * (log_q - log_m)).sum(-1)) / 2
+
+    def overlap(self, k: int) -> Tensor:
+        """The share of the k best tokens that are among the output's k best"""
+        output = (-self.final).argsort(dim=-1, stable=True)[..., :k]
+        own = [[set(cell) for cell in row] for row in self.guesses(k).tolist()]
+        best = [set(cell) for cell in output.tolist()]
+        return torch.tensor(
+            [[len(a & b) / k for a, b in zip(row, best, strict=True)] for row in own]
+        ).double()
+
     def guesses(self, k: int) -> Tensor:
         """(layer, position, k) ids, lowest id first among equals"""
         return (-self.logits).argsort(dim=-1, stable=True)[..., :k]

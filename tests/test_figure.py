@@ -117,7 +117,7 @@ def test_layer_zero_is_at_the_bottom_and_values_are_in_their_cells() -> None:
     assert cells(fig)[2.5, 2.5] == "0.0"
 
 
-def test_input_row_is_shown_for_kl_only_but_can_be_switched() -> None:
+def test_input_row_is_shown_for_divergences_only_but_can_be_switched() -> None:
     def rows(name: str, **looks: Any) -> list[str]:
         return [t.get_text() for t in drawn(make(), name, **looks).axes[0].get_yticklabels()]
 
@@ -125,6 +125,9 @@ def test_input_row_is_shown_for_kl_only_but_can_be_switched() -> None:
     assert rows("kl-final") == ["input", "0", "1"]
     assert rows("rank", input_row=True) == ["input", "0", "1"]
     assert rows("kl-final", input_row=False) == ["0", "1"]
+    js = Scores(values=[[0.1], [0.2]], unit="nats", quantity="JS")
+    labels = drawn(make([["a"], ["b"]], js=js), "js").axes[0].get_yticklabels()
+    assert [t.get_text() for t in labels] == ["input", "0"]
 
 
 def test_token_labels_are_tilted_below_and_starred_above() -> None:
@@ -180,6 +183,24 @@ def test_limits_and_map_are_the_users_if_given() -> None:
     words = all_texts(fig).replace("\n", " ")
     assert "4 cells < 1" in words
     assert "1 cell > 45" in words
+
+
+def test_a_scale_with_two_sides_keeps_its_middle() -> None:
+    """Its limits are as far from it as the farthest value; a limit that is given is mirrored."""
+    scores = Scores(values=[[-1.0, 2.0], [None, -6.0]], unit="logit", quantity="difference",
+                    scale=Scale(cmap="vlag", center=0))  # fmt: skip
+    reading = make([["a", "b"], ["a", "c"]], **{"logit-diff": scores})
+    for looks, limits in (
+        ({}, (-6, 6)),
+        ({"vmax": 3}, (-3, 3)),
+        ({"vmin": -8}, (-8, 8)),
+        ({"vmin": -1, "vmax": 4}, (-1, 4)),
+    ):
+        norm = mesh_of(drawn(reading, "logit-diff", input_row=True, **looks)).norm
+        assert (norm.vmin, norm.vmax) == limits
+    fig = drawn(reading, "logit-diff")
+    middle = matplotlib.colormaps["vlag"](np.array([0.5]))
+    np.testing.assert_allclose(mesh_of(fig).to_rgba(np.zeros(1)), middle, atol=0.01)
 
 
 def test_split_cuts_into_pieces_on_one_scale() -> None:
@@ -345,3 +366,12 @@ def test_several_targets_have_a_figure_each() -> None:
     reading = msgspec.structs.replace(reading, metrics={"rank-next": rank, "rank-input": rank})
     assert panels.figures_of(reading) == ["rank-next", "rank-input"]
     assert cells(drawn(reading, "rank-next"))[0.5, 1.5] == "1"  # as a rank, not as 1.0
+
+
+def test_what_colours_guesses_is_a_figure_where_there_are_none() -> None:
+    scores = Scores(values=[[1.0], [2.0]], unit="nats", quantity="some")
+    labels = [["a"], ["b"]]
+    alone = make(labels, entropy=scores)
+    assert panels.figures_of(alone) == ["entropy"]
+    coloured = make(labels, **{"own-logit": scores, "entropy": scores, "kl-final": scores})
+    assert panels.figures_of(coloured) == ["topk", "kl-final"]

@@ -23,6 +23,7 @@ EVERYTHING = Needs(
     references=frozenset({"final", "input"}),
     mean=True,
     reverse=True,
+    apart=True,
 )
 
 
@@ -35,7 +36,8 @@ def compute(subject: Subject, ids: list[int], norm: str = "full", k: int = 5) ->
     decoder = decode.decoder(
         subject.model, subject.parts, subject.route, norm, ids, range(len(ids))
     )
-    return lens.grid(decoder, stream, lens.Wanted(rows, k, EVERYTHING, targets))
+    needs = dataclasses.replace(EVERYTHING, best=k)
+    return lens.grid(decoder, stream, lens.Wanted(rows, k, needs, targets))
 
 
 def score(sums: Sums, metric: str, **parameters: Any) -> Any:
@@ -49,6 +51,7 @@ def assert_agrees(sums: Sums, truth: reference.Grid, ids: list[int], k: int, nat
     ids_, own = truth.guesses(k), truth.logits
     np.testing.assert_array_equal(sums.top_ids, ids_)
     np.testing.assert_allclose(sums.top_logits, own.gather(-1, ids_), atol=1e-3, rtol=1e-6)
+    close(score(sums, "overlap", k=k), truth.overlap(k), 1e-12)
     following = score(sums, "rank", target="next")
     assert np.isnan(following[:, -1]).all()
     assert_ranks(
@@ -62,8 +65,15 @@ def assert_agrees(sums: Sums, truth: reference.Grid, ids: list[int], k: int, nat
     for metric, q in (("kl-final", truth.final), ("kl-input", truth.entering)):
         close(score(sums, metric), truth.kl(q), nats)
         close(score(sums, metric, reverse=True), truth.kl_reverse(q), nats)
-    one_hot = -truth.log_p[:, torch.arange(len(ids)), torch.tensor(ids)]
+    close(score(sums, "js"), truth.jensen_shannon(), nats)
+    entering, known = torch.tensor(ids), torch.tensor([*ids[1:], 0])
+    one_hot = truth.cross_entropy(entering)
     close(score(sums, "kl-input", one_hot=True), one_hot, nats)
+    coming = score(sums, "cross-entropy", target="next")
+    assert np.isnan(coming[:, -1]).all()
+    close(coming[:, :-1], truth.cross_entropy(known)[:, :-1], nats)
+    close(score(sums, "token-prob"), (-truth.cross_entropy(final)).exp(), 1e-3)
+    close(score(sums, "logit-diff"), truth.logit_diff(final, entering), 1e-3)
     close(score(sums, "entropy"), truth.entropy(), nats)
     close(score(sums, "prob"), truth.log_p.exp().amax(-1), 1e-3)
     close(score(sums, "final-logit"), own[:, torch.arange(len(ids)), final], 1e-3)

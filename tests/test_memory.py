@@ -30,7 +30,8 @@ config = LlamaConfig(vocab_size=256000, hidden_size=32, intermediate_size=32,
 model = LlamaForCausalLM(config).eval()
 parts = anatomy.find(model)
 rows = (INPUT, *(Row(n, 1) for n in range(3)))
-needs = Needs(frozenset({"final"}), frozenset({"final", "input"}))
+both = frozenset({"final", "input"})
+needs = Needs(frozenset({"final"}), both, apart=json.loads(sys.argv[1]))
 
 def extra(length):
     ids = [n * 7919 % 256000 for n in range(length)]
@@ -48,9 +49,11 @@ print(json.dumps([extra(length) for length in (64, 256, 1024)]))
 
 
 @pytest.mark.slow
-def test_memory_is_bounded() -> None:
+@pytest.mark.parametrize("apart", ["false", "true"])
+def test_memory_is_bounded(apart: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300, check=True
-    )
+        [sys.executable, "-c", SCRIPT, apart],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
     used = json.loads(done.stdout)
     assert max(used) < 150, used

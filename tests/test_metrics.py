@@ -50,6 +50,11 @@ H_B = 1.5 * LN2
 A_TO_B = 1 / 8 * math.log(1 / 4) + 5 / 8 * math.log(5 / 2)
 # KL(b || a) = 4/8 ln 4 + 2/8 ln 1 + 2/8 ln (2/5)
 B_TO_A = 4 / 8 * math.log(4) + 2 / 8 * math.log(2 / 5)
+# The mixture of a and b is m = (5/16, 4/16, 7/16).
+# KL(a || m) = 1/8 ln (2/5) + 2/8 ln 1 + 5/8 ln (10/7), KL(b || m) = 4/8 ln (8/5) + 2/8 ln (4/7)
+A_TO_M = 1 / 8 * math.log(2 / 5) + 5 / 8 * math.log(10 / 7)
+B_TO_M = 4 / 8 * math.log(8 / 5) + 2 / 8 * math.log(4 / 7)
+JS = (A_TO_M + B_TO_M) / 2
 
 CASES: list[tuple[Measure, list[list[float]]]] = [
     # max z
@@ -79,6 +84,23 @@ CASES: list[tuple[Measure, list[list[float]]]] = [
         Measure(metric="kl-input", one_hot=True),
         [[math.log(8 / 5), LN2], [2 * LN2, 3 * LN2]],
     ),
+    # the same both ways
+    (Measure(metric="js"), [[JS, JS], [0, 0]]),
+    # the best of a is 2, of b 0
+    (Measure(metric="overlap", k=1), [[0, 0], [1, 1]]),
+    # the two best of a are 2 and 1, of b 0 and 1, for 1 comes before 2 where they are level
+    (Measure(metric="overlap", k=2), [[1 / 2, 1 / 2], [1, 1]]),
+    # three tokens are all that there are
+    (Measure(metric="overlap", k=10), [[1, 1], [1, 1]]),
+    # of 0 and 2: a[0], b[2]; b[0], a[2]
+    (Measure(metric="token-prob"), [[1 / 8, 2 / 8], [4 / 8, 5 / 8]]),
+    (Measure(metric="token-prob", target="next"), [[2 / 8, NAN], [2 / 8, NAN]]),
+    # of 0 and 2 minus that of 2 and 0
+    (Measure(metric="logit-diff"), [[-LN5, -LN2], [LN2, LN5]]),
+    # of 1 minus that of 0 and 2: a[1] - a[0], b[1] - b[2]; b[1] - b[0], a[1] - a[2]
+    (Measure(metric="logit-diff", target="id:1", minus="final"), [[LN2, 0], [-LN2, LN2 - LN5]]),
+    # of 2 and 0 minus that of 1 and none
+    (Measure(metric="logit-diff", target="input", minus="next"), [[LN5 - LN2, NAN], [0, NAN]]),
 ]
 
 
@@ -103,7 +125,10 @@ def textbook_sums() -> Sums:
 
     def reference(logits: Floats) -> Reference:
         q, log_q = np.exp(logits) / 8, logits - LN8
-        return Reference((q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1))
+        apart = p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))
+        return Reference(
+            (q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), apart.sum(-1)
+        )
 
     return Sums(
         final_ids=np.array([0, 2]),
@@ -113,6 +138,7 @@ def textbook_sums() -> Sums:
         mean=(p * LOGITS).sum(-1),
         targets={name: target(ids) for name, ids in TARGETS.items()},
         references={"final": reference(FINAL), "input": reference(ENTERING)},
+        output_ids=np.array([[[0, 1, 2], [2, 1, 0]]]),
     )
 
 
@@ -144,7 +170,8 @@ def engine_sums() -> Sums:
         checked=torch.tensor([0]),
         logits=torch.tensor(FINAL[:1]).float(),
     )
-    needs = Needs(frozenset(TARGETS), frozenset({"final", "input"}), mean=True, reverse=True)
+    both = frozenset({"final", "input"})
+    needs = Needs(frozenset(TARGETS), both, mean=True, reverse=True, apart=True, best=3)
     given = {name: ids for name, ids in TARGETS.items() if name != "final"}
     return lens.grid(Direct(parts), stream, lens.Wanted(stream.rows, 3, needs, given))
 
@@ -161,6 +188,7 @@ def test_by_hand(measure: Measure, expected: list[list[float]], sums: Any) -> No
 def test_the_engine_keeps_ties_and_the_lowest_id_first() -> None:
     sums = engine_sums()
     np.testing.assert_array_equal(sums.final_ids, [0, 2])
+    np.testing.assert_array_equal(sums.output_ids, [[[0, 1, 2], [2, 1, 0]]])
     np.testing.assert_array_equal(sums.top_ids, [[[2, 1, 0], [0, 1, 2]], [[0, 1, 2], [2, 1, 0]]])
     np.testing.assert_array_equal(sums.targets["id:1"].ties, [[0, 1], [1, 0]])
     np.testing.assert_array_equal(sums.targets["next"].ties, [[0, 0], [1, 0]])
@@ -183,6 +211,22 @@ def test_a_divergence_has_no_floor() -> None:
     assert METRICS["kl-final"].formula(sums, forward).tolist() == [[100]]
     # 100 - 100 + 100: p is sure of token 1, of which log q is -100
     assert METRICS["kl-final"].formula(sums, backward).tolist() == [[100]]
+
+
+def test_rounding_never_leads_out_of_the_bounds_of_a_divergence() -> None:
+    final = Reference(np.zeros(1), np.zeros((1, 3)), None, 2 * np.array([[-1e-7, 0.5, 0.6932]]))
+    row = np.zeros((1, 3))
+    sums = Sums(
+        final_ids=np.zeros(3, int),
+        top_ids=np.zeros((1, 3, 1), int),
+        top_logits=row[..., None],
+        lse=row,
+        mean=None,
+        targets={},
+        references={"final": final},
+    )
+    made = METRICS["js"].formula(sums, Measure(metric="js"))
+    np.testing.assert_array_equal(made, [[0, 0.5, LN2]])
 
 
 def test_rounding_never_makes_a_divergence_negative() -> None:
@@ -231,6 +275,29 @@ NATS = ("nats", "linear", 0, 30)
         (Measure(metric="kl-input"), ("KL(input || layer)", *NATS)),
         (Measure(metric="kl-input", reverse=True), ("KL(layer || input)", *NATS)),
         (Measure(metric="kl-input", one_hot=True), ("KL(input token || layer)", *NATS)),
+        (
+            Measure(metric="js"),
+            ("Jensen-Shannon divergence of layer and output", "nats", "linear", 0, 0.6931472),
+        ),
+        (
+            Measure(metric="overlap", k=3),
+            ("overlap of the 3 best tokens with the output's", "share", "linear", 0, 1),
+        ),
+        (
+            Measure(metric="cross-entropy", target="next"),
+            ("cross-entropy of the true next token", *NATS),
+        ),
+        (
+            Measure(metric="token-prob", target="id:7"),
+            ("probability of token 7", "probability", "linear", 0, 1),
+        ),
+        (
+            Measure(metric="logit-diff", target="id:7 ·cat", minus="next"),
+            (
+                "logit of token 7 ·cat minus that of the true next token",
+                *("logit", "linear", None, None),
+            ),
+        ),
     ],
 )
 def test_words_and_colours(measure: Measure, words: tuple[object, ...]) -> None:
@@ -253,6 +320,12 @@ def test_words_and_colours(measure: Measure, words: tuple[object, ...]) -> None:
         ("kl-input", 9.94, "9.9"),
         ("kl-input", 9.96, "10"),
         ("kl-input", 28.4, "28"),
+        ("js", 0.6931, "0.69"),
+        ("overlap", 0.7, "0.70"),
+        ("token-prob", 0.004, "0.00"),
+        ("logit-diff", -12.345, "-12.3"),
+        ("logit-diff", -0.04, "0.0"),
+        ("cross-entropy", 12.6, "13"),
     ],
 )
 def test_values_as_printed(metric: str, value: float, text: str) -> None:
@@ -272,6 +345,10 @@ def test_values_as_printed(metric: str, value: float, text: str) -> None:
             Needs(references=frozenset({"input"}), mean=True, reverse=True),
         ),
         (Measure(metric="kl-input", one_hot=True), Needs(targets=frozenset({"input"}))),
+        (Measure(metric="js"), Needs(references=frozenset({"final"}), apart=True)),
+        (Measure(metric="overlap", k=7), Needs(best=7)),
+        (Measure(metric="token-prob", target="next"), Needs(targets=frozenset({"next"}))),
+        (Measure(metric="logit-diff"), Needs(targets=frozenset({"final", "input"}))),
     ],
 )
 def test_no_more_is_computed_than_needed(measure: Measure, needs: Needs) -> None:
@@ -280,10 +357,11 @@ def test_no_more_is_computed_than_needed(measure: Measure, needs: Needs) -> None
 
 def test_needs_add_up() -> None:
     one = Needs(frozenset({"final"}), frozenset({"input"}), mean=True)
-    two = Needs(frozenset({"next"}), reverse=True)
-    assert one | two == Needs(
-        frozenset({"final", "next"}), frozenset({"input"}), mean=True, reverse=True
+    two = Needs(frozenset({"next"}), reverse=True, apart=True, best=3)
+    everything = Needs(
+        frozenset({"final", "next"}), frozenset({"input"}), True, True, apart=True, best=5
     )
+    assert one | two | Needs(best=5) == everything
 
 
 def test_only_ranks_are_whole_numbers() -> None:

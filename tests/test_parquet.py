@@ -46,6 +46,17 @@ def test_a_dump_becomes_a_table_later(logitlens: Shell, tiny_folder: Path, tmp_p
     assert dataset.dataset(ran.out[0]).count_rows() == 5 * 4
 
 
+@pytest.mark.parametrize("command", ["logit-diff", "overlap"])
+def test_commands_of_one_metric(
+    logitlens: Shell, tiny_folder: Path, tmp_path: Path, command: str
+) -> None:
+    line = ["-m", tiny_folder, "-o", tmp_path, "-q", "--name", "a"]
+    logitlens(command, "-t", "the cat", *line, "--format", "parquet")
+    reading = from_json(tmp_path / f"a.{command}.json")
+    column = dataset.dataset(tmp_path / f"a.{command}.parquet").to_table()[command].to_pylist()
+    assert column == [value for row in reading.metrics[command].values for value in row]
+
+
 def test_without_pyarrow(logitlens: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("logitlens_cli.run.find_spec", lambda name: None)
     ran = logitlens("rank", "-t", "a", "--format", "parquet")

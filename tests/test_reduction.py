@@ -9,7 +9,7 @@ from torch import Tensor
 
 from logitlens_cli import reduction
 from logitlens_cli.metrics import Needs, Sums
-from logitlens_cli.reduction import LEAST, Aim, Running, first_best
+from logitlens_cli.reduction import LEAST, Aim, Running, first_best, leading
 
 pytestmark = pytest.mark.usefixtures("sums_by")
 
@@ -20,6 +20,8 @@ EVERYTHING = Needs(
     references=frozenset({"final", "input"}),
     mean=True,
     reverse=True,
+    apart=True,
+    best=K,
 )
 
 
@@ -41,11 +43,17 @@ def reduce(logits: Tensor, forbids: bool = False, workers: int = 1) -> Sums:
     }
     references = [both[..., tile].clone() for tile in TILES]
     running = Running((LAYERS, POSITIONS), TILES, K, EVERYTHING, references, aims, forbids, workers)
-    for n, tile in enumerate(TILES):
-        for some in (slice(0, 2), slice(2, 3)):
-            z = logits[some, :, tile].clone()
-            running.take(z, torch.empty_like(z), some, n, n * workers // len(TILES))
-    return running.finish(first_best(both[0]))
+
+    def every(take: Any) -> None:
+        for n, tile in enumerate(TILES):
+            for some in (slice(0, 2), slice(2, 3)):
+                z = logits[some, :, tile].clone()
+                take(z, torch.empty_like(z), some, n, n * workers // len(TILES))
+
+    every(running.take)
+    running.weigh()
+    every(running.compare)
+    return running.finish(leading([both[0, :, tile] for tile in TILES], K))
 
 
 def dumb(logits: Tensor) -> dict[str, Any]:
@@ -61,6 +69,9 @@ def dumb(logits: Tensor) -> dict[str, Any]:
                 np.nansum(q * z, -1),
                 np.nansum(np.exp(log_p) * log_p[layer], -1),
             )
+    p, q = np.exp(log_p), np.exp(log_p[-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        made["apart"] = sum(np.nansum(x * np.log(2 * x / (p + q)), -1) for x in (p, q))
     return made
 
 
@@ -75,9 +86,13 @@ def assert_same(sums: Sums, logits: Tensor) -> None:
             (reference.negentropy, reference.cross, reference.reverse), truth[name], strict=True
         ):
             np.testing.assert_allclose(mine, theirs, atol=5e-5)
+    apart = sums.references["final"].apart
+    assert apart is not None
+    np.testing.assert_allclose(apart, truth["apart"], atol=1e-5)
     order = logits.sort(dim=-1, descending=True, stable=True)
     np.testing.assert_array_equal(sums.top_ids, order.indices[..., :K])
     np.testing.assert_array_equal(sums.top_logits, order.values[..., :K].double())
+    np.testing.assert_array_equal(sums.output_ids, order.indices[[-1], ..., :K])
     for name, ids in IDS.items():
         target = sums.targets[name]
         for position, token_id in enumerate(ids):
@@ -132,6 +147,25 @@ def test_a_divergence_from_itself_is_zero(logits: Tensor) -> None:
     sums = reduce(logits)
     final = sums.references["final"]
     np.testing.assert_allclose(final.negentropy - final.cross[-1] + sums.lse[-1], 0, atol=1e-5)
+
+
+def test_distributions_apart_and_nearly_the_same(logits: Tensor) -> None:
+    """At most 2 ln 2; and what is next to nothing is not lost in rounding."""
+    noise = logits[1] / 1000
+    logits[0, :, :75], logits[-1, :, 75:] = -1000.0, -1000.0  # no token in common
+    logits[1] = logits[-1] + noise
+    apart = reduce(logits).references["final"].apart
+    assert apart is not None
+    np.testing.assert_allclose(apart[0], 2 * np.log(2), atol=1e-5)
+    np.testing.assert_allclose(apart[-1], 0, atol=2e-7)
+    np.testing.assert_allclose(apart[1], dumb(logits)["apart"][1], atol=2e-7)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7])
+def test_the_leading_of_equals(logits: Tensor, k: int) -> None:
+    few = (logits[0] / 20).round()
+    expected = few.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+    np.testing.assert_array_equal(leading([few[:, tile] for tile in TILES], k), expected)
 
 
 @pytest.mark.parametrize("width", [150, 320])

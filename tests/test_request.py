@@ -16,15 +16,21 @@ from logitlens_cli.request import (
     All,
     Bos,
     Color,
+    CrossEntropy,
     Direction,
     Dtype,
+    Entropy,
+    Js,
     KlFinal,
     KlInput,
+    LogitDiff,
     Norm,
+    Overlap,
     Rank,
     Read,
     Render,
     Stats,
+    TokenProb,
     TopK,
     Width,
     layer_spec,
@@ -35,6 +41,12 @@ COMMANDS: dict[str, type[Read]] = {
     "rank": Rank,
     "kl-final": KlFinal,
     "kl-input": KlInput,
+    "js": Js,
+    "overlap": Overlap,
+    "entropy": Entropy,
+    "cross-entropy": CrossEntropy,
+    "token-prob": TokenProb,
+    "logit-diff": LogitDiff,
     "all": All,
 }
 
@@ -147,6 +159,24 @@ THREE = {name: measure(name) for name in ("own-logit", "final-logit", "prob")}
             *(KlInput(text="a", one_hot=True), "kl-input", ("kl-input",)),
             *({"kl-input": measure("kl-input", one_hot=True)}, 1),
         ),
+        (Js(text="a"), "js", ("js",), {"js": measure("js")}, 1),
+        (
+            *(Overlap(text="a", k=3), "overlap", ("overlap",)),
+            *({"overlap": measure("overlap", k=3)}, 3),
+        ),
+        (Entropy(text="a"), "entropy", ("entropy",), {"entropy": measure("entropy")}, 1),
+        (
+            *(CrossEntropy(text="a"), "cross-entropy", ("cross-entropy",)),
+            *({"cross-entropy": measure("cross-entropy", target="next")}, 1),
+        ),
+        (
+            *(TokenProb(text="a", target=" cat"), "token-prob", ("token-prob",)),
+            *({"token-prob": measure("token-prob", target=" cat")}, 1),
+        ),
+        (
+            *(LogitDiff(text="a", target=" a", minus="id:7"), "logit-diff", ("logit-diff",)),
+            *({"logit-diff": measure("logit-diff", target=" a", minus="id:7")}, 1),
+        ),
         (
             *(All(text="a", target=["input"]), "all", ("topk", "rank", "kl-final", "kl-input")),
             {
@@ -158,7 +188,7 @@ THREE = {name: measure(name) for name in ("own-logit", "final-logit", "prob")}
             5,
         ),
     ],
-    ids=["topk", "topk-entropy", "rank", "kl-final", "kl-input", "all"],
+    ids=["topk", "topk-entropy", *(name for name in COMMANDS if name != "topk")],
 )
 def test_commands(
     request_: Read,
@@ -307,6 +337,18 @@ def test_every_option_can_come_from_the_environment() -> None:
             "--one-hot with --direction reverse: KL(layer || input token) is infinite; "
             "use the forward direction",
         ),
+        (
+            lambda: LogitDiff(text="a", target=" a", minus=" a"),
+            "--target and --minus are both ' a', which differ by 0; name two tokens",
+        ),
+        (
+            lambda: LogitDiff(text="a", minus="auto"),
+            "--minus auto is of ranks; name one token; one that is spelled so is id:N",
+        ),
+        (
+            lambda: TokenProb(text="a", target="auto"),
+            "--target auto is of ranks; name one token; one that is spelled so is id:N",
+        ),
     ],
 )
 def test_requests_that_cannot_be(make: Callable[[], object], message: str) -> None:
@@ -439,6 +481,15 @@ def test_keys_have_hyphens_or_underscores(preset: Callable[[str], Path]) -> None
     for text in ("input-row = true\nskip-existing = true", "input_row = true\nskip_existing=true"):
         made = parsed("topk", "-t", "a", "--config", preset(text))
         assert (made.input_row, made.skip_existing) == (True, True)
+
+
+def test_a_target_may_be_one_or_several(preset: Callable[[str], Path]) -> None:
+    one, several = 'target = "input"', 'target = ["input", " cat"]'
+    assert parsed("rank", "-t", "a", "--config", preset(one)).target == ["input"]
+    assert parsed("rank", "-t", "a", "--config", preset(several)).target == ["input", " cat"]
+    assert parsed("token-prob", "-t", "a", "--config", preset(one)).target == "input"
+    said = refusal(lambda: parsed("token-prob", "-t", "a", "--config", preset(several)))
+    assert said.endswith("target is a list; write the value as on the command line")
 
 
 def test_a_preset_with_a_byte_order_mark_and_any_script(preset: Callable[[str], Path]) -> None:

@@ -183,6 +183,69 @@ def test_divergences(
     assert min(other) > 0.1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (["entropy"], {"target": None, "reference": None}),
+        (["js"], {"target": None, "reference": "final", "direction": None}),
+        (["overlap", "--k", "3"], {"k": 3, "reference": "final"}),
+        (["cross-entropy"], {"target": "next", "minus": None, "ties": None}),
+        (
+            ["token-prob", "--target", " cat"],
+            {
+                **{"target": "id:261", "target_ids": [261] * 8, "target_labels": ["·cat"] * 8},
+                **{"quantity": "probability of token 261 ·cat"},
+            },
+        ),
+        (
+            ["logit-diff", "--target", "next", "--minus", "id:007"],
+            {
+                **{"target": "next", "target_ids": [104, 101, 261, 32, 115, 97, 116, None]},
+                **{"minus": "id:7", "minus_ids": [7] * 8, "minus_labels": ["<U+0007>"] * 8},
+                "quantity": "logit of the true next token minus that of token 7 <U+0007>",
+            },
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_commands_of_one_metric(
+    read: Shell, logitlens: Shell, out: Path, arguments: list[str], about: dict[str, object]
+) -> None:
+    name = arguments[0]
+    files = [str(out / f"x.{name}.{form}") for form in ("json", "svg")]
+    assert read(*arguments, "-t", TEXT, "--name", "x").out == files
+    made = dump(out / f"x.{name}.json")
+    assert list(made["metrics"]) == [name]
+    scores = made["metrics"][name]
+    assert scores | about == scores
+    before = (out / f"x.{name}.svg").read_bytes()
+    again = logitlens("render", files[0], "-o", out, "--format", "svg", "-q")
+    assert again.out == files[1:]
+    assert (out / f"x.{name}.svg").read_bytes() == before
+
+
+def test_an_overlap_is_of_the_guesses_in_the_dump(read: Shell, out: Path) -> None:
+    """And of the model's own output, also where that is no row of the grid."""
+    rows = ["--norm", "no-affine", "--layers", "1"]
+    read("topk", "-t", TEXT, "--name", "x", "--k", "3")
+    read("overlap", "-t", TEXT, "--name", "x", "--k", "3", *rows)
+    made, whole = dump(out / "x.overlap.json"), dump(out / "x.topk.json")
+    output = whole["guesses"]["ids"][-1]
+    for values, guesses in zip(
+        made["metrics"]["overlap"]["values"], made["guesses"]["ids"], strict=True
+    ):
+        for value, mine, best in zip(values, guesses, output, strict=True):
+            assert value == pytest.approx(len({*mine} & {*best}) / 3, abs=1e-6)
+
+
+def test_a_token_that_is_subtracted_is_named_in_the_refusal(read: Shell) -> None:
+    ran = read("logit-diff", "-t", TEXT, "--minus", "cat")
+    assert ran.refusal(2).startswith("--minus 'cat' is not one token but 3: c + a + t; ")
+    assert (
+        "--minus id:300 is no token" in read("logit-diff", "-t", TEXT, "--minus", "id:300").err[0]
+    )
+
+
 def test_a_start_token(read: Shell, out: Path) -> None:
     read("topk", "-t", TEXT, "--name", "x", "--bos", "add")
     made = dump(out / "x.topk.json")
