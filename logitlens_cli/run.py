@@ -338,7 +338,7 @@ def show(request: Figures, reading: "Reading", figures: Sequence[str]) -> None:
     """Print figures as tables."""
     from logitlens_cli.figure import hues
     from logitlens_cli.panels import panels
-    from logitlens_cli.terminal import print_panel
+    from logitlens_cli.show import print_panel
 
     stream = sys.stderr if request.writes else sys.stdout
     for name in figures:

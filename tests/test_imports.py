@@ -13,7 +13,7 @@ ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
     *("stats", "reader", "panels", "caption", "fonts", "layout", "figure", "curves", "parquet"),
-    *("tables", "terminal", "outputs", "batch", "session", "cluster"),
+    *("tables", "show", "terminal", "outputs", "batch", "session", "cluster"),
     *("run", "corpus", "api", "cli", "__main__"),
 )
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -19,7 +19,7 @@ import pytest
 from rich.cells import cell_len
 from test_figure import make
 
-from logitlens_cli import terminal
+from logitlens_cli import show
 from logitlens_cli.errors import WorkError
 from logitlens_cli.figure import hues
 from logitlens_cli.panels import Looks, Panel, panels
@@ -43,7 +43,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(panel: Panel, stream: io.StringIO, **environment: str) -> str:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        terminal.print_panel(panel, hues(panel), stream)
+        show.print_panel(panel, hues(panel), stream)
         return stream.getvalue()
 
     return run
@@ -139,7 +139,7 @@ def test_the_last_columns_stay(look: Any, columns: int, shown: int) -> None:
 def test_nothing_is_cut_where_there_is_no_terminal(
     look: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "width", lambda: None)
+    monkeypatch.setattr(show, "width", lambda: None)
     panel = panels(make([[f"word-{n:02}" for n in range(90)]] * 3), "topk", Looks())[0]
     made = look(panel, io.StringIO())
     assert "word-00" in made
@@ -184,10 +184,10 @@ def test_a_stream_that_cannot_say_it(look: Any) -> None:
         encoding = "ascii"
 
     assert "\\u2013 hand-made" in look(panel_of("topk"), Ascii(), COLUMNS="200")
-    terminal.print_panel(panel_of("topk"), hues(panel_of("topk")), None)  # closed: nobody looks
+    show.print_panel(panel_of("topk"), hues(panel_of("topk")), None)  # closed: nobody looks
     full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(WorkError, match="the table cannot be written: No space"):
-        terminal.print_panel(panel_of("topk"), hues(panel_of("topk")), full)
+        show.print_panel(panel_of("topk"), hues(panel_of("topk")), full)
     with suppress(OSError):
         full.close()
 
