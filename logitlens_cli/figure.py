@@ -30,7 +30,7 @@ from PIL import Image
 from logitlens_cli.errors import UsageError
 from logitlens_cli.fonts import Ruler, escaped, fallback
 from logitlens_cli.metrics import Floats
-from logitlens_cli.panels import TEXT_COLUMNS, Looks, Panel, panels
+from logitlens_cli.panels import TEXT_COLUMNS, Colors, Looks, Panel, panels
 from logitlens_cli.reading import Reading
 
 # Sizes in points (text) and inches (everything else).
@@ -76,6 +76,7 @@ class Layout:
     """lines of the colour bar's label"""
     tall: float
     """height of the colour bar"""
+    headings: dict[int, str]
     families: list[str]
 
     def grid(self) -> tuple[float, float]:
@@ -87,6 +88,7 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     """Measure the texts and place everything; also the characters that no font has."""
     every = {text for row in panel.texts for text in row}
     every.update(panel.rows, panel.bottom, panel.top, panel.notes, [panel.title, panel.bar, "…"])
+    every.update(panel.headings.values())
     families, missing = fallback(every)
     ruler = Ruler(families)
 
@@ -151,6 +153,7 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
         title=title,
         bar=label,
         tall=tall,
+        headings={row: fit(text, LABEL, columns * cell[0]) for row, text in panel.headings.items()},
         families=families,
     )
     return layout, missing
@@ -230,13 +233,15 @@ class Drawing:
 
 def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
     """The figures of one metric, one for each piece of a split."""
-    drawings = []
-    for panel in panels(reading, name, looks):
-        layout, missing = lay_out(panel)
-        require_size(layout, looks.dpi)
-        with style(layout.families):
-            drawings.append(Drawing(paint(panel, layout), layout.families, missing))
-    return drawings
+    return [draw_panel(panel, looks.dpi) for panel in panels(reading, name, looks)]
+
+
+def draw_panel(panel: Panel, dpi: int) -> Drawing:
+    """Lay a panel out and paint it; UsageError where it gets too large for ``dpi``."""
+    layout, missing = lay_out(panel)
+    require_size(layout, dpi)
+    with style(layout.families):
+        return Drawing(paint(panel, layout), layout.families, missing)
 
 
 def require_size(layout: Layout, dpi: int) -> None:
@@ -257,6 +262,7 @@ def paint(panel: Panel, layout: Layout) -> Figure:
     ticks(ax, panel, layout)
     annotate(ax, mesh, panel, layout)
     outline(ax, panel.outlined)
+    name_grids(ax, layout)
     left = layout.left + width + BAR_GAP
     bar = figure.add_axes((left / w, layout.bottom / h, BAR_WIDTH / w, layout.tall / h))
     color_bar(figure, bar, mesh, panel, layout)
@@ -272,7 +278,7 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
         panel.values,
         ax=ax,
         norm=norm,
-        cmap=color_map(colors.cmap),
+        cmap=color_map(colors.cmap, map_ends(colors)),
         cbar=False,
         annot=False,
         linewidths=0.4,
@@ -286,12 +292,24 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
     return mesh
 
 
-def color_map(name: str) -> Colormap:
+MAP_ENDS = (0.04, 0.88)
+
+
+def map_ends(colors: Colors) -> tuple[float, float]:
+    """The part of a colour map that is used: cut alike at both ends, and for the nearer limit as
+    much nearer to the middle, where the middle is 0."""
+    if colors.kind != "centred":
+        return MAP_ENDS
+    reach = 0.44 / max(abs(colors.low), abs(colors.high))
+    return 0.5 + reach * colors.low, 0.5 + reach * colors.high
+
+
+def color_map(name: str, ends: tuple[float, float] = MAP_ENDS) -> Colormap:
     """A named map whose clipped ends differ from its own: the ends of the map are cut off, and
     stand for what lies beyond."""
     require_cmap(name)
     whole = colormaps[name]
-    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(0.04, 0.88, 256)))
+    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(*ends, 256)))
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
 
 
@@ -404,6 +422,13 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
     for y, x in zip(*np.nonzero(framed[1:-1, 1:] != framed[1:-1, :-1]), strict=True):
         segments.append([(float(x), float(y)), (float(x), float(y + 1))])
     return segments
+
+
+def name_grids(ax: Axes, layout: Layout) -> None:
+    """Rows of the page's colour that name the grid below them."""
+    for row, text in layout.headings.items():
+        ax.axhspan(row, row + 1, color="white", lw=0, zorder=1.5)  # under the outlines
+        ax.text(0, row + 0.5, text, fontsize=LABEL, va="center")
 
 
 def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:

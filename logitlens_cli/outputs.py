@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitlens_cli.files import staged
+from logitlens_cli.files import Staged, staged
 from logitlens_cli.metrics import FOLLOWED
 from logitlens_cli.request import Figures, Read
 
 if TYPE_CHECKING:
-    from logitlens_cli.panels import Looks
+    from logitlens_cli.compare import Difference
+    from logitlens_cli.figure import Drawing
+    from logitlens_cli.panels import Looks, Panel
     from logitlens_cli.reading import Reading
 
 
@@ -128,15 +131,60 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
     return missing
 
 
-def stage_figures(stage: Any, reading: Reading, files: Outputs, looks: Looks) -> frozenset[str]:
+def stage_figures(stage: Staged, reading: Reading, files: Outputs, looks: Looks) -> frozenset[str]:
     from logitlens_cli.figure import draw
 
     missing: frozenset[str] = frozenset()
     for name, parts in files.figures.items():
-        for drawing, paths in zip(draw(reading, name, looks), parts, strict=True):
-            missing |= drawing.missing
-            for form, path in paths.items():
-                stage.write(path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi))
+        missing |= stage_drawings(stage, draw(reading, name, looks), parts, looks.dpi)
+    return missing
+
+
+def stage_drawings(
+    stage: Staged, drawings: list[Drawing], parts: list[dict[str, Path]], dpi: int
+) -> frozenset[str]:
+    missing: frozenset[str] = frozenset()
+    for drawing, paths in zip(drawings, parts, strict=True):
+        missing |= drawing.missing
+        for form, path in paths.items():
+            stage.write(path, partial(drawing.save, form=form, dpi=dpi))
+    return missing
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of two readings and its numbers, and where they go."""
+
+    files: Outputs
+    panels: list[Panel]
+    """pieces of a split"""
+    numbers: Difference | None
+
+
+def write_compared(every: list[Compared], dpi: int) -> frozenset[str]:
+    """Draw and write comparisons, all or nothing; the characters that no installed font has.
+
+    Raises WorkError that names the file that cannot be written, UsageError for figures that are
+    too large.
+    """
+    missing: frozenset[str] = frozenset()
+    with staged() as stage:
+        for one in every:
+            missing |= stage_compared(stage, one, dpi)
+    return missing
+
+
+def stage_compared(stage: Staged, one: Compared, dpi: int) -> frozenset[str]:
+    from logitlens_cli.compare import to_json
+    from logitlens_cli.figure import draw_panel
+
+    missing: frozenset[str] = frozenset()
+    for parts in one.files.figures.values():
+        drawings = [draw_panel(panel, dpi) for panel in one.panels]
+        missing |= stage_drawings(stage, drawings, parts, dpi)
+    numbers = one.numbers
+    if one.files.json is not None and numbers is not None:
+        stage.write(one.files.json, lambda file: file.write(to_json(numbers)))
     return missing
 
 

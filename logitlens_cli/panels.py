@@ -4,7 +4,7 @@ Figures, the terminal and written tables all show panels. Knows neither matplotl
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ class Colors:
     """How values become colours, with both limits."""
 
     kind: str
-    """"linear" or "log" """
+    """"linear", "log", or "centred": linear, with the middle of the colour map at 0"""
     low: float
     high: float
     cmap: str
@@ -67,6 +67,8 @@ class Panel:
     below: str = "input token"
     """what the labels below are"""
     above: str = "true next token"
+    headings: dict[int, str] = field(default_factory=dict)
+    """rows that are no layers but name the grid below them"""
 
     @property
     def clipped(self) -> tuple[int, int]:
@@ -117,13 +119,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     texts = [cell_texts(reading, name, key, row) for row in shown]
     if looks.changes_only:
         texts = changes(texts)
-    counted = [token.position >= looks.skip_first for token in reading.tokens]
-    if not any(counted):
-        raise UsageError(
-            f"--skip-first {looks.skip_first} leaves no column",
-            f"the last one is position {reading.tokens[-1].position}",
-        )
-    colors = limits(scores.scale, values[:, counted], looks)
+    colors = limits(scores.scale, values[:, counted(reading, looks)], looks)
     columns = len(reading.tokens)
     step = min(looks.split or columns, columns)
     return [
@@ -183,6 +179,17 @@ def shows(kind: str, name: str, looks: Looks) -> bool:
     return name.startswith("kl-") if looks.input_row is None else looks.input_row
 
 
+def counted(reading: Reading, looks: Looks) -> list[bool]:
+    """Which columns the limits of the colours are taken from."""
+    columns = [token.position >= looks.skip_first for token in reading.tokens]
+    if not any(columns):
+        raise UsageError(
+            f"--skip-first {looks.skip_first} leaves no column",
+            f"the last one is position {reading.tokens[-1].position}",
+        )
+    return columns
+
+
 def cell_texts(reading: Reading, name: str, key: str, row: int) -> list[str]:
     if name == TOPK:
         return [cell[0] for cell in reading.guesses.labels[row]]
@@ -221,6 +228,9 @@ NORM_WORDS = {
 }
 
 
+CHAT = "in the model's chat template"
+
+
 def decoded_words(reading: Reading) -> str:
     norm = NORM_WORDS.get(reading.lens.norm, reading.lens.norm)
     late = reading.lens.decoder_blocks
@@ -247,12 +257,18 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
     if name == TOPK:
         notes.append("outlined: the layer's guess is the model's")
     if reading.lens.chat:
-        notes.append("in the model's chat template")
+        notes.append(CHAT)
+    return [*notes, *looks_notes(tokens, looks), "(*) the model's guess is right"]
+
+
+def looks_notes(tokens: list[Token], looks: Looks) -> list[str]:
+    """What the size of a figure and the user's looks leave out."""
+    notes = []
     if len(tokens) > TEXT_COLUMNS:
         notes.append(f"no text in the cells of more than {TEXT_COLUMNS} columns: --split, --window")
     if looks.skip_first:
         notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
-    return [*notes, "(*) the model's guess is right"]
+    return notes
 
 
 def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:

@@ -450,13 +450,14 @@ def shard_spec(spec: str) -> tuple[int, int]:
     return int(number) - 1, int(parts)
 
 
+JsonOption = Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
     """Options of every command that runs a model."""
 
-    json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = (
-        True
-    )
+    json: JsonOption = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -764,6 +765,12 @@ class Stats(Read):
             raise UsageError("a summary is of many prompts", "give them with --lines, one a line")
 
 
+DumpedColor = Annotated[
+    Color | None,
+    option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Render(Figures):
     """Draw the figures of a dump again, without the model."""
@@ -773,15 +780,38 @@ class Render(Figures):
         str | None,
         typer.Argument(metavar="[METRIC]", help=f"topk, {', '.join(METRICS)}.", show_default="all"),
     ] = None
-    color: Annotated[
-        Color | None,
-        option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
-    ] = None
+    color: DumpedColor = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.formats and not self.parquet:
             raise UsageError("--format none leaves nothing to draw", "name a format")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff(Figures):
+    """Compare two dumps cell by cell: B minus A, or A over B on one scale."""
+
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="A dump that logitlens wrote.")]
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another, of the same columns.")]
+    metric: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[METRIC]", help=f"topk, {', '.join(METRICS)}.", show_default="all of both"
+        ),
+    ] = None
+    over: Annotated[
+        bool, option("--over", panel=METRIC, help="Draw A over B on one scale, not B minus A.")
+    ] = False
+    color: DumpedColor = None
+    json: JsonOption = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parquet:
+            raise UsageError("--format parquet is of cells, not of a comparison", "use render")
+        if not self.formats and (self.over or not self.json):
+            raise UsageError("--format none leaves nothing to write", "name a format")
 
 
 @dataclass(frozen=True, kw_only=True)
