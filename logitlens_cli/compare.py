@@ -153,7 +153,7 @@ class Pair:
                 colors = [color for color in COLORS if color in self.held()]
                 raise UsageError(
                     f"{side} holds no {key!r}",
-                    f"choose --color {', '.join(colors)}"
+                    f"choose --color of both: {', '.join(colors) or 'none'}"
                     if name == TOPK
                     else f"both hold {', '.join(self.figures())}",
                 )
@@ -416,7 +416,7 @@ def traits(reading: Reading, other: Reading) -> list[str]:
         model.name,
         (model.revision or "")[:24] if model.name == other.model.name else "",
         model.dtype,
-        f"{lens.norm} norm",
+        "no norm" if lens.norm == "none" else f"{lens.norm} norm",
         f"the last {count_of(lens.decoder_blocks, 'block')} decoding",
         "chat template" if lens.chat else "",
     ]
@@ -442,5 +442,9 @@ def pieces(panel: Panel, pair: Pair, looks: Looks) -> list[Panel]:
 
 def column_notes(pair: Pair, cut: slice, looks: Looks) -> list[str]:
     tokens = pair.a.tokens[cut]
-    where = f"{places(tokens)} of {count_of(pair.a.lens.text_tokens, 'token')}"
-    return [where, *looks_notes(tokens, looks), "(*) the guesses of A and B are right"]
+    a, b = (
+        f"{places(reading.tokens[cut])} of {count_of(reading.lens.text_tokens, 'token')}"
+        for reading in (pair.a, pair.b)
+    )
+    where = [a] if a == b else [f"A: {a}", f"B: {b}"]
+    return [*where, *looks_notes(tokens, looks), "(*) the guesses of A and B are right"]

@@ -341,11 +341,12 @@ def diff(request: Diff) -> Iterator[Path]:
         )
     pair = Pair(a, b, *names)
     chosen = (request.metric,) if request.metric else tuple(pair.figures())
-    if not set(chosen) <= pair.held() or not chosen:
-        raise UsageError(
-            f"{request.metric or 'no figure'} is not to be compared of {request.a} and {request.b}",
-            f"both hold {', '.join(pair.figures()) or 'nothing'}",
-        )
+    both = f"{request.a} and {request.b}"
+    if not chosen:
+        raise UsageError(f"{both} share no grid", "read both with logitlens all")
+    if not pair.held().issuperset(chosen):
+        shared = ", ".join(pair.figures()) or "none"
+        raise UsageError(f"{request.metric!r} is no grid of both {both}", f"they share {shared}")
     name = prompts.safe_name(request.name or "-vs-".join(names).replace("/", "-"))
     every = [compared(request, pair, figure, name) for figure in chosen]
     if request.dry_run:
