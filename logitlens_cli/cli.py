@@ -27,6 +27,7 @@ from logitlens_cli.request import (
     Check,
     Command,
     CrossEntropy,
+    Diff,
     Entropy,
     Js,
     KlFinal,
@@ -52,7 +53,7 @@ EPILOG = (
 )
 
 
-def carry_out(request: Read | Render) -> None:
+def carry_out(request: Read | Render | Diff) -> None:
     """Do what a command asks for, and print each path once it is written."""
     # Loading the libraries makes a million objects, all of which stay: to look for garbage among
     # them again and again takes a fifth of a short run (measured).
@@ -67,11 +68,13 @@ def carry_out(request: Read | Render) -> None:
         gc.enable()
 
 
-def paths_of(request: Read | Render) -> Iterator[Path]:
+def paths_of(request: Read | Render | Diff) -> Iterator[Path]:
     from logitlens_cli import run
 
     if isinstance(request, Render):
         return run.render(request)
+    if isinstance(request, Diff):
+        return run.diff(request)
     if isinstance(request, Stats):
         from logitlens_cli import corpus
 
@@ -127,6 +130,7 @@ for made in ONE_METRIC:
 app.command("all", cls=Command)(All)
 app.command("stats", cls=Command)(Stats)
 app.command("render", cls=Command)(Render)
+app.command("diff", cls=Command)(Diff)
 app.add_typer(models, name="models")
 
 
@@ -206,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         made = app(args=arguments, prog_name="logitlens", standalone_mode=False)
         # Typer gives back what the command is: a request, or an exit code. The work is done out of
         # its reach, since it has its own way with closed pipes.
-        if isinstance(made, Read | Render):
+        if isinstance(made, Read | Render | Diff):
             carry_out(made)
         elif isinstance(made, Check):
             print_check(made)

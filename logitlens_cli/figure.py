@@ -108,15 +108,16 @@ class Drawing:
 
 def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
     """The figures of one metric, one for each piece of a split."""
-    drawings = []
-    for panel in panels(reading, name, looks):
-        layout, missing = lay_out(panel, looks.width)
-        require_size(layout, looks.dpi)
-        with style(layout.families):
-            drawing = paint(panel, layout)
-        words = caption.title(panel), caption.alt(panel)
-        drawings.append(Drawing(drawing, layout.families, missing, *words))
-    return drawings
+    return [draw_panel(panel, looks) for panel in panels(reading, name, looks)]
+
+
+def draw_panel(panel: Panel, looks: Looks) -> Drawing:
+    """Lay a panel out and paint it; UsageError where it gets too large for its resolution."""
+    layout, missing = lay_out(panel, looks.width)
+    require_size(layout, looks.dpi)
+    with style(layout.families):
+        figure = paint(panel, layout)
+    return Drawing(figure, layout.families, missing, caption.title(panel), caption.alt(panel))
 
 
 def require_size(layout: Layout, dpi: int) -> None:
@@ -137,6 +138,7 @@ def paint(panel: Panel, layout: Layout) -> Figure:
     ticks(ax, lowest, panel, layout)
     annotate(ax, mesh, panel, layout)
     outline(ax, panel.outlined, layout)
+    name_grids(ax, layout)
     gap, bar_width, _ = layout.page.bar
     bar = axes(figure, layout, layout.left + width + gap, layout.bottom, bar_width, layout.tall)
     color_bar(figure, bar, mesh, panel, layout)
@@ -158,7 +160,7 @@ def heatmap(ax: Axes, panel: Panel, layout: Layout) -> QuadMesh:
         panel.values,
         ax=ax,
         norm=norm_of(panel.colors),
-        cmap=color_map(panel.colors.cmap, panel.colors.centered),
+        cmap=color_map(panel.colors.cmap, map_ends(panel.colors)),
         cbar=False,
         annot=False,
         linewidths=0.4 if layout.words.size else 0,  # lines would cover half of a small cell
@@ -176,13 +178,24 @@ def norm_of(colors: Colors) -> Normalize:
     return (LogNorm if colors.kind == "log" else Normalize)(colors.low, colors.high)
 
 
-def color_map(name: str, centered: bool = False) -> Colormap:
+MAP_ENDS = (0.04, 0.88)
+
+
+def map_ends(colors: Colors) -> tuple[float, float]:
+    """The part of a colour map that is used: cut alike at both ends, and for the nearer limit as
+    much nearer to the middle, where the middle is 0."""
+    if not colors.centered:
+        return MAP_ENDS
+    reach = 0.44 / max(abs(colors.low), abs(colors.high))
+    return 0.5 + reach * colors.low, 0.5 + reach * colors.high
+
+
+def color_map(name: str, ends: tuple[float, float] = MAP_ENDS) -> Colormap:
     """A named map whose clipped ends differ from its own: the ends of the map are cut off, and
-    stand for what lies beyond. ``centered``: both alike, so that its middle stays where it is."""
+    stand for what lies beyond."""
     require_cmap(name)
     whole = colormaps[name]
-    first, last = (0.08, 0.92) if centered else (0.04, 0.88)
-    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(first, last, 256)))
+    inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(*ends, 256)))
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
 
 
@@ -349,6 +362,13 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
     return segments
 
 
+def name_grids(ax: Axes, layout: Layout) -> None:
+    """Rows of the page's colour that name the grid below them."""
+    for row, text in layout.headings.items():
+        ax.axhspan(row, row + 1, color="white", lw=0, zorder=1.5)  # under the outlines
+        ax.text(0, row + 0.5, text, fontsize=layout.page.label, va="center")
+
+
 def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
     """Quantity, unit and the number of clipped cells; an arrow where colours are clipped."""
     page = layout.page
@@ -412,7 +432,7 @@ class Hues:
 def hues(panel: Panel, steps: int = 24) -> Hues:
     """What ``heatmap`` and ``annotate`` would colour the cells with."""
     norm = norm_of(panel.colors)
-    cmap = color_map(panel.colors.cmap, panel.colors.centered)
+    cmap = color_map(panel.colors.cmap, map_ends(panel.colors))
 
     def of(shares: Any) -> list[list[Hue]]:
         colors = np.asarray(cmap(shares))

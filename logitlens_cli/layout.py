@@ -105,6 +105,8 @@ class Layout:
     """lines of the colour bar's label"""
     tall: float
     """height of the colour bar"""
+    headings: dict[int, str]
+    """by the row that they stand in"""
     families: list[str]
 
     def grid(self) -> tuple[float, float]:
@@ -117,7 +119,7 @@ def lay_out(panel: Panel, width: str = "auto") -> tuple[Layout, frozenset[str]]:
     key of PAGES."""
     grids = (panel.texts, panel.second, [strip.texts for strip in panel.strips])
     every = {text for grid in grids for row in grid for text in row}
-    every.update(strip.label for strip in panel.strips)
+    every.update(panel.headings.values(), (strip.label for strip in panel.strips))
     every.update(panel.rows, panel.bottom, panel.top, panel.notes, [panel.title, panel.bar, "…"])
     families, missing = fallback(every)
     return Draft(panel, PAGES[width], Ruler(families), missing).layout(), missing
@@ -197,6 +199,12 @@ class Draft:
             title=title,
             bar=self.bar(tall),
             tall=tall,
+            headings={
+                row: self.ruler.shortened(
+                    escaped(text, self.missing), page.label, columns * cell[0]
+                )
+                for row, text in panel.headings.items()
+            },
             families=self.ruler.families,
         )
 

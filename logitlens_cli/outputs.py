@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitlens_cli.files import staged
+from logitlens_cli.files import Staged, staged
 from logitlens_cli.metrics import FOLLOWED
 from logitlens_cli.request import Figures, Read
 
 if TYPE_CHECKING:
-    from logitlens_cli.panels import Looks
+    from logitlens_cli.compare import Difference
+    from logitlens_cli.figure import Drawing
+    from logitlens_cli.panels import Looks, Panel
     from logitlens_cli.reading import Reading
 
 
@@ -136,7 +139,10 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
             missing = stage_figures(stage, reading, files, looks)
         if files.texts:
             assert looks is not None
-            stage_texts(stage, reading, files, looks)
+            from logitlens_cli.panels import panels
+
+            for name, parts in files.texts.items():
+                stage_texts(stage, panels(reading, name, looks), parts)
         if files.json is not None:
             from logitlens_cli.reading import to_json
 
@@ -144,28 +150,76 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
     return missing
 
 
-def stage_figures(stage: Any, reading: Reading, files: Outputs, looks: Looks) -> frozenset[str]:
+def stage_figures(stage: Staged, reading: Reading, files: Outputs, looks: Looks) -> frozenset[str]:
     from logitlens_cli.figure import draw
 
     missing: frozenset[str] = frozenset()
     for name, parts in files.figures.items():
-        for drawing, paths in zip(draw(reading, name, looks), parts, strict=True):
-            missing |= drawing.missing
-            for form, path in paths.items():
-                stage.write(path, lambda file, d=drawing, f=form: d.save(file, f, looks.dpi))
+        missing |= stage_drawings(stage, draw(reading, name, looks), parts, looks.dpi)
     return missing
 
 
-def stage_texts(stage: Any, reading: Reading, files: Outputs, looks: Looks) -> None:
+def stage_drawings(
+    stage: Staged, drawings: list[Drawing], parts: list[dict[str, Path]], dpi: int
+) -> frozenset[str]:
+    missing: frozenset[str] = frozenset()
+    for drawing, paths in zip(drawings, parts, strict=True):
+        missing |= drawing.missing
+        for form, path in paths.items():
+            stage.write(path, partial(drawing.save, form=form, dpi=dpi))
+    return missing
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of two readings and its numbers, and where they go."""
+
+    files: Outputs
+    panels: list[Panel]
+    """pieces of a split"""
+    numbers: Difference | None
+
+
+def write_compared(every: list[Compared], looks: Looks) -> frozenset[str]:
+    """Draw and write comparisons, all or nothing; the characters that no installed font has.
+
+    Raises WorkError that names the file that cannot be written, UsageError for figures that are
+    too large.
+    """
+    missing: frozenset[str] = frozenset()
+    with staged() as stage:
+        for one in every:
+            missing |= stage_compared(stage, one, looks)
+    return missing
+
+
+def stage_compared(stage: Staged, one: Compared, looks: Looks) -> frozenset[str]:
+    from logitlens_cli.compare import to_json
+    from logitlens_cli.figure import draw_panel
+
+    missing: frozenset[str] = frozenset()
+    for parts in one.files.figures.values():
+        drawings = [draw_panel(panel, looks) for panel in one.panels]
+        missing |= stage_drawings(stage, drawings, parts, looks.dpi)
+    for parts in one.files.texts.values():
+        stage_texts(stage, one.panels, parts)
+    numbers = one.numbers
+    if one.files.json is not None and numbers is not None:
+        stage.write(one.files.json, lambda file: file.write(to_json(numbers)))
+    return missing
+
+
+def stage_texts(stage: Staged, panels: list[Panel], parts: list[dict[str, Path]]) -> None:
     from logitlens_cli import caption, tables
-    from logitlens_cli.panels import panels
 
     makers = {"txt": caption.caption, "md": tables.to_markdown, "csv": tables.to_csv}
-    for name, parts in files.texts.items():
-        for panel, paths in zip(panels(reading, name, looks), parts, strict=True):
-            for form, path in paths.items():
-                made = makers[form](panel).encode()
-                stage.write(path, lambda file, data=made: file.write(data))
+    for panel, paths in zip(panels, parts, strict=True):
+        for form, path in paths.items():
+            stage.write(path, partial(put, data=makers[form](panel).encode()))
+
+
+def put(file: Any, data: bytes) -> None:
+    file.write(data)
 
 
 def options_of(request: Figures) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Colors:
     """How values become colours, with both limits."""
 
     kind: str
-    """"linear" or "log" """
+    """"linear", "log", or "centred": linear, with the middle of the colour map at 0"""
     low: float
     high: float
     cmap: str
@@ -108,6 +108,8 @@ class Panel:
     guesses: bool = False
     """do cells say the layers' guesses, so that values are seen as colours only? (Of a guess its
     beginning says something; of a number it does not.)"""
+    headings: dict[int, str] = field(default_factory=dict)
+    """rows that are no layers but name the grid below them"""
 
     @property
     def clipped(self) -> tuple[int, int]:
@@ -170,13 +172,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
         texts = changes(texts)
     second = prob_texts(reading, shown) if looks.probs and name == TOPK else []
     strips, words = strips_of(reading, looks)
-    counted = [token.position >= looks.skip_first for token in reading.tokens]
-    if not any(counted):
-        raise UsageError(
-            f"--skip-first {looks.skip_first} leaves no column",
-            f"the last one is position {reading.tokens[-1].position}",
-        )
-    colors = limits(scale, values[:, counted], looks)
+    colors = limits(scale, values[:, counted(reading, looks)], looks)
     columns = len(reading.tokens)
     step = min(looks.split or columns, columns)
     return [
@@ -240,6 +236,17 @@ def shows(kind: str, name: str, looks: Looks) -> bool:
         return True
     diverges = name.startswith("kl-") or name == "js"
     return diverges if looks.input_row is None else looks.input_row
+
+
+def counted(reading: Reading, looks: Looks) -> list[bool]:
+    """Which columns the limits of the colours are taken from."""
+    columns = [token.position >= looks.skip_first for token in reading.tokens]
+    if not any(columns):
+        raise UsageError(
+            f"--skip-first {looks.skip_first} leaves no column",
+            f"the last one is position {reading.tokens[-1].position}",
+        )
+    return columns
 
 
 def number_texts(reading: Reading, key: str, row: int) -> list[str]:
@@ -337,6 +344,9 @@ NORM_WORDS = {
 }
 
 
+CHAT = "in the model's chat template"
+
+
 def decoded_words(reading: Reading) -> str:
     norm = NORM_WORDS.get(reading.lens.norm, reading.lens.norm)
     late = reading.lens.decoder_blocks
@@ -363,10 +373,16 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
     if name == TOPK:
         notes.append(f"{OUTLINED}the layer's guess is the model's")
     if reading.lens.chat:
-        notes.append("in the model's chat template")
+        notes.append(CHAT)
+    return [*notes, *looks_notes(looks), "(*) the model's guess is right"]
+
+
+def looks_notes(looks: Looks) -> list[str]:
+    """What the user's looks leave out."""
+    notes = []
     if looks.skip_first:
         notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
-    return [*notes, "(*) the model's guess is right"]
+    return notes
 
 
 def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:

@@ -169,6 +169,8 @@ class Command(TyperCommand):
         return rest
 
 
+OF_ONE_READING = ("lock_in", "next_ranks", "probs", "delta")
+"""looks that neither a summary nor a comparison has"""
 PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
 METRIC, FIGURE, OUTPUT, MANY = "Metric", "Figure", "Output", "Many prompts"
 
@@ -519,13 +521,14 @@ def shard_spec(spec: str) -> tuple[int, int]:
     return int(number) - 1, int(parts)
 
 
+JsonOption = Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
     """Options of every command that runs a model."""
 
-    json: Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")] = (
-        True
-    )
+    json: JsonOption = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -942,8 +945,7 @@ class Stats(Read):
             raise UsageError(f"--split {self.split} of a summary", "it has no columns to split")
         if self.parquet:
             raise UsageError("--format parquet is of cells, not of a summary", "use rank or all")
-        of_a_grid = ("skip_first", "changes_only", "lock_in", "next_ranks", "probs", "delta")
-        for name in (*of_a_grid, "show", "table", "caption"):
+        for name in (*OF_ONE_READING, "skip_first", "changes_only", "show", "table", "caption"):
             if getattr(self, name):
                 given = f"--{name.replace('_', '-')}"
                 hint = "--window 4: leaves four positions out" if name == "skip_first" else ""
@@ -961,6 +963,12 @@ class Stats(Read):
             raise UsageError("a summary is of many prompts", "give them with --lines, one a line")
 
 
+DumpedColor = Annotated[
+    Color | None,
+    option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Render(Figures):
     """Draw the figures of a dump again, without the model."""
@@ -970,15 +978,47 @@ class Render(Figures):
         str | None,
         typer.Argument(metavar="[METRIC]", help=f"topk, {', '.join(METRICS)}.", show_default="all"),
     ] = None
-    color: Annotated[
-        Color | None,
-        option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
-    ] = None
+    color: DumpedColor = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.writes and not self.show:
             raise UsageError("--format none leaves nothing to draw", "name a format, or --show")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff(Figures):
+    """Compare two dumps cell by cell: B minus A, or A over B on one scale."""
+
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="A dump that logitlens wrote.")]
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another, of the same columns.")]
+    metric: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[METRIC]", help=f"topk, {', '.join(METRICS)}.", show_default="all of both"
+        ),
+    ] = None
+    over: Annotated[
+        bool, option("--over", panel=METRIC, help="Draw A over B on one scale, not B minus A.")
+    ] = False
+    color: DumpedColor = None
+    json: JsonOption = True
+
+    @property
+    def writes(self) -> bool:
+        return super().writes or (self.json and not self.over)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parquet:
+            raise UsageError("--format parquet is of cells, not of a comparison", "use render")
+        if not self.writes and not self.show:
+            raise UsageError("--format none leaves nothing to write", "name a format, or --show")
+        for name in OF_ONE_READING:
+            if getattr(self, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is of one reading, not of two", "leave it out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,22 @@ from logitlens_cli import batch, prompts
 from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.files import require_writable
 from logitlens_cli.metrics import METRICS
-from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of, write
+from logitlens_cli.outputs import (
+    Compared,
+    Outputs,
+    looks_of,
+    outputs,
+    recipe_of,
+    write,
+    write_compared,
+)
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
-from logitlens_cli.request import Check, Engine, Figures, Read, Render
+from logitlens_cli.request import Check, Diff, Engine, Figures, Read, Render
 
 if TYPE_CHECKING:
+    from logitlens_cli.compare import Pair
+    from logitlens_cli.panels import Panel
     from logitlens_cli.reading import ModelRecord, Reading
     from logitlens_cli.session import Outcome
 
@@ -69,7 +79,7 @@ def read(request: Read) -> Iterator[Path]:
     with progress.step(f"drawing {prompt.name}"):
         note_missing(write(reading, files, looks_of(request)), progress)
     if request.show:
-        show(request, reading, request.figures)
+        show_reading(request, reading, request.figures)
     yield from files.paths()
 
 
@@ -330,22 +340,79 @@ def render(request: Render) -> Iterator[Path]:
     with progress.step(f"drawing {name}"):
         note_missing(write(reading, files, looks_of(request)), progress)
     if request.show:
-        show(request, reading, chosen)
+        show_reading(request, reading, chosen)
     yield from files.paths()
 
 
-def show(request: Figures, reading: "Reading", figures: Sequence[str]) -> None:
+def show_reading(request: Figures, reading: "Reading", figures: Sequence[str]) -> None:
+    from logitlens_cli.panels import panels
+
+    looks = looks_of(request)
+    show(request, [panel for name in figures for panel in panels(reading, name, looks)])
+
+
+def show(request: Figures, panels: "Sequence[Panel]") -> None:
     """Print figures as tables."""
     from logitlens_cli.figure import hues
-    from logitlens_cli.panels import panels
     from logitlens_cli.show import print_panel
 
-    stream = sys.stderr if request.writes else sys.stdout
-    for name in figures:
-        for panel in panels(reading, name, looks_of(request)):
-            print_panel(panel, hues(panel), stream)
+    for panel in panels:
+        print_panel(panel, hues(panel), sys.stderr if request.writes else sys.stdout)
 
 
 def stem(dump: Path, command: str) -> str:
     """NAME of ``NAME.COMMAND.json``."""
     return dump.name.removesuffix(".json").removesuffix(f".{command}")
+
+
+def diff(request: Diff) -> Iterator[Path]:
+    """Draw and write the difference of two dumps, or draw both on one scale. All that can be
+    refused is refused before anything is written, on a dry run too."""
+    from logitlens_cli.compare import Pair
+    from logitlens_cli.reading import from_json
+
+    progress = Progress(quiet=request.quiet)
+    a, b = from_json(request.a), from_json(request.b)
+    check_extras(request)
+    names = stem(request.a, a.command), stem(request.b, b.command)
+    if names[0] == names[1]:  # in two folders
+        names = (
+            f"{request.a.absolute().parent.name}/{names[0]}",
+            f"{request.b.absolute().parent.name}/{names[1]}",
+        )
+    pair = Pair(a, b, *names)
+    chosen = (request.metric,) if request.metric else tuple(pair.figures())
+    both = f"{request.a} and {request.b}"
+    if not chosen:
+        raise UsageError(f"{both} share no grid", "read both with logitlens all")
+    if not pair.held().issuperset(chosen):
+        shared = ", ".join(pair.figures()) or "none"
+        raise UsageError(f"{request.metric!r} is no grid of both {both}", f"they share {shared}")
+    name = prompts.safe_name(request.name or "-vs-".join(names).replace("/", "-"))
+    every = [compared(request, pair, figure, name) for figure in chosen]
+    if request.dry_run:
+        for one in every:
+            yield from one.files.paths()
+        return
+    todo = [one for one in every if not (request.skip_existing and skipped(one.files, progress))]
+    with progress.step(f"drawing {name}"):
+        note_missing(write_compared(todo, looks_of(request)), progress)
+    if request.show:
+        show(request, [panel for one in every for panel in one.panels])
+    for one in todo:
+        yield from one.files.paths()
+
+
+def compared(request: Diff, pair: "Pair", figure: str, name: str) -> Compared:
+    from logitlens_cli.compare import difference, difference_panels, stacked_panels
+
+    looks, numbers = looks_of(request), None
+    if request.over:
+        panels = stacked_panels(pair, figure, looks)
+    else:
+        numbers = difference(pair, figure, looks)
+        panels = difference_panels(pair, figure, numbers, looks)
+    command = f"{'over' if request.over else 'diff'}-{figure}"
+    json = request.json and numbers is not None
+    files = outputs(request, name, command, (command,), len(panels), json)
+    return Compared(files, panels, numbers)

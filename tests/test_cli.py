@@ -416,13 +416,14 @@ def test_a_lens_that_cannot_prove_itself(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["topk", "rank", "kl-final", "kl-input", "all", "render", "models"]),
+        (["--help"], ["topk", "rank", "kl-final", "kl-input", "all", "render", "diff", "models"]),
         (["topk", "--help"], ["--text", "--model", "--k", "--color", "--out", "--config"]),
         (["rank", "-h"], ["--target", "--window"]),
         (["kl-final", "--help"], ["--direction"]),
         (["kl-input", "--help"], ["--direction", "--one-hot"]),
         (["all", "--help"], ["--k", "--color", "--target", "--direction", "--one-hot"]),
         (["render", "--help"], ["FILE.json", "[METRIC]", "--cmap", "--split"]),
+        (["diff", "--help"], ["A.json", "B.json", "[METRIC]", "--over", "--cmap", "--json"]),
         (["models", "--help"], ["fetch"]),
         (["models", "fetch", "--help"], ["--revision", "smollm2"]),
     ],
@@ -574,6 +575,8 @@ print(code, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         (["models"], "0"),
         (["render", "DUMP", "--dry-run"], "0 numpy"),
         (["render", "DUMP", "-o", "OUT"], "0 matplotlib numpy pandas seaborn"),
+        (["diff", "DUMP", "DUMP", "--dry-run"], "0 numpy"),
+        (["diff", "DUMP", "DUMP", "-o", "OUT"], "0 matplotlib numpy pandas seaborn"),
     ],
 )
 def test_nothing_heavy_is_loaded_in_vain(

@@ -12,8 +12,8 @@ PACKAGE = Path(logitlens_cli.__file__).parent
 ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
-    *("stats", "reader", "panels", "caption", "fonts", "layout", "figure", "curves", "parquet"),
-    *("tables", "show", "terminal", "outputs", "batch", "session", "cluster"),
+    *("stats", "reader", "panels", "compare", "caption", "fonts", "layout", "figure", "curves"),
+    *("parquet", "tables", "show", "terminal", "outputs", "batch", "session", "cluster"),
     *("run", "corpus", "api", "cli", "__main__"),
 )
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -17,6 +17,7 @@ from logitlens_cli.request import (
     Bos,
     Color,
     CrossEntropy,
+    Diff,
     Direction,
     Dtype,
     Entropy,
@@ -262,6 +263,15 @@ def test_render() -> None:
     assert made == Render(
         dump=Path("d.json"), metric="rank", color=Color("prob"), split=3, input_row=False
     )
+
+
+def test_diff() -> None:
+    made = parsed("diff", "a.json", "b.json", "topk", "--over", "--color", "prob", "--no-json")
+    assert made == Diff(
+        a=Path("a.json"), b=Path("b.json"), metric="topk", over=True, color=Color("prob"),
+        json=False,
+    )  # fmt: skip
+    assert parsed("diff", "a.json", "b.json") == Diff(a=Path("a.json"), b=Path("b.json"))
 
 
 def test_every_option_can_come_from_the_environment() -> None:
