@@ -115,8 +115,17 @@ class Failure(msgspec.Struct, frozen=True):
 class Failures:
     """The prompts of a batch that failed, told at once and kept in ``failures.jsonl``."""
 
-    def __init__(self, folder: Path, lines: Path, command: str, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lines: Path,
+        command: str,
+        every: Sequence[Prompt],
+        progress: Progress,
+    ) -> None:
         self.path = folder / FAILURES
+        self.there = {prompt.line for prompt in every}
+        """lines that the file has, also those of other parts of it"""
         self.lines = str(lines if str(lines) == "-" else lines.absolute())
         self.command, self.progress = command, progress
         self.settled: set[int | None] = set()
@@ -151,7 +160,7 @@ class Failures:
                 with suppress(msgspec.DecodeError, UnicodeDecodeError):
                     old = msgspec.json.decode(line, type=Failure)
                     mine = (old.lines, old.command) == (self.lines, self.command)
-                    if not mine or old.line not in self.settled:
+                    if not mine or old.line in self.there - self.settled:
                         kept.append(old)
         every = sorted([*kept, *self.made], key=lambda f: (f.lines, f.command, f.line))
         if not every:

@@ -23,8 +23,10 @@ from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Read
 from logitlens_cli.session import Outcome, Session
 
-PART = 32
-"""prompts that go to an actor at a time"""
+PART = 128
+"""most prompts that go to an actor at a time"""
+SHARE = 4
+"""parts for each actor at the least, so that all end at about the same time"""
 RETRIES = 4
 """of a part whose worker is lost; a prompt that kills its worker must not go on for ever"""
 AHEAD = 2
@@ -78,7 +80,8 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Itera
     sys.stdout = aside = Aside(before, progress)
     try:
         actors = start(request)
-        parts = [todo[n : n + PART] for n in range(0, len(todo), PART)]
+        size = max(1, min(PART, len(todo) // (SHARE * len(actors))))
+        parts = [todo[n : n + size] for n in range(0, len(todo), size)]
         waiting: dict[Any, Any] = {}
         idle = [actor for _ in range(AHEAD) for actor in actors]
         for part in parts:

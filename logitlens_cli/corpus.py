@@ -11,7 +11,7 @@ import msgspec
 
 from logitlens_cli import batch, prompts
 from logitlens_cli import stats as summaries
-from logitlens_cli.errors import LogitLensError
+from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.files import require_writable, staged
 from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of
 from logitlens_cli.progress import Progress
@@ -40,6 +40,9 @@ def summarize(request: Stats) -> Iterator[Path]:
     files = outputs(request, name, request.command, request.figures, 1, request.json)
     table = request.out / f"{name}.{request.command}.csv"
     paths = [*files.paths(), *([table] if request.json else [])]
+    for path, _ in parts:
+        if files.json is not None and path.absolute() == files.json.absolute():
+            raise UsageError(f"--merge would overwrite {path}", "give another --name or --out")
     if request.dry_run:
         yield from paths
         return
@@ -56,7 +59,7 @@ def summarize(request: Stats) -> Iterator[Path]:
             progress.note(f"{made.failed} prompts could not be read and are not in this summary")
     else:
         assert request.lines is not None
-        every = prompts.from_lines(request.lines, "{n}")
+        every = prompts.from_lines(request.lines, "{n}", named=False)
         todo = part_of(request, every)
         if not todo:
             progress.note(f"part {request.shard} of the lines is empty; there is nothing to sum up")
@@ -71,7 +74,7 @@ def summarize(request: Stats) -> Iterator[Path]:
             return
         check_extras(request)
         check_limits(request)
-        failures = batch.Failures(request.out, request.lines, request.command, progress)
+        failures = batch.Failures(request.out, request.lines, request.command, every, progress)
         tried = len(todo)
         made = msgspec.structs.replace(
             gathered(request, todo, name, key, failures, progress),

@@ -10,9 +10,6 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figure import (
-    LABEL,
-    NOTE,
-    TITLE,
     Drawing,
     color_map,
     extend,
@@ -34,6 +31,8 @@ from logitlens_cli.stats import (
 )
 
 INK = "#1b4b72"
+LABEL, TITLE, NOTE = 8.0, 11.0, 7.5
+"""sizes of text in points"""
 PANEL = (3.1, 2.35)
 """inches"""
 LABELS = 12

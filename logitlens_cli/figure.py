@@ -1,10 +1,8 @@
-"""Panel -> annotated seaborn heatmap.
+"""Panel -> annotated seaborn heatmap, painted where its layout says.
 
-A figure is made in two steps: where everything goes (``Layout``, in inches, measured from the texts
-themselves), and the drawing (``paint``). Knows nothing of models, files or pyplot's global state.
+Knows nothing of models, files or pyplot's global state.
 """
 
-import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,150 +26,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL import Image
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.fonts import Ruler, escaped, fallback
+from logitlens_cli.layout import LINE, SECOND, Layout, lay_out
 from logitlens_cli.metrics import Floats
-from logitlens_cli.panels import TEXT_COLUMNS, Looks, Panel, panels
+from logitlens_cli.panels import Looks, Panel, panels
 from logitlens_cli.reading import Reading
 
-# Sizes in points (text) and inches (everything else).
-TEXT, LABEL, TITLE, NOTE = 7.5, 8.0, 11.0, 7.5
-LINE = 1.35 / 72  # height of a line of text, per point
-CELL_HEIGHT = 0.215
-CELL_WIDTH = (0.36, 1.05)
-CELL_PADDING = 0.10
-PLAIN_CELL = 0.15  # a cell without text
-LABEL_LIMIT = 1.35
-MARGIN = 0.15
-BAR_WIDTH, BAR_GAP, BAR_TICKS, BAR_HEIGHT = 0.16, 0.22, 0.42, 1.3
 PIXELS = 2**16 - 1  # what the raster backend can do in one direction
-
-
-# ---------------------------------------------------------------------------------------------
-# Where it goes
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Sizes in inches, with the texts that fit into them."""
-
-    cell: tuple[float, float]
-    width: float
-    height: float
-    left: float
-    bottom: float
-    texts: list[list[str]]
-    widths: dict[str, float]
-    """of each text in a cell"""
-    rise: float
-    """from the middle of a line of text down to its baseline"""
-    rows: list[str]
-    below: list[str]
-    above: list[str]
-    head: float
-    """height of title and notes"""
-    header: list[str]
-    """lines under the title"""
-    title: list[str]
-    bar: list[str]
-    """lines of the colour bar's label"""
-    tall: float
-    """height of the colour bar"""
-    families: list[str]
-
-    def grid(self) -> tuple[float, float]:
-        """Width and height of the heatmap."""
-        return self.cell[0] * len(self.below), self.cell[1] * len(self.rows)
-
-
-def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
-    """Measure the texts and place everything; also the characters that no font has."""
-    every = {text for row in panel.texts for text in row}
-    every.update(panel.rows, panel.bottom, panel.top, panel.notes, [panel.title, panel.bar, "…"])
-    families, missing = fallback(every)
-    ruler = Ruler(families)
-
-    def fit(text: str, size: float, limit: float) -> str:
-        return ruler.shortened(escaped(text, missing), size, limit)
-
-    columns = len(panel.bottom)
-    with_text = columns <= TEXT_COLUMNS
-    room = CELL_WIDTH[1] - CELL_PADDING
-    texts = [[fit(t, TEXT, room) if with_text else "" for t in row] for row in panel.texts]
-    widths = {text: ruler.width(text, TEXT) for row in texts for text in row}
-    cell = (
-        (max(CELL_WIDTH[0], max(widths.values()) + CELL_PADDING), CELL_HEIGHT)
-        if with_text
-        else (PLAIN_CELL, PLAIN_CELL)
-    )
-    rows = [fit(text, LABEL, LABEL_LIMIT) for text in panel.rows]
-    below = [fit(text, LABEL, LABEL_LIMIT) for text in panel.bottom]
-    # The star is part of the label: shorten the token, not the star.
-    above = [
-        fit(text.removesuffix(" (*)"), LABEL, LABEL_LIMIT) + " (*)" * text.endswith(" (*)")
-        for text in panel.top
-    ]
-    slope = math.sqrt(0.5)
-    lean = [slope * (ruler.width(text, LABEL) + LABEL * LINE) for text in below]
-    rise = [slope * (ruler.width(text, LABEL) + LABEL * LINE) if text else 0.0 for text in above]
-    row_width = max(ruler.width(text, LABEL) for text in rows)
-    # Labels below lean to the left of their column, labels above to its right.
-    overhang_left = max(lean[i] - (i + 0.5) * cell[0] for i in range(columns))
-    left = MARGIN + max(LABEL * LINE + 0.05 + row_width + 0.12, overhang_left)
-    overhang_right = max(rise[i] - (columns - i - 0.5) * cell[0] for i in range(columns))
-    tall = max(len(rows) * cell[1], BAR_HEIGHT)
-    label = wrap_words(ruler, escaped(panel.bar, missing), LABEL, tall)
-    # A part is never broken, and the highest bar has room for the longest.
-    label = ruler.wrapped([*label, *panel.clipping()], LABEL, tall, ", ")
-    bar = BAR_GAP + BAR_WIDTH + BAR_TICKS + len(label) * LABEL * LINE
-    width = left + columns * cell[0] + max(bar, overhang_right) + MARGIN
-    room = width - 2 * MARGIN
-    least = 3.4
-    width, room = max(width, least), max(room, least - 2 * MARGIN)
-    title = wrap_words(ruler, escaped(panel.title, missing), TITLE, room, "bold")
-    header = ruler.wrapped([escaped(n, missing) for n in panel.notes], NOTE, room)
-    axis = LABEL * LINE + 0.04
-    bottom = MARGIN + axis + max(lean) + 0.06
-    head = len(title) * TITLE * LINE + len(header) * NOTE * LINE + 0.12
-    above_bottom = max(len(rows) * cell[1] + 0.06 + max(rise) + axis, tall + 0.15)
-    height = bottom + above_bottom + head + MARGIN
-    layout = Layout(
-        cell=cell,
-        width=width,
-        height=height,
-        left=left,
-        bottom=bottom,
-        texts=texts,
-        widths=widths,
-        rise=ruler.rise(TEXT),
-        rows=rows,
-        below=below,
-        above=above,
-        head=head,
-        header=header,
-        title=title,
-        bar=label,
-        tall=tall,
-        families=families,
-    )
-    return layout, missing
-
-
-def wrap_words(
-    ruler: Ruler, text: str, size: float, limit: float, weight: str = "normal"
-) -> list[str]:
-    """Break a text between words into at most three lines of ``limit`` inches."""
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if lines[-1] and ruler.width(joined, size, weight) > limit and len(lines) < 3:
-            lines.append(word)
-        else:
-            lines[-1] = joined
-    return [ruler.shortened(line, size, limit, weight) for line in lines]
-
-
-# ---------------------------------------------------------------------------------------------
-# The drawing
 
 
 def require_cmap(name: str) -> None:
@@ -232,7 +92,7 @@ def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
     """The figures of one metric, one for each piece of a split."""
     drawings = []
     for panel in panels(reading, name, looks):
-        layout, missing = lay_out(panel)
+        layout, missing = lay_out(panel, looks.width)
         require_size(layout, looks.dpi)
         with style(layout.families):
             drawings.append(Drawing(paint(panel, layout), layout.families, missing))
@@ -243,7 +103,7 @@ def require_size(layout: Layout, dpi: int) -> None:
     if max(layout.width, layout.height) * dpi > PIXELS:
         raise UsageError(
             f"the figure would be {layout.width:.0f} x {layout.height:.0f} inches at {dpi} dpi",
-            "use --split, --window, --every or a lower --dpi",
+            "use --split, --window, --every, --width or a lower --dpi",
         )
 
 
@@ -251,20 +111,28 @@ def paint(panel: Panel, layout: Layout) -> Figure:
     """Draw a panel as laid out."""
     figure = Figure(figsize=(layout.width, layout.height), facecolor="white")
     width, height = layout.grid()
-    w, h = layout.width, layout.height
-    ax = figure.add_axes((layout.left / w, layout.bottom / h, width / w, height / h))
-    mesh = heatmap(ax, panel)
-    ticks(ax, panel, layout)
+    ax = axes(figure, layout, layout.left, layout.bottom, width, height)
+    mesh = heatmap(ax, panel, layout)
+    lowest = strips(figure, layout) or ax
+    ticks(ax, lowest, panel, layout)
     annotate(ax, mesh, panel, layout)
-    outline(ax, panel.outlined)
-    left = layout.left + width + BAR_GAP
-    bar = figure.add_axes((left / w, layout.bottom / h, BAR_WIDTH / w, layout.tall / h))
+    outline(ax, panel.outlined, layout)
+    gap, bar_width, _ = layout.page.bar
+    bar = axes(figure, layout, layout.left + width + gap, layout.bottom, bar_width, layout.tall)
     color_bar(figure, bar, mesh, panel, layout)
     heading(figure, layout)
     return figure
 
 
-def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
+def axes(
+    figure: Figure, layout: Layout, left: float, bottom: float, width: float, height: float
+) -> Axes:
+    """Axes at a place in inches."""
+    w, h = layout.width, layout.height
+    return figure.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+def heatmap(ax: Axes, panel: Panel, layout: Layout) -> QuadMesh:
     """The coloured cells, lowest layer at the bottom."""
     colors = panel.colors
     norm = (LogNorm if colors.kind == "log" else Normalize)(colors.low, colors.high)
@@ -275,7 +143,7 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
         cmap=color_map(colors.cmap, colors.centered),
         cbar=False,
         annot=False,
-        linewidths=0.4,
+        linewidths=0.4 if layout.words.size else 0,  # lines would cover half of a small cell
         linecolor="white",
         xticklabels=False,
         yticklabels=False,
@@ -296,50 +164,86 @@ def color_map(name: str, centered: bool = False) -> Colormap:
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
 
 
-def ticks(ax: Axes, panel: Panel, layout: Layout) -> None:
-    """Layers at the left, input tokens below, true next tokens above, both tilted."""
+def strips(figure: Figure, layout: Layout) -> Axes | None:
+    """Rows below the grid, one text a column, without colours."""
+    if not layout.strips:
+        return None
+    count, words = len(layout.strips), layout.words
+    height = count * layout.strip
+    bottom = layout.bottom - height - 0.06 * layout.page.scale
+    ax = axes(figure, layout, layout.left, bottom, layout.grid()[0], height)
+    ax.set_facecolor("0.94")
+    ax.set_xlim(0, len(layout.below))
+    ax.set_ylim(count, 0)
+    size = words.size
+    cells = [
+        Cell(j + 0.5, i + 0.5, text, "black", words.widths[text, size], size, -words.rise[size])
+        for i, row in enumerate(words.strips)
+        for j, text in enumerate(row)
+        if text
+    ]
+    ax.add_artist(CellTexts(cells))
+    middles = [i + 0.5 for i in range(count)]
+    ax.set_yticks(middles, layout.strips, fontsize=layout.page.label, rotation=0)
+    bare(ax)
+    return ax
+
+
+def bare(axis: Any) -> None:
+    """Labels stand close, without ticks or frame."""
+    axis.tick_params(length=0, pad=3)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def ticks(ax: Axes, lowest: Axes, panel: Panel, layout: Layout) -> None:
+    """Layers at the left, input tokens below all, true next tokens above, both tilted."""
+    size = layout.page.label
     columns = np.arange(len(layout.below)) + 0.5
-    ax.set_yticks(np.arange(len(layout.rows)) + 0.5, layout.rows, fontsize=LABEL, rotation=0)
-    tilt: dict[str, Any] = {"fontsize": LABEL, "rotation": 45, "rotation_mode": "anchor"}
-    ax.set_xticks(columns, layout.below, ha="right", va="center", **tilt)
+    ax.set_yticks(np.arange(len(layout.rows)) + 0.5, layout.rows, fontsize=size, rotation=0)
+    tilt: dict[str, Any] = {"fontsize": size, "rotation": 45, "rotation_mode": "anchor"}
+    if lowest is not ax:
+        ax.set_xticks([])
+    lowest.set_xticks(columns, layout.below, ha="right", va="center", **tilt)
     top = ax.secondary_xaxis("top")
     top.set_xticks(columns, layout.above, ha="left", va="center", **tilt)
-    for axis in (ax, top):
-        axis.tick_params(length=0, pad=3)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+    for axis in (ax, lowest, top):
+        bare(axis)
     grid_width, grid_height = layout.grid()
     middle = layout.left + grid_width / 2
-    figure = ax.figure
-    words: dict[str, Any] = {"fontsize": LABEL, "color": "0.35"}
-    figure.text(middle / layout.width, MARGIN / layout.height, panel.below,
+    margin, figure = layout.page.margin, ax.figure
+    words: dict[str, Any] = {"fontsize": size, "color": "0.35"}
+    figure.text(middle / layout.width, margin / layout.height, panel.below,
                 ha="center", va="bottom", **words)  # fmt: skip
-    figure.text(middle / layout.width, 1 - (MARGIN + layout.head) / layout.height, panel.above,
+    figure.text(middle / layout.width, 1 - (margin + layout.head) / layout.height, panel.above,
                 ha="center", va="top", **words)  # fmt: skip
-    figure.text(MARGIN / layout.width, (layout.bottom + grid_height / 2) / layout.height, "layer",
+    figure.text(margin / layout.width, (layout.bottom + grid_height / 2) / layout.height, "layer",
                 ha="left", va="center", rotation=90, **words)  # fmt: skip
 
 
 class Cell(NamedTuple):
-    """The text of a cell, at the middle of it in data coordinates."""
+    """A line of text in a cell."""
 
     x: float
     y: float
+    """of the middle of the cell, in data coordinates"""
     text: str
     color: str
     width: float
     """of the text, in inches"""
+    size: float
+    """in points"""
+    baseline: float
+    """inches above the middle of the cell"""
 
 
 class CellTexts(Artist):
     """The texts of all cells. Matplotlib's own ``Text`` would lay out each of them once more, which
     takes as long as to draw them; here their widths are known."""
 
-    def __init__(self, cells: list[Cell], rise: float) -> None:
+    def __init__(self, cells: list[Cell]) -> None:
         super().__init__()
         self.cells = cells
-        self.rise = rise
-        """inches from the middle of a line down to its baseline"""
         self.set_zorder(Text.zorder)
 
     def draw(self, renderer: RendererBase) -> None:
@@ -347,31 +251,42 @@ class CellTexts(Artist):
         inch: Any = renderer.points_to_pixels(72)
         height = float(renderer.get_canvas_width_height()[1])
         middles = self.axes.transData.transform([(cell.x, cell.y) for cell in self.cells])
-        pen = Text(fontsize=TEXT, horizontalalignment="center")  # SVG anchors texts as it says
-        font = pen.get_fontproperties()
+        pens = {  # SVG anchors texts as it says
+            size: Text(fontsize=size, horizontalalignment="center")
+            for size in {cell.size for cell in self.cells}
+        }
         gc = renderer.new_gc()
         for (x, middle), cell in zip(middles, self.cells, strict=True):
-            y = middle - self.rise * inch
+            pen, y = pens[cell.size], middle + cell.baseline * inch
             pen.set_position((x, y))
             gc.set_foreground(cell.color)
             left = x - cell.width * inch / 2
             below = height - y if renderer.flipy() else y
+            font = pen.get_fontproperties()
             renderer.draw_text(gc, left, below, cell.text, font, 0, mtext=pen)
         gc.restore()
 
 
 def annotate(ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
-    """The text of every cell, black or white, whichever stands out more."""
+    """The texts of every cell, black or white, whichever stands out more."""
     colors = mesh.to_rgba(np.ma.masked_invalid(panel.values))
     inks = np.where(luminance(colors) < 0.179, "white", "black")
+    words = layout.words
+    lines = [(words.texts, words.size, 0.0)]
+    if words.second:  # both lines together stand in the middle
+        small = words.size * SECOND
+        lines = [(words.texts, words.size, small * LINE / 2)]
+        lines.append((words.second, small, -words.size * LINE / 2))
     cells = [
-        Cell(j + 0.5, i + 0.5, text, inks[i, j], layout.widths[text])
-        for i, row in enumerate(layout.texts)
+        Cell(j + 0.5, i + 0.5, text, inks[i, j], words.widths[text, size], size,
+             up - words.rise[size])
+        for texts, size, up in lines
+        for i, row in enumerate(texts)
         for j, text in enumerate(row)
         if text
-    ]
+    ]  # fmt: skip
     if cells:
-        ax.add_artist(CellTexts(cells, layout.rise))
+        ax.add_artist(CellTexts(cells))
 
 
 def luminance(rgba: Floats) -> Floats:
@@ -382,12 +297,13 @@ def luminance(rgba: Floats) -> Floats:
     return relative
 
 
-def outline(ax: Axes, outlined: npt.NDArray[np.bool_]) -> None:
+def outline(ax: Axes, outlined: npt.NDArray[np.bool_], layout: Layout) -> None:
     """A contour around the outlined cells, black on white, so that it shows on every colour."""
     segments = contour(outlined)
     if not segments:
         return
-    for width, color in ((2.6, "white"), (1.3, "black")):
+    scale = min(layout.page.scale, 8 * min(layout.cell))  # thin on small cells
+    for width, color in ((2.6 * scale, "white"), (1.3 * scale, "black")):
         ax.add_collection(
             LineCollection(
                 segments, colors=color, linewidths=width, capstyle="projecting", clip_on=False
@@ -409,9 +325,9 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
 
 def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
     """Quantity, unit and the number of clipped cells; an arrow where colours are clipped."""
-    bar = figure.colorbar(
-        mesh, cax=ax, extend=extend(*panel.clipped), extendfrac=0.12 / layout.tall
-    )
+    page = layout.page
+    arrow = 0.12 * page.scale / layout.tall
+    bar = figure.colorbar(mesh, cax=ax, extend=extend(*panel.clipped), extendfrac=arrow)
     bar.outline.set_visible(False)
     low, high = panel.colors.low, panel.colors.high
     if panel.colors.kind == "log":
@@ -419,11 +335,11 @@ def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: La
         bar.set_ticks([low, *(s for s in steps if low < s < high), high])
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    bar.ax.tick_params(labelsize=LABEL - 0.5, length=2, width=0.6, color="0.4")
-    x = layout.left + layout.grid()[0] + BAR_GAP + BAR_WIDTH + BAR_TICKS
+    bar.ax.tick_params(labelsize=max(6, page.label - 0.5), length=2, width=0.6, color="0.4")
+    x = layout.left + layout.grid()[0] + sum(page.bar)
     figure.text(
         x / layout.width, (layout.bottom + layout.tall / 2) / layout.height, "\n".join(layout.bar),
-        fontsize=LABEL, rotation=90, ha="left", va="center",
+        fontsize=page.label, rotation=90, ha="left", va="center",
     )  # fmt: skip
 
 
@@ -435,10 +351,11 @@ def extend(below: int, above: int) -> str:
 
 def heading(figure: Figure, layout: Layout) -> None:
     """Title and notes, flush left."""
-    x, y = MARGIN / layout.width, layout.height - MARGIN
+    page = layout.page
+    x, y = page.margin / layout.width, layout.height - page.margin
     for line in layout.title:
-        figure.text(x, y / layout.height, line, fontsize=TITLE, fontweight="bold", va="top")
-        y -= TITLE * LINE
+        figure.text(x, y / layout.height, line, fontsize=page.title, fontweight="bold", va="top")
+        y -= page.title * LINE
     for line in layout.header:
-        figure.text(x, y / layout.height, line, fontsize=NOTE, color="0.35", va="top")
-        y -= NOTE * LINE
+        figure.text(x, y / layout.height, line, fontsize=page.note, color="0.35", va="top")
+        y -= page.note * LINE

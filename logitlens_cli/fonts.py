@@ -3,6 +3,7 @@
 A character that no font has is shown as an escape instead of a box.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
@@ -62,6 +63,16 @@ def escaped(text: str, missing: frozenset[str]) -> str:
     return "".join(f"<U+{ord(char):04X}>" if char in missing else char for char in text)
 
 
+JOINERS = "\u200d\ufe0e\ufe0f"
+"""what ties emoji together, or says how they look"""
+
+
+def begins(text: str, n: int) -> bool:
+    """May a text be cut before its character ``n``? Marks and joined characters stay together."""
+    joined = text[n] in JOINERS or text[n - 1 : n] == "\u200d"
+    return not n or not (joined or unicodedata.category(text[n]).startswith("M"))
+
+
 class Ruler:
     """Measures texts in inches, in one set of families."""
 
@@ -89,24 +100,40 @@ class Ruler:
         """``text``, or as much of its beginning as fits into ``limit`` inches, with an ellipsis."""
         if self.width(text, size, weight) <= limit:
             return text
-        low, high = 0, len(text)
+        ends = [n for n in range(len(text)) if begins(text, n)]
+        low, high = 0, len(ends) - 1
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2
-            if self.width(text[:middle] + "…", size, weight) <= limit:
+            if self.width(text[: ends[middle]] + "…", size, weight) <= limit:
                 low = middle
             else:
                 high = middle - 1
-        return text[:low] + "…"
+        return text[: ends[low]] + "…"
 
     def wrapped(
         self, parts: list[str], size: float, limit: float, between: str = "  ·  "
     ) -> list[str]:
-        """``parts`` joined into as few lines of ``limit`` inches as they need; none is broken."""
+        """``parts`` joined into as few lines of ``limit`` inches as they need; one is broken only
+        where it is too long for a line of its own."""
         lines: list[str] = []
         for part in filter(None, parts):
             joined = f"{lines[-1]}{between}{part}" if lines else part
             if lines and self.width(joined, size) <= limit:
                 lines[-1] = joined
             else:
-                lines.append(self.shortened(part, size, limit))
+                lines += self.broken(part, size, limit)
         return lines
+
+    def broken(
+        self, text: str, size: float, limit: float, weight: str = "normal", most: int = 99
+    ) -> list[str]:
+        """A text in at most so many lines of ``limit`` inches, broken between words; what is too
+        long all the same is shortened."""
+        lines = [""]
+        for word in text.split():
+            joined = f"{lines[-1]} {word}".strip()
+            if lines[-1] and self.width(joined, size, weight) > limit and len(lines) < most:
+                lines.append(word)
+            else:
+                lines[-1] = joined
+        return [self.shortened(line, size, limit, weight) for line in lines]

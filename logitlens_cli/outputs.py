@@ -102,6 +102,11 @@ def looks_of(request: Figures) -> Looks:
         color=None if color is None else str(color.value),
         dpi=request.dpi,
         skip_first=request.skip_first,
+        width=request.width.value,
+        lock_in=request.lock_in,
+        next_ranks=request.next_ranks,
+        probs=request.probs,
+        delta=request.delta,
     )
 
 

@@ -3,18 +3,28 @@
 Figures, the terminal and written tables all show panels. Knows neither matplotlib nor files.
 """
 
+from __future__ import annotations
+
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Floats, Measure, Scale, entry
-from logitlens_cli.reading import Followed, Reading, Scores, Token
+from logitlens_cli.metrics import (
+    COLORS,
+    DIFFERENCE_SCALE,
+    FOLLOWED,
+    METRICS,
+    Floats,
+    Measure,
+    Scale,
+    entry,
+)
+from logitlens_cli.reading import Followed, Reading, Scores, Token, lock_in
 
 TOPK = "topk"
-TEXT_COLUMNS = 64  # more columns than that are drawn without text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +41,16 @@ class Looks:
     color: str | None = None
     dpi: int = 300
     skip_first: int = 0
+    width: str = "auto"
+    """a page of ``layout``"""
+    lock_in: bool = False
+    """a strip of the layers from which a guess is the model's"""
+    probs: bool = False
+    """the guess's probability as a second line"""
+    next_ranks: bool = False
+    """a strip of the ranks of the true next tokens"""
+    delta: bool = False
+    """differences to the layer below instead of values"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,15 @@ class Colors:
     cmap: str
     centered: bool = False
     """has the map two sides, whose middle must stay in the middle?"""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row below the grid."""
+
+    label: str
+    texts: list[str]
+    """one a column"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,11 @@ class Panel:
     below: str = "input token"
     """what the labels below are"""
     above: str = "true next token"
+    words: bool = False
+    """are the texts words, of which a beginning says something? (Of a number it does not.)"""
+    second: list[list[str]] = field(default_factory=list)
+    """(row, column) a smaller second line; empty where no cell has one"""
+    strips: list[Strip] = field(default_factory=list)
 
     @property
     def clipped(self) -> tuple[int, int]:
@@ -115,18 +149,28 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     scores = reading.metrics[key]
     shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, name, looks)]
     values = reading.values(key)[shown]
+    scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
+    if looks.delta:
+        values, bar, scale = deltas(values, scale), delta_words(scores), DIFFERENCE_SCALE
     top = reading.top()
     final = np.array(reading.final_ids)
-    texts = [cell_texts(reading, name, key, row) for row in shown]
+    if name == TOPK:
+        texts = [[cell[0] for cell in reading.guesses.labels[row]] for row in shown]
+    elif looks.delta:
+        texts = [[signed(value) for value in row] for row in values.tolist()]
+    else:
+        texts = [number_texts(reading, key, row) for row in shown]
     if looks.changes_only:
         texts = changes(texts)
+    second = prob_texts(reading, shown) if looks.probs and name == TOPK else []
+    strips, words = strips_of(reading, looks)
     counted = [token.position >= looks.skip_first for token in reading.tokens]
     if not any(counted):
         raise UsageError(
             f"--skip-first {looks.skip_first} leaves no column",
             f"the last one is position {reading.tokens[-1].position}",
         )
-    colors = limits(scores.scale, values[:, counted], looks)
+    colors = limits(scale, values[:, counted], looks)
     columns = len(reading.tokens)
     step = min(looks.split or columns, columns)
     return [
@@ -138,9 +182,12 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
             bottom=[token.label for token in reading.tokens[cut]],
             top=next_labels(reading)[cut],
             title=looks.title if looks.title is not None else headline(reading, name, scores),
-            notes=footnotes(reading, name, cut, looks),
-            bar=f"{scores.quantity} [{scores.unit}]",
+            notes=[*footnotes(reading, name, cut, looks), *words],
+            bar=bar,
             colors=colors,
+            words=name == TOPK,
+            second=[row[cut] for row in second],
+            strips=[Strip(strip.label, strip.texts[cut]) for strip in strips],
         )
         for cut in (slice(start, start + step) for start in range(0, columns, step))
     ]
@@ -187,12 +234,69 @@ def shows(kind: str, name: str, looks: Looks) -> bool:
     return diverges if looks.input_row is None else looks.input_row
 
 
-def cell_texts(reading: Reading, name: str, key: str, row: int) -> list[str]:
-    if name == TOPK:
-        return [cell[0] for cell in reading.guesses.labels[row]]
+def number_texts(reading: Reading, key: str, row: int) -> list[str]:
     metric = entry(key)
     text = str if metric is None else metric.text
     return ["" if v is None else text(v) for v in reading.metrics[key].values[row]]
+
+
+def prob_texts(reading: Reading, rows: list[int]) -> list[list[str]]:
+    """(row, column) probability of the top guess: .31, or <.01 where two digits show nothing."""
+
+    def text(prob: float) -> str:
+        return "1.0" if prob >= 0.995 else "<.01" if prob < 0.005 else f"{prob:.2f}"[1:]
+
+    return [[text(cell[0]) for cell in reading.guesses.probs[row]] for row in rows]
+
+
+def deltas(values: Floats, scale: Scale) -> Floats:
+    """(row, column) the difference to the row below, on the scale of the colours: of a logarithmic
+    one, log10 of the ratio. NaN in the lowest row."""
+    with np.errstate(invalid="ignore"):
+        made = np.full_like(values, np.nan)
+        made[1:] = np.diff(np.log10(values) if scale.kind == "log" else values, axis=0)
+        return made
+
+
+def signed(value: float) -> str:
+    text = f"{value:+.1f}"
+    return "" if math.isnan(value) else "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def delta_words(scores: Scores) -> str:
+    """What the colour bar says of differences."""
+    if scores.scale.kind == "log":
+        return f"{scores.quantity}, to the layer below [log10 of the ratio]"
+    return f"{scores.quantity}, minus the layer below's [{scores.unit}]"
+
+
+def strips_of(reading: Reading, looks: Looks) -> tuple[list[Strip], list[str]]:
+    """The rows below the grid that were asked for, and what they are in words."""
+    strips, words = [], []
+    if looks.lock_in:
+        made = lock_in(reading.layers, reading.top(), reading.final_ids)
+        strips += [Strip("stays from", names(made.since)), Strip("first at", names(made.first))]
+        means = mean_words(made.mean_since), mean_words(made.mean_first)
+        words.append(
+            "the guess stays the model's from layer {} on, first is at {} (means)".format(*means)
+        )
+    if looks.next_ranks:
+        if reading.next_ranks is None:
+            raise UsageError(
+                "this dump holds no ranks of the true next tokens",
+                "make it again with --next-ranks",
+            )
+        strips.append(Strip("true rank", names(reading.next_ranks)))
+        words.append("true rank: of the true next token in the model's output")
+    return strips, words
+
+
+def names(numbers: list[int | None]) -> list[str]:
+    return ["–" if number is None else str(number) for number in numbers]
+
+
+def mean_words(mean: float | None) -> str:
+    return "–" if mean is None else f"{mean:.1f}"
 
 
 def changes(texts: list[list[str]]) -> list[list[str]]:
@@ -252,16 +356,15 @@ def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str
         notes.append("outlined: the layer's guess is the model's")
     if reading.lens.chat:
         notes.append("in the model's chat template")
-    if len(tokens) > TEXT_COLUMNS:
-        notes.append(f"no text in the cells of more than {TEXT_COLUMNS} columns: --split, --window")
     if looks.skip_first:
         notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
     return [*notes, "(*) the model's guess is right"]
 
 
-def limits(scale: Scale, values: Floats, looks: Looks) -> Colors:
-    """Both limits of the colours: the user's, else the metric's, else the data's."""
-    finite = values[np.isfinite(values)]
+def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:
+    """Both limits of the colours: the user's, else the metric's, else the data's (if there is any
+    by now). Raises UsageError for limits that run backwards."""
+    finite = np.empty(0) if values is None else values[np.isfinite(values)]
     low, high = scale.low, scale.high
     low = looks.vmin if looks.vmin is not None else low
     high = looks.vmax if looks.vmax is not None else high

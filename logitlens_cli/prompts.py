@@ -42,9 +42,9 @@ def from_file(path: Path, name: str | None) -> Prompt:
     return Prompt(safe_name(stem_of(path) if name is None else name), text)
 
 
-def from_lines(path: Path, name: str | None) -> list[Prompt]:
+def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prompt]:
     """A prompt a line; lines without text are passed over. In a .jsonl file every line is an object
-    with "text" and perhaps "name"."""
+    with "text" and perhaps "name", which counts for nothing unless ``named``."""
     # Lines end at line feeds only: other separators of Unicode may stand within a prompt.
     lines = [line.removesuffix("\r") for line in read(path, "--lines").split("\n")]
     filled = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
@@ -61,6 +61,7 @@ def from_lines(path: Path, name: str | None) -> list[Prompt]:
     prompts = []
     for n, line in filled:
         own, text = from_json(line, path, n) if is_json else (None, line)
+        own = own if named else None
         stem = own if own is not None else pattern.replace("{n}", f"{n:0{digits}d}")
         place = f"--lines {path}, line {n}"
         name_of = "--name" if own is None else f"{place}: name"

@@ -29,6 +29,7 @@ from logitlens_cli.reading import (
     Reading,
     Scores,
     Token,
+    lock_in,
     rounded,
 )
 
@@ -71,6 +72,8 @@ class Task:
     """render the text through the tokenizer's chat template"""
     follow: bool = False
     """also rank every token that was ever a top guess in the last column"""
+    next_ranks: bool = False
+    """also rank the true next tokens in the model's output"""
     options: Mapping[str, Any]
     """what the user asked for, for the record"""
 
@@ -239,16 +242,22 @@ def read_together(subject: Subject, task: Task, plans: Sequence[Plan]) -> list[R
     # The grid first: where a logit is not a number, it knows the place.
     grid = lens.grid(decoder, stream, wanted)
     lens.require(check, subject.parts)
+    following = [i for p, s in zip(plans, spans, strict=True) for i in target_ids("next", p.ids, s)]
+    true_ranks = ranks_in_output(own, stream, following) if task.next_ranks else []
     readings = []
     for p, span, start in zip(plans, spans, starts_of(spans), strict=True):
         first = start + p.columns.start - span.start
         cut = slice(first, first + len(p.columns))
         sums = lens.cut(grid, cut)
-        followed = None
+        extras: dict[str, Any] = {}
         if task.follow:
-            followed = follow(subject.tokenizer, decoder, stream, rows, sums, p, cut.stop - 1)
+            extras["followed"] = follow(
+                subject.tokenizer, decoder, stream, rows, sums, p, cut.stop - 1
+            )
+        if task.next_ranks:
+            extras["next_ranks"] = true_ranks[cut]
         targets = {name: ids[cut] for name, ids in wanted.targets.items()}
-        readings.append(reading_of(subject, task, p, sums, targets, check, followed))
+        readings.append(reading_of(subject, task, p, sums, targets, check, extras))
     return readings
 
 
@@ -264,9 +273,10 @@ def reading_of(
     sums: Sums,
     targets: Mapping[str, Sequence[int]],
     check: lens.Check,
-    followed: Followed | None,
+    extras: Mapping[str, Any],
 ) -> Reading:
     """Sums with labels, scores and provenance."""
+    layers = [layer(row) for row in rows_of(subject.parts, task)]
     return Reading(
         schema=SCHEMA,
         command=task.command,
@@ -275,14 +285,14 @@ def reading_of(
         text_sha256=hashlib.sha256(plan.text.encode()).hexdigest(),
         text_ids=list(plan.ids),
         tokens=token_columns(subject.tokenizer, plan.ids, plan.columns),
-        layers=[layer(row) for row in rows_of(subject.parts, task)],
+        layers=layers,
         guesses=guesses(subject.tokenizer, sums),
         metrics={
             key: scores(subject.tokenizer, measure, sums, targets)
             for key, measure in task.measures.items()
         },
         final_ids=sums.final_ids.tolist(),
-        followed=followed,
+        lock_in=lock_in(layers, sums.top_ids[..., 0], sums.final_ids.tolist()),
         check=check_record(check),
         model=subject.record,
         lens=LensRecord(
@@ -296,12 +306,18 @@ def reading_of(
         ),
         options=dict(task.options),
         versions=dict(versions()),
+        **extras,
     )
 
 
 @cache
 def versions() -> Mapping[str, str]:
     return {p: version(p) for p in ("logitlens-cli", "torch", "transformers")}
+
+
+PROBED = (3, 61, 40)
+"""tokens of the texts that are read side by side and alone: some families choose among the tokens
+they attend to, but not among a few"""
 
 
 def reads_together(subject: Subject, task: Task) -> bool:
@@ -312,15 +328,22 @@ def reads_together(subject: Subject, task: Task) -> bool:
     parts = subject.parts
     if not subject.route.direct or not parts.samples or task.decoder_blocks:
         return False
-    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(subject.model))[0].tolist()
+    most = min(max(PROBED), subject.context or max(PROBED))
+    step = max(1, parts.weight.shape[0] // (most + 2))
+    ids = [step * (n + 1) % parts.weight.shape[0] for n in range(most)]
+    return alike(subject.model, parts, [ids[-length:] for length in PROBED])
+
+
+def alike(model: Any, parts: Anatomy, texts: Sequence[Sequence[int]]) -> bool:
+    """Are the streams of texts that share a pass those of each by itself, but for rounding?"""
     rows = [INPUT, *(Row(n, 1) for n in range(len(parts.blocks)))]
-    texts = [Excerpt(some, range(len(some)), [len(some) - 1]) for some in (ids[:3], ids, ids[2:])]
+    excerpts = [Excerpt(ids, range(len(ids)), [len(ids) - 1]) for ids in texts]
     try:
-        beside = capture.capture(subject.model, parts, texts, rows).resid
+        beside = capture.capture(model, parts, excerpts, rows).resid
     except (RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
         return False
-    alone = [capture.capture(subject.model, parts, [text], rows).resid for text in texts]
-    edges = [*starts_of([text.window for text in texts]), beside.shape[1]]
+    alone = [capture.capture(model, parts, [excerpt], rows).resid for excerpt in excerpts]
+    edges = [*starts_of([excerpt.window for excerpt in excerpts]), beside.shape[1]]
     return all(
         same(beside[:, start:stop], own)
         for (start, stop), own in zip(pairwise(edges), alone, strict=True)
@@ -368,6 +391,17 @@ def follow(
         labels=tokens.labels(tokenizer, order),
         ranks=[[int(ranks[i][row]) for i in order] for row in range(len(rows))],
     )
+
+
+def ranks_in_output(
+    own: decode.Decoder, stream: Stream, targets: Sequence[int]
+) -> list[int | None]:
+    """[position] the rank of a token in the model's own output; null for -1."""
+    last = (stream.rows[-1],)
+    needs = Needs(targets=frozenset({"next"}))
+    sums = lens.grid(own, stream, lens.Wanted(last, 1, needs, {"next": targets}))
+    above = sums.targets["next"].above[-1].tolist()
+    return [None if n < 0 else n + 1 for n in above]
 
 
 def check_record(check: lens.Check) -> CheckRecord:

@@ -6,6 +6,7 @@ value that does not exist is null in the file and NaN in an array.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,6 +97,37 @@ class Followed(Record, frozen=True, kw_only=True):
     """[layer][token], 1 is best"""
 
 
+class LockIn(Record, frozen=True):
+    """Blocks after which the layer's top guess is the model's, [position]; null where none is."""
+
+    first: list[int | None]
+    """the lowest of them"""
+    since: list[int | None]
+    """the lowest from which all higher ones are too"""
+    mean_first: float | None
+    """over the positions that have one"""
+    mean_since: float | None
+
+
+def lock_in(layers: Sequence[Layer], top: Ints, final: Sequence[int]) -> LockIn:
+    """Of top guesses (layer, position) and the model's own (position,); the input row is none."""
+    rows = [n for n, layer in enumerate(layers) if layer.block is not None]
+    agrees = np.asarray(top)[rows] == np.asarray(final)
+    stays = np.logical_and.accumulate(agrees[::-1], axis=0)[::-1]
+
+    def lowest(hits: Any) -> list[int | None]:
+        found = hits.argmax(axis=0).tolist()
+        is_there = hits.any(axis=0).tolist()
+        return [layers[rows[n]].block if b else None for n, b in zip(found, is_there, strict=True)]
+
+    def mean(blocks: list[int | None]) -> float | None:
+        known = [block for block in blocks if block is not None]
+        return rounded(sum(known) / len(known)) if known else None
+
+    first, since = lowest(agrees), lowest(stays)
+    return LockIn(first=first, since=since, mean_first=mean(first), mean_since=mean(since))
+
+
 class CheckRecord(Record, frozen=True):
     """How well the decoded last row reproduces the model's own logits."""
 
@@ -170,6 +202,9 @@ class Reading(Record, frozen=True):
     """what was asked for"""
     versions: dict[str, str]
     followed: Followed | None = None
+    lock_in: LockIn | None = None
+    next_ranks: list[int | None] | None = None
+    """[position] the true next token's rank in the model's output; null at the end of the text"""
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -194,6 +229,8 @@ class Reading(Record, frozen=True):
             raise ValueError("a cell without a guess")
         if len(self.final_ids) != positions:
             raise ValueError(f"final_ids is not of {positions} positions")
+        if self.next_ranks is not None and len(self.next_ranks) != positions:
+            raise ValueError(f"next_ranks is not of {positions} positions")
 
     def values(self, metric: str) -> Floats:
         """(layer, position) scores of ``metric``, NaN where there is none."""

@@ -58,6 +58,15 @@ class DeviceMap(StrEnum):
     sequential = "sequential"
 
 
+class Width(StrEnum):
+    """The page that a figure must fit."""
+
+    auto = "auto"
+    single = "single"
+    double = "double"
+    slide = "slide"
+
+
 class Engine(StrEnum):
     """Where prompts of a batch are read."""
 
@@ -304,6 +313,31 @@ class Figures:
     cmap: Annotated[
         str | None, option("--cmap", panel=FIGURE, help="A colour map of matplotlib or seaborn.")
     ] = None
+    width: Annotated[
+        Width,
+        option(
+            "--width",
+            panel=FIGURE,
+            help="Of the page: single or double column of a paper, slide; auto fits the text.",
+        ),
+    ] = Width.auto
+    lock_in: Annotated[
+        bool,
+        option(
+            "--lock-in", panel=FIGURE, help="Below: from which layer on the guess is the model's."
+        ),
+    ] = False
+    next_ranks: Annotated[
+        bool,
+        option("--next-ranks", panel=FIGURE, help="Below: the true next token's rank at the end."),
+    ] = False
+    probs: Annotated[
+        bool, option("--probs", panel=FIGURE, help="Print the probability below each guess.")
+    ] = False
+    delta: Annotated[
+        bool,
+        option("--delta", panel=FIGURE, help="Show differences to the layer below, not values."),
+    ] = False
     dpi: Annotated[
         int, option("--dpi", panel=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
     ] = 300
@@ -859,6 +893,12 @@ class Stats(Read):
             raise UsageError(f"--split {self.split} of a summary", "it has no columns to split")
         if self.parquet:
             raise UsageError("--format parquet is of cells, not of a summary", "use rank or all")
+        if self.skip_first or self.changes_only:
+            given = "--skip-first" if self.skip_first else "--changes-only"
+            raise UsageError(
+                f"{given} is of the figures of one text",
+                "--window 4: leaves the first four positions of every text out",
+            )
         if self.merge != bool(self.dumps):
             raise UsageError(
                 "--merge and the summaries to merge go together",

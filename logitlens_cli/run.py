@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from logitlens_cli import batch, prompts
 from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.files import require_writable
+from logitlens_cli.metrics import METRICS
 from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of, write
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
@@ -33,6 +34,7 @@ def read(request: Read) -> Iterator[Path]:
     """
     progress = Progress(quiet=request.quiet)
     check_extras(request)
+    check_limits(request)
     if request.lines is not None:
         yield from read_lines(request, request.lines, progress)
         return
@@ -70,11 +72,12 @@ def read(request: Read) -> Iterator[Path]:
 def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     """A batch: prompts of like length share a pass, figures are drawn meanwhile, a prompt that
     fails is told apart, and what is done already is not done again."""
-    todo = part_of(request, prompts.from_lines(path, request.name))
+    every = prompts.from_lines(path, request.name)
+    todo = part_of(request, every)
     if request.dry_run:
         yield from planned(request, todo, progress)
         return
-    failures = batch.Failures(request.out, path, request.command, progress)
+    failures = batch.Failures(request.out, path, request.command, every, progress)
     recipe = recipe_of(request)
     keys = {prompt.name: batch.key_of(prompt, recipe) for prompt in todo}
     ledger = batch.Ledger(request.out, f"{prompts.stem_of(path)}.{request.command}")
@@ -174,7 +177,9 @@ def planned(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterat
     from logitlens_cli.session import Session
 
     session = Session(request, progress)
-    failures = batch.Failures(request.out, request.lines or Path("-"), request.command, progress)
+    failures = batch.Failures(
+        request.out, request.lines or Path("-"), request.command, todo, progress
+    )
     for prompt in todo:
         try:
             columns = session.plan(prompt).columns
@@ -194,6 +199,19 @@ def check_extras(request: Figures) -> None:
         from logitlens_cli.figure import require_cmap
 
         require_cmap(request.cmap)
+
+
+def check_limits(request: Read) -> None:
+    """Refuse limits of colours that no data could mend, before any work."""
+    if not request.formats or (request.vmin is None and request.vmax is None):
+        return
+    from logitlens_cli.panels import TOPK, limits
+
+    looks = looks_of(request)
+    for figure in request.figures:
+        measure = request.measures.get(str(looks.color) if figure == TOPK else figure)
+        if measure is not None:
+            limits(METRICS[measure.metric].scale(measure), None, looks)
 
 
 def prompt_of(request: Read) -> Prompt:

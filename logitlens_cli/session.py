@@ -123,6 +123,7 @@ def task_of(request: Read, subject: Subject) -> Task:
         bos=request.bos.value,
         chat=request.chat,
         follow=request.follows,
+        next_ranks=request.next_ranks,
         options=options_of(request),
     )
 

@@ -92,9 +92,10 @@ def test_a_key_changes_with_whatever_changes_the_files() -> None:
 # ---- what failed
 
 
-def fail(folder: Path, command: str, tried: list[int], failing: list[int]) -> None:
+def fail(folder: Path, command: str, tried: list[int], failing: list[int], there: int = 3) -> None:
     todo = [Prompt(f"set-{n}", "", n) for n in tried]
-    failures = batch.Failures(folder, Path("set.txt"), command, Progress(quiet=True))
+    every = [Prompt(f"set-{n}", "", n) for n in range(1, there + 1)]
+    failures = batch.Failures(folder, Path("set.txt"), command, every, Progress(quiet=True))
     for prompt in todo:
         failures.settle(prompt)
     for n in failing:
@@ -104,7 +105,7 @@ def fail(folder: Path, command: str, tried: list[int], failing: list[int]) -> No
 
 def test_a_full_disk_ends_the_batch(tmp_path: Path) -> None:
     prompt = Prompt("a", "", 1)
-    failures = batch.Failures(tmp_path, Path("s"), "rank", Progress(quiet=True))
+    failures = batch.Failures(tmp_path, Path("s"), "rank", [], Progress(quiet=True))
     with pytest.raises(DiskError):
         failures.add(prompt, DiskError("full", "free some"))
 
@@ -116,10 +117,28 @@ def test_failures_of_other_batches_stay(tmp_path: Path) -> None:
     assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [
         *(("rank", n) for n in (1, 2, 3)), ("topk", 1)
     ]  # fmt: skip
+    fail(tmp_path, "rank", [1], [], there=2)  # line 3 is gone from the file
+    assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [("rank", 2), ("topk", 1)]
     fail(tmp_path, "rank", [1, 2, 3], [])
     assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [("topk", 1)]
     fail(tmp_path, "topk", [1], [])
     assert not (tmp_path / "failures.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "limit", "said"),
+    [
+        ("rank", ["--vmin", "0"], "--vmin 0 on a logarithmic scale"),
+        ("all", ["--vmin", "31"], "--vmin makes the colours run backwards, from 31 to 30"),
+        ("topk", ["--color", "prob", "--vmin", "2"], "--vmin makes the colours run backwards"),
+    ],
+)
+def test_limits_of_colours_are_refused_before_any_work(
+    command: str, limit: list[str], said: str, lines: Path, logitlens: Shell
+) -> None:
+    assert (
+        logitlens(command, "--lines", lines, "-m", "/nowhere", *limit).refusal(2).startswith(said)
+    )
 
 
 # ---- what shares a pass

@@ -134,7 +134,7 @@ USAGE: list[tuple[list[str], str]] = [
     (
         ["--color", "red"],
         "Invalid value for '--color': 'red' is not one of 'own-logit', 'final-logit', 'prob', "
-        "'entropy'" + HELP,
+        "'entropy', 'js'" + HELP,
     ),
     (
         ["--k", "1001"],
@@ -413,11 +413,13 @@ def test_a_lens_that_cannot_prove_itself(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["topk", "rank", "kl-final", "kl-input", "all", "render", "models"]),
+        (["--help"], ["topk", "rank", "kl-final", "js", "logit-diff", "all", "render"]),
         (["topk", "--help"], ["--text", "--model", "--k", "--color", "--out", "--config"]),
         (["rank", "-h"], ["--target", "--window"]),
         (["kl-final", "--help"], ["--direction"]),
         (["kl-input", "--help"], ["--direction", "--one-hot"]),
+        (["overlap", "--help"], ["--k"]),
+        (["logit-diff", "--help"], ["--target", "--minus"]),
         (["all", "--help"], ["--k", "--color", "--target", "--direction", "--one-hot"]),
         (["render", "--help"], ["FILE.json", "[METRIC]", "--cmap", "--split"]),
         (["models", "--help"], ["fetch"]),
@@ -569,7 +571,7 @@ print(code, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         (["topk"], "2"),
         (["topk", "-t", "a", "--dry-run"], "0"),
         (["models"], "0"),
-        (["render", "DUMP", "--dry-run"], "0 matplotlib numpy pandas seaborn"),
+        (["render", "DUMP", "--dry-run"], "0 numpy"),
         (["render", "DUMP", "-o", "OUT"], "0 matplotlib numpy pandas seaborn"),
     ],
 )

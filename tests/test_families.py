@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import families
 import family_table
 import pytest
+import torch
+
+from logitlens_cli import anatomy, decode, reader
 
 RECORDED: dict[str, Any] = json.loads(family_table.TABLE.read_text())
 
@@ -41,6 +45,40 @@ def test_the_table_covers_the_mapping() -> None:
 @pytest.mark.parametrize("key", SAMPLE)
 def test_a_sample_is_exact(key: str) -> None:
     assert family_table.examine(key).outcome == "exact"
+
+
+def require_together(key: str) -> None:
+    """Texts that share a pass, where the program lets them, give what each gives by itself."""
+    model = families.build(key)
+    parts = anatomy.find(model)
+    subject = SimpleNamespace(
+        model=model, parts=parts, route=decode.prove(model, parts), context=None
+    )
+    task: Any = SimpleNamespace(decoder_blocks=0)
+    if reader.reads_together(subject, task):  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(5)
+        lengths = (5, 60, 25, 41, 17)
+        texts = [torch.randint(*families.WORD_IDS, (n,), generator=generator) for n in lengths]
+        assert reader.alike(model, parts, [text.tolist() for text in texts])
+
+
+@pytest.mark.parametrize("key", SAMPLE)
+def test_a_sample_shares_passes_or_is_read_alone(key: str) -> None:
+    require_together(key)
+
+
+# A text beside a longer one attends to other tokens than by itself: these choose among many.
+@pytest.mark.parametrize("key", ["deepseek_v32", "glm_moe_dsa"])
+def test_families_that_choose_tokens_are_read_alone(key: str) -> None:
+    model = families.build(key)
+    parts = anatomy.find(model)
+    assert not reader.alike(model, parts, [list(range(5, 5 + n)) for n in (41, 60)])
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("key", [k for k, e in RECORDED["families"].items() if not e["reason"]])
+def test_every_family_shares_passes_or_is_read_alone(key: str) -> None:
+    require_together(key)
 
 
 @pytest.mark.families

@@ -266,41 +266,6 @@ def test_same_reading_same_bytes() -> None:
         assert bytes_of(form) == bytes_of(form)
 
 
-@pytest.mark.parametrize("columns", [1, 4, 33, 128])
-@pytest.mark.parametrize("rows", [2, 7, 81])
-def test_labels_do_not_collide_or_leave_the_page(columns: int, rows: int) -> None:
-    """The boxes of all texts, as the renderer measures them, lie on the page and apart."""
-    words = ["a", "·some", "<|endoftext|>", "·internationalization", "WWWWWWWWWW", "."]
-    labels = [[words[(r * 7 + c) % len(words)] for c in range(columns)] for r in range(rows)]
-    reading = make(labels, **{"kl-final": Scores(
-        values=[[float(r + c) for c in range(columns)] for r in range(rows)], unit="nats",
-        quantity="KL(final || layer)", scale=Scale("linear", 0, 30, "mako_r"))})  # fmt: skip
-    fig = drawn(reading, "kl-final", dpi=40)
-    with matplotlib.rc_context({"text.parse_math": False}):
-        renderer = fig.canvas.get_renderer() if hasattr(fig.canvas, "get_renderer") else None
-        fig.draw_without_rendering()
-        page = fig.bbox
-        figure_texts = [t for t in fig.texts if t.get_text()]
-        boxes = [t.get_window_extent(renderer) for t in figure_texts]
-        ticks = [t for ax in (fig.axes[0], *fig.axes[0].child_axes)
-                 for t in (*ax.get_xticklabels(), *ax.get_yticklabels())
-                 if t.get_text()]  # fmt: skip
-        for box in boxes + [t.get_window_extent(renderer) for t in ticks]:
-            assert box.x0 >= page.x0 - 1
-            assert box.x1 <= page.x1 + 1
-            assert box.y0 >= page.y0 - 1
-            assert box.y1 <= page.y1 + 1
-        for i, a in enumerate(boxes):
-            for b in boxes[i + 1 :]:
-                assert not overlap(a, b)
-            for tick in ticks:
-                if tick.get_rotation() == 0:
-                    assert not overlap(a, tick.get_window_extent(renderer))
-        rows_ = [t.get_window_extent(renderer) for t in fig.axes[0].get_yticklabels()]
-        for a, b in itertools.pairwise(rows_):
-            assert not overlap(a, b)
-
-
 def overlap(a: Any, b: Any) -> bool:
     return bool(min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1)
 

@@ -12,7 +12,7 @@ PACKAGE = Path(logitlens_cli.__file__).parent
 ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
-    *("stats", "reader", "panels", "fonts", "figure", "curves", "parquet"),
+    *("stats", "reader", "panels", "fonts", "layout", "figure", "curves", "parquet"),
     *("terminal", "outputs", "batch", "session", "cluster"),
     *("run", "corpus", "api", "cli", "__main__"),
 )

@@ -31,6 +31,7 @@ from logitlens_cli.request import (
     Render,
     TokenProb,
     TopK,
+    Width,
     layer_spec,
 )
 
@@ -213,7 +214,8 @@ def test_every_option_of_the_command_line() -> None:
         *("--norm", "no-affine", "--layers", "0,2", "--input-row", "--window", "-3:"),
         *("--subblocks", "--decoder-blocks", "2", "--skip-first", "1"),
         *("--split", "7", "--bos", "add", "--k", "9", "--color", "prob", "--target", "next"),
-        *("--jobs", "3", "--batch-tokens", "99"),
+        *("--jobs", "3", "--batch-tokens", "99", "--width", "double", "--lock-in", "--next-ranks"),
+        *("--probs", "--delta"),
         *("--direction", "reverse", "--format", "pdf", "--vmin", "-1.5", "--vmax", "2e1"),
         *("--cmap", "rocket", "--dpi", "90", "--title", "T", "--changes-only", "--out", "o"),
         *("--name", "n", "--no-json", "--skip-existing", "--dry-run", "--quiet"),
@@ -227,7 +229,8 @@ def test_every_option_of_the_command_line() -> None:
         direction=Direction.reverse, format="pdf", vmin=-1.5, vmax=20.0,
         cmap="rocket", dpi=90, title="T", changes_only=True, out=Path("o"),
         name="n", json=False, skip_existing=True, dry_run=True, quiet=True,
-        jobs=3, batch_tokens=99,
+        jobs=3, batch_tokens=99, width=Width.double, lock_in=True, next_ranks=True, probs=True,
+        delta=True,
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
     absent = {

@@ -289,11 +289,27 @@ def test_lines_from_standard_input_are_read_once(
     assert (made.prompts, [shard[1:] for shard in made.shards]) == (5, [(0, 1)])
 
 
+def test_names_in_the_lines_count_for_nothing(run: Any, tmp_path: Path) -> None:
+    lines = tmp_path / "twice.jsonl"
+    lines.write_text('{"text": "the cat", "name": "a"}\n{"text": "the dog", "name": "a"}\n')
+    assert run("--lines", lines, "--format", "none").code == 0
+    assert stats.load(tmp_path / "o" / "twice.stats.json").prompts == 2
+
+
+def test_a_summary_does_not_go_in_the_place_of_its_part(run: Any, tmp_path: Path) -> None:
+    run("--lines", tmp_path / "set.txt", "--format", "none")
+    made = tmp_path / "o" / "set.stats.json"
+    assert "would overwrite" in run("--merge", made, "--format", "none").refusal(2)
+    assert run("--merge", made, "--format", "none", "--name", "again").code == 0
+
+
 def test_refusals(run: Any, tmp_path: Path) -> None:
     lines = tmp_path / "set.txt"
     for arguments, said in (
         ([], "there is no prompt"),
         (["-t", "a"], "a summary is of many prompts; give them with --lines"),
+        (["--lines", lines, "--skip-first", "4"], "--skip-first is of the figures of one text"),
+        (["--lines", lines, "--changes-only"], "--changes-only is of the figures of one text"),
         (["--merge"], "--merge and the summaries to merge go together"),
         (["--lines", lines, "x.json"], "--merge and the summaries to merge go together"),
         (["--merge", "x.json", "--lines", lines], "--merge reads no prompt"),
