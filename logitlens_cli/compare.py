@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, DIVERGING, FOLLOWED, Floats, Scale, entry
+from logitlens_cli.metrics import COLORS, DIFFERENCE_SCALE, FOLLOWED, Floats, entry
 from logitlens_cli.panels import (
     CHAT,
     OUTLINED,
@@ -302,7 +302,7 @@ def centred(values: Floats, looks: Looks) -> Colors:
     reach = max(looks.vmax or 0.0, -(looks.vmin or 0.0))
     if reach <= 0:
         reach = rounded_up(float(np.abs(values[np.isfinite(values)]).max(initial=0.0)))
-    return replace(limits(Scale("linear", -reach, reach, DIVERGING), values, looks), centered=True)
+    return limits(replace(DIFFERENCE_SCALE, low=-reach, high=reach), values, looks)
 
 
 def rounded_up(value: float) -> float:

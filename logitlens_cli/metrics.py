@@ -275,9 +275,9 @@ def short_number(value: float) -> str:
 
 
 LN2 = math.log(2)
-DIVERGING = "vlag"
-"""seaborn's blue to red through white, which the colour-blind tell apart"""
 KL_SCALE = Scale("linear", 0, 30, "mako_r")
+# Blue to red through white, which the colour-blind tell apart.
+DIFFERENCE_SCALE = Scale(cmap="vlag", center=0)
 METRICS: dict[str, Metric] = {
     "own-logit": Metric(
         unit="logit",
@@ -316,7 +316,7 @@ METRICS: dict[str, Metric] = {
         ),
         needs=lambda m: Needs(targets=frozenset({m.target, m.minus})),
         formula=logit_diff,
-        scale=lambda m: Scale(cmap=DIVERGING, center=0),
+        scale=lambda m: DIFFERENCE_SCALE,
         text=lambda value: f"{value:z.1f}",
     ),
     "entropy": Metric(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import (
     COLORS,
-    DIVERGING,
+    DIFFERENCE_SCALE,
     FOLLOWED,
     METRICS,
     Floats,
@@ -158,8 +158,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     values = reading.values(key)[shown]
     scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
     if looks.delta:
-        values, bar = deltas(values, scale), delta_words(scores)
-        scale = Scale(cmap=DIVERGING, center=0)
+        values, bar, scale = deltas(values, scale), delta_words(scores), DIFFERENCE_SCALE
     top = reading.top()
     final = np.array(reading.final_ids)
     if name == TOPK:

@@ -1,4 +1,5 @@
-"""Tiles of logits -> sums: everything the metrics need, from one pass over the vocabulary.
+"""Tiles of logits -> sums: what the metrics need, from one pass over the vocabulary; Jensen-Shannon
+divergence takes a second.
 
 A tile is (layer, position, entry): some rows of the grid by some entries of the vocabulary. What
 is summed within a tile is left beside the sums of the other tiles, on the tile's own scale, and all

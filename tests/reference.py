@@ -58,9 +58,8 @@ class Grid:
         output = (-self.final).argsort(dim=-1, stable=True)[..., :k]
         own = [[set(cell) for cell in row] for row in self.guesses(k).tolist()]
         best = [set(cell) for cell in output.tolist()]
-        return torch.tensor(
-            [[len(a & b) / k for a, b in zip(row, best, strict=True)] for row in own]
-        ).double()
+        shared = [[len(a & b) for a, b in zip(row, best, strict=True)] for row in own]
+        return torch.tensor(shared).double() / k
 
     def guesses(self, k: int) -> Tensor:
         """(layer, position, k) ids, lowest id first among equals"""

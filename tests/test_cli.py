@@ -134,7 +134,7 @@ USAGE: list[tuple[list[str], str]] = [
     (
         ["--color", "red"],
         "Invalid value for '--color': 'red' is not one of 'own-logit', 'final-logit', 'prob', "
-        "'entropy'" + HELP,
+        "'entropy', 'js'" + HELP,
     ),
     (
         ["--k", "1001"],
@@ -416,11 +416,13 @@ def test_a_lens_that_cannot_prove_itself(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["topk", "rank", "kl-final", "kl-input", "all", "render", "diff", "models"]),
+        (["--help"], ["topk", "rank", "kl-final", "js", "logit-diff", "all", "render", "diff"]),
         (["topk", "--help"], ["--text", "--model", "--k", "--color", "--out", "--config"]),
         (["rank", "-h"], ["--target", "--window"]),
         (["kl-final", "--help"], ["--direction"]),
         (["kl-input", "--help"], ["--direction", "--one-hot"]),
+        (["overlap", "--help"], ["--k"]),
+        (["logit-diff", "--help"], ["--target", "--minus"]),
         (["all", "--help"], ["--k", "--color", "--target", "--direction", "--one-hot"]),
         (["render", "--help"], ["FILE.json", "[METRIC]", "--cmap", "--split"]),
         (["diff", "--help"], ["A.json", "B.json", "[METRIC]", "--over", "--cmap", "--json"]),
