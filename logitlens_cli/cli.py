@@ -33,6 +33,7 @@ from logitlens_cli.request import (
     Render,
     Stats,
     TopK,
+    Trace,
 )
 
 EXIT_CODES = {WorkError: 1, DiskError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
@@ -113,6 +114,7 @@ app.command("rank", cls=Command)(Rank)
 app.command("kl-final", cls=Command)(KlFinal)
 app.command("kl-input", cls=Command)(KlInput)
 app.command("all", cls=Command)(All)
+app.command("trace", cls=Command)(Trace)
 app.command("stats", cls=Command)(Stats)
 app.command("render", cls=Command)(Render)
 app.add_typer(models, name="models")

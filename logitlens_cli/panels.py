@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Floats, Measure, Scale, entry
+from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, TRACE, Floats, Measure, Scale, entry
 from logitlens_cli.reading import Followed, Reading, Scores, Token
 
 TOPK = "topk"
@@ -89,6 +89,8 @@ class Panel:
 
 def figures_of(reading: Reading) -> list[str]:
     """The figures that a dump holds the numbers of."""
+    if reading.command == TRACE:
+        return [TRACE]
     names = [TOPK] if any(name in reading.metrics for name in COLORS) else []
     names += [name for name in reading.metrics if name not in COLORS]
     return names + ([FOLLOWED] if reading.followed is not None else [])

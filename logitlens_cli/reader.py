@@ -71,6 +71,12 @@ class Task:
     """render the text through the tokenizer's chat template"""
     follow: bool = False
     """also rank every token that was ever a top guess in the last column"""
+    chosen: Sequence[str] = ()
+    """targets that are ranked in the last column too"""
+    single: bool = False
+    """is one column of the window all that is read?"""
+    position: int | None = None
+    """of the single column; None is the window's last"""
     options: Mapping[str, Any]
     """what the user asked for, for the record"""
 
@@ -184,6 +190,13 @@ def plan(subject: Subject, task: Task, text: str, name: str) -> Plan:
     encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
     columns = tokens.window(task.window, text, encoded)
     require_length(len(encoded.ids), subject)
+    if task.single:
+        columns = tokens.column(task.position, columns, len(encoded.ids))
+    if "next" in task.chosen and columns.stop == len(encoded.ids):
+        raise UsageError(
+            f"--target next: nothing follows position {columns[-1]}, the last one",
+            "give an earlier --position",
+        )
     return Plan(name=name, text=text, encoded=encoded, columns=columns)
 
 
@@ -245,8 +258,8 @@ def read_together(subject: Subject, task: Task, plans: Sequence[Plan]) -> list[R
         cut = slice(first, first + len(p.columns))
         sums = lens.cut(grid, cut)
         followed = None
-        if task.follow:
-            followed = follow(subject.tokenizer, decoder, stream, rows, sums, p, cut.stop - 1)
+        if task.follow or task.chosen:
+            followed = follow(subject.tokenizer, task, decoder, stream, rows, sums, p, cut.stop - 1)
         targets = {name: ids[cut] for name, ids in wanted.targets.items()}
         readings.append(reading_of(subject, task, p, sums, targets, check, followed))
     return readings
@@ -335,6 +348,7 @@ def same(mine: Any, own: Any) -> bool:
 
 def follow(
     tokenizer: Any,
+    task: Task,
     decoder: decode.Decoder,
     stream: Stream,
     rows: tuple[Row, ...],
@@ -342,10 +356,17 @@ def follow(
     plan: Plan,
     column: int,
 ) -> Followed:
-    """The ranks of every token that was ever a block's top guess in the last column of a text, best
-    first; it is the stream's column ``column``."""
+    """The chosen tokens, and those that were ever a block's top guess, in the last column of a
+    text, best rank first; it is the stream's column ``column``."""
     blocks = [n for n, row in enumerate(rows) if row != INPUT]
-    ids = sorted(set(sums.top_ids[blocks, -1, 0].tolist()))
+    last = plan.columns[-1:]
+    chosen = [
+        int(sums.final_ids[-1]) if target == "final" else target_ids(target, plan.ids, last)[0]
+        for target in task.chosen
+    ]
+    chosen = list(dict.fromkeys(chosen))
+    ever = sums.top_ids[blocks, -1, 0].tolist() if task.follow else []
+    ids = sorted({*chosen, *ever})
     names = [f"id:{i}" for i in ids]
     if decoder.alone:  # then the other columns need not be decoded again
         only = slice(column, column + 1)
@@ -355,6 +376,7 @@ def follow(
     wanted = lens.Wanted(rows, 1, Needs(targets=frozenset(names)), targets)
     made = lens.cut(lens.grid(decoder, stream, wanted), slice(column, column + 1))
     ranks = {i: 1 + made.targets[name].above[:, 0] for name, i in zip(names, ids, strict=True)}
+    logits = {i: made.targets[name].logit[:, 0] for name, i in zip(names, ids, strict=True)}
 
     # Equal best ranks: the token that reaches it in the higher layer comes first, as it lasts.
     def place(i: int) -> tuple[int, int, int]:
@@ -362,11 +384,15 @@ def follow(
         return int(mine.min()), -int(mine.argmin()), i
 
     order = sorted(ids, key=place)
+    held = np.stack([logits[i] for i in order], axis=1)
     return Followed(
         position=plan.columns[-1],
         ids=order,
         labels=tokens.labels(tokenizer, order),
         ranks=[[int(ranks[i][row]) for i in order] for row in range(len(rows))],
+        logits=rounded(held),
+        probs=rounded(np.exp(held - made.lse)),
+        chosen=chosen,
     )
 
 

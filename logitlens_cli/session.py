@@ -123,6 +123,9 @@ def task_of(request: Read, subject: Subject) -> Task:
         bos=request.bos.value,
         chat=request.chat,
         follow=request.follows,
+        chosen=[resolved(Measure(metric="rank", target=t), subject).target for t in request.chosen],
+        single=request.single,
+        position=request.column,
         options=options_of(request),
     )
 
