@@ -863,7 +863,7 @@ class Trace(Read):
             raise UsageError(f"--target is not of {name}", "leave it out")
         if len(self.targets) > 1 or AUTO in self.targets:
             raise UsageError(
-                f"--target {', '.join(self.targets)} of {name} over positions",
+                f"--target {', '.join(map(repr, self.targets))}: {name} has one line here",
                 "give one token, or final, input, next",
             )
 

@@ -78,13 +78,13 @@ def test_a_line_a_token_over_the_blocks(metric: str, expected: dict[str, list[fl
 def test_axes_of_tokens() -> None:
     assert lines(traced("prob")).axis == "probability"
     assert lines(traced("rank")).axis == "rank [1 is best]"
-    for metric, options, kind, low, high in (
-        ("prob", {}, "linear", 0, 1),
-        ("prob", {"log": True}, "log", 0.01, 1),
-        ("rank", {}, "log", 1, 7),
-        ("logit", {}, "linear", -3, 9),
+    for metric, log, kind, low, high in (
+        ("prob", False, "linear", 0, 1),
+        ("prob", True, "log", 0.01, 1),
+        ("rank", False, "log", 1, 7),
+        ("logit", False, "linear", -3, 9),
     ):
-        limits = lines(traced(metric, **options)).limits
+        limits = lines(traced(metric, log=log)).limits
         assert (limits.kind, limits.low, limits.high) == (kind, low, high)
     limits = lines(traced("prob"), vmin=0.1, vmax=0.3).limits
     assert (limits.low, limits.high) == (0.1, 0.3)
