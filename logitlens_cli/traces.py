@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import LINES, Floats, Scale
 from logitlens_cli.panels import (
     Colors,
@@ -86,12 +87,15 @@ AXES = {
 def trace(reading: Reading, looks: Looks) -> Trace:
     """The trace that ``reading.options`` ask for.
 
-    Raises UsageError for limits that do not fit.
+    Raises UsageError for limits that do not fit, and where there is nothing to show.
     """
     metric = str(reading.options["metric"])
     notes = [decoded_words(reading)]
     rows = [n for n, layer in enumerate(reading.layers) if shows(layer.kind, metric, looks)]
     drawn: Lines | Band
+    if reading.followed is None and not np.isfinite(reading.values(metric)).any():
+        quantity = reading.metrics[metric].quantity
+        raise UsageError(f"there is no {quantity} here", "take a longer text or another --position")
     if reading.followed is not None:
         drawn, left_out = token_lines(reading, reading.followed, metric, rows, looks)
         words = f"{drawn.axis.partition(' [')[0]} {after(reading)}"

@@ -173,3 +173,5 @@ def test_positions_without_a_value_do_not_count() -> None:
     assert made.drawn.log
     assert made.drawn.mean.tolist() == [1, 1]  # of 1 1, 1 1
     assert "positions 4–5 of 20 tokens" in made.notes
+    with pytest.raises(UsageError, match="there is no rank of the final top guess here; take a"):
+        trace(column(reading, 2), Looks())
