@@ -41,6 +41,7 @@ from logitlens_cli.request import (
     Stats,
     TokenProb,
     TopK,
+    Trace,
 )
 
 EXIT_CODES = {WorkError: 1, DiskError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
@@ -128,6 +129,7 @@ ONE_METRIC: tuple[type[OneMetric], ...] = (
 for made in ONE_METRIC:
     app.command(made.metric, cls=Command)(made)
 app.command("all", cls=Command)(All)
+app.command("trace", cls=Command)(Trace)
 app.command("stats", cls=Command)(Stats)
 app.command("render", cls=Command)(Render)
 app.command("diff", cls=Command)(Diff)

@@ -16,8 +16,10 @@ from logitlens_cli.figure import (
     style,
 )
 from logitlens_cli.fonts import escaped, fallback
+from logitlens_cli.layout import LINE, PAGES
 from logitlens_cli.metrics import KL_SCALE, METRICS, Floats, Measure
 from logitlens_cli.panels import Looks, count_of
+from logitlens_cli.reading import Layer
 from logitlens_cli.stats import (
     AGREES,
     BINS,
@@ -30,10 +32,11 @@ from logitlens_cli.stats import (
     summary,
 )
 from logitlens_cli.tokens import harmless
+from logitlens_cli.traces import Band
 
 INK = "#1b4b72"
-LABEL, TITLE, NOTE = 8.0, 11.0, 7.5
-"""sizes of text in points"""
+PAGE = PAGES["auto"]
+LABEL, TITLE, NOTE = PAGE.label, PAGE.title, PAGE.note
 PANEL = (3.1, 2.35)
 """inches"""
 LABELS = 12
@@ -72,19 +75,26 @@ def notes(stats: Stats) -> str:
     )
 
 
-def heading(figure: Figure, title: str, words: str) -> None:
+def heading(figure: Figure, title: list[str], words: list[str]) -> float:
+    """Lines of title and notes, flush left; where they end, in inches from the top."""
     width, height = figure.get_size_inches()
-    left = 0.12 / width
-    figure.text(left, 1 - 0.10 / height, title, fontsize=TITLE, fontweight="bold", va="top")
-    figure.text(left, 1 - 0.34 / height, words, fontsize=NOTE, color="0.35", va="top")
+    left, y = 0.12 / width, 0.10
+    for line in title:
+        figure.text(left, 1 - y / height, line, fontsize=TITLE, fontweight="bold", va="top")
+        y += TITLE * LINE
+    y += 0.24 - TITLE * LINE
+    for line in words:
+        figure.text(left, 1 - y / height, line, fontsize=NOTE, color="0.35", va="top")
+        y += NOTE * LINE
+    return y
 
 
-def layer_ticks(stats: Stats) -> tuple[list[int], list[str]]:
+def layer_ticks(layers: list[Layer]) -> tuple[list[int], list[str]]:
     """Rows to name, evenly spread, the last one in."""
-    last = len(stats.layers) - 1
-    step = -(-len(stats.layers) // LABELS)
+    last = len(layers) - 1
+    step = -(-len(layers) // LABELS)
     rows = sorted(range(last, -1, -step))
-    return rows, [stats.layers[row].label for row in rows]
+    return rows, [layers[row].label for row in rows]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -98,11 +108,11 @@ def curves(stats: Stats, title: str, looks: Looks) -> Figure:
     rows = -(-(len(metrics) + 1) // columns)
     size = (PANEL[0] * columns, PANEL[1] * rows + 0.75)
     figure = Figure(figsize=size, facecolor="white")
-    heading(figure, title, notes(stats))
+    heading(figure, [title], [notes(stats)])
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     numbers = summary(stats)
     for ax, metric in zip(grid, metrics, strict=False):
-        panel(ax, stats, metric, numbers[metric])
+        panel(ax, band(stats, metric, numbers[metric]))
     share_panel(grid[len(metrics)], stats)
     for ax in grid[len(metrics) + 1 :]:
         ax.set_visible(False)
@@ -118,32 +128,46 @@ def numbers_of(values: list[float | None]) -> Floats:
     return np.array([np.nan if v is None else v for v in values], float)
 
 
-def panel(ax: Axes, stats: Stats, metric: str, made: dict[str, Any]) -> None:
-    x = np.arange(len(stats.layers))
-    lowest, low, middle, high, highest = (numbers_of(made[name]) for name in QUANTILE_NAMES)
+def band(stats: Stats, metric: str, made: dict[str, Any]) -> Band:
+    """A metric of a summary."""
+    entry = METRICS[metric]
+    measure = Measure(metric=metric, target="next" if metric == "cross-entropy" else "final")
+    return Band(
+        layers=stats.layers,
+        quantity=entry.quantity(measure),
+        unit=entry.unit,
+        log=entry.scale(measure).kind == "log",
+        mean=numbers_of(made["mean"]),
+        quantiles=np.array([numbers_of(made[name]) for name in QUANTILE_NAMES]),
+    )
+
+
+def panel(ax: Axes, band: Band) -> None:
+    """Median, bands and mean over layers."""
+    x = np.arange(len(band.layers))
+    lowest, low, middle, high, highest = band.quantiles
     ax.fill_between(x, lowest, highest, color=INK, alpha=0.15, lw=0, label="5–95 %")
     ax.fill_between(x, low, high, color=INK, alpha=0.3, lw=0, label="25–75 %")
     ax.plot(x, middle, color=INK, lw=1.6, label="median")
-    ax.plot(x, numbers_of(made["mean"]), color="black", lw=0.9, ls=(0, (4, 2)), label="mean")
-    entry = METRICS[metric]
-    measure = Measure(metric=metric, target="next" if metric == "cross-entropy" else "final")
-    ax.set_title(entry.quantity(measure), fontsize=LABEL, loc="left")
-    ax.set_ylabel(entry.unit, fontsize=LABEL)
-    if entry.scale(measure).kind == "log":
+    ax.plot(x, band.mean, color="black", lw=0.9, ls=(0, (4, 2)), label="mean")
+    ax.set_title(band.quantity, fontsize=LABEL, loc="left")
+    ax.set_ylabel(band.unit, fontsize=LABEL)
+    if band.log:
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.9)
         ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        keep_blocks(ax, stats, middle, highest)
-    finish(ax, stats)
+        keep_blocks(ax, band)
+    finish(ax, band.layers)
 
 
-def keep_blocks(ax: Axes, stats: Stats, middle: Floats, highest: Floats) -> None:
+def keep_blocks(ax: Axes, band: Band) -> None:
     """Scale a panel by what leaves the blocks; an input row beyond it is told in words."""
-    if stats.layers[0].kind != "input" or len(stats.layers) == 1:
+    if band.layers[0].kind != "input" or len(band.layers) == 1:
         ax.set_ylim(bottom=0)
         return
+    middle, highest = band.quantiles[2], band.quantiles[-1]
     top = 1.15 * max(float(np.nanmax(highest[1:], initial=0.0)), 1e-3)
     ax.set_ylim(0, top)
     if middle[0] > top:
@@ -160,12 +184,12 @@ def share_panel(ax: Axes, stats: Stats) -> None:
     ax.set_ylim(0, 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1, 0))
     ax.legend(fontsize=LABEL - 1, frameon=False, loc="upper left", handlelength=1.6)
-    finish(ax, stats)
+    finish(ax, stats.layers)
 
 
-def finish(ax: Axes, stats: Stats) -> None:
-    ax.set_xticks(*layer_ticks(stats))
-    ax.set_xlim(0, max(1, len(stats.layers) - 1))
+def finish(ax: Axes, layers: list[Layer]) -> None:
+    ax.set_xticks(*layer_ticks(layers))
+    ax.set_xlim(0, max(1, len(layers) - 1))
     ax.set_xlabel("layer", fontsize=LABEL)
     ax.tick_params(labelsize=LABEL - 1, length=2.5, width=0.6)
     ax.grid(True, color="0.9", lw=0.5)
@@ -185,7 +209,7 @@ def positions(stats: Stats, title: str, looks: Looks) -> Figure:
     width, height = 3.0, max(1.8, 0.13 * rows)
     size = ((width + 1.35) * len(shown) + 0.1, height + 1.45)
     figure = Figure(figsize=size, facecolor="white")
-    heading(figure, title, notes(stats) + f"; mean of every {100 // BINS} % of the text")
+    heading(figure, [title], [notes(stats) + f"; mean of every {100 // BINS} % of the text"])
     for n, name in enumerate(shown):
         left = 0.6 + n * (width + 1.35)
         ax, bar = (
@@ -221,7 +245,7 @@ def heatmap(ax: Axes, bar: Axes, stats: Stats, name: str, looks: Looks) -> None:
     )  # fmt: skip
     ax.invert_yaxis()
     ax.set_facecolor("0.85")
-    rows, labels = layer_ticks(stats)
+    rows, labels = layer_ticks(stats.layers)
     ax.set_yticks([row + 0.5 for row in rows], labels, fontsize=LABEL - 1, rotation=0)
     ax.set_xticks([0, BINS / 2, BINS], ["start", "middle", "end"], fontsize=LABEL - 1)
     ax.tick_params(length=2.5, width=0.6)

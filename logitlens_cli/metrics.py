@@ -387,5 +387,9 @@ def entry(key: str) -> Metric | None:
 
 FOLLOWED = "followed"
 """the figure of the ranks of every token that was ever a top guess; no metric of cells"""
+TRACE = "trace"
+"""the figure of lines over layers; no metric of cells either"""
+LINES = 8
+"""most lines of a figure that can be told apart"""
 COLORS = ("own-logit", "final-logit", "prob", "entropy", "js")
 """metrics that colour the figure of top guesses"""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from logitlens_cli.files import Staged, staged
-from logitlens_cli.metrics import FOLLOWED
+from logitlens_cli.metrics import FOLLOWED, TRACE
 from logitlens_cli.request import Figures, Read
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Options that say where a result goes and not what it is; the dump does not hold them.
 NOT_RECORDED = {
     *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
-    *("config", "format", "offline", "dump", "metric", "device", "device_map"),
+    *("config", "format", "offline", "dump", "device", "device_map"),
     *("jobs", "batch_tokens", "shard", "engine", "address", "workers"),
     *("show", "table", "caption"),
 }
@@ -75,7 +75,7 @@ def outputs(
         return base.with_name(f"{base.name}.{suffix}")
 
     def numbered(figure: str) -> bool:
-        return request.split is not None and figure != FOLLOWED  # which has no columns of text
+        return request.split is not None and figure not in (FOLLOWED, TRACE)  # no columns
 
     def each(forms: tuple[str, ...]) -> dict[str, list[dict[str, Path]]]:
         return {
@@ -151,10 +151,11 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
 
 
 def stage_figures(stage: Staged, reading: Reading, files: Outputs, looks: Looks) -> frozenset[str]:
-    from logitlens_cli.figure import draw
+    from logitlens_cli import figure, lines
 
     missing: frozenset[str] = frozenset()
     for name, parts in files.figures.items():
+        draw = lines.draw if name == TRACE else figure.draw
         missing |= stage_drawings(stage, draw(reading, name, looks), parts, looks.dpi)
     return missing
 

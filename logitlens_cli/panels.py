@@ -17,6 +17,7 @@ from logitlens_cli.metrics import (
     DIFFERENCE_SCALE,
     FOLLOWED,
     METRICS,
+    TRACE,
     Floats,
     Measure,
     Scale,
@@ -132,6 +133,8 @@ class Panel:
 
 def figures_of(reading: Reading) -> list[str]:
     """The figures that a dump holds the numbers of."""
+    if reading.command == TRACE:
+        return [TRACE]
     # Beside the logits of guesses, what else may colour guesses is there to colour them.
     guessed = COLORS[0] in reading.metrics
     names = [name for name in reading.metrics if not guessed or name not in COLORS]

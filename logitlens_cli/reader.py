@@ -74,6 +74,12 @@ class Task:
     """also rank every token that was ever a top guess in the last column"""
     next_ranks: bool = False
     """also rank the true next tokens in the model's output"""
+    chosen: Sequence[str] = ()
+    """targets that are ranked in the last column too"""
+    single: bool = False
+    """is one column of the window all that is read?"""
+    position: int | None = None
+    """of the single column; None is the window's last"""
     options: Mapping[str, Any]
     """what the user asked for, for the record"""
 
@@ -187,6 +193,13 @@ def plan(subject: Subject, task: Task, text: str, name: str) -> Plan:
     encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
     columns = tokens.window(task.window, text, encoded)
     require_length(len(encoded.ids), subject)
+    if task.single:
+        columns = tokens.column(task.position, columns, len(encoded.ids))
+    if "next" in task.chosen and columns.stop == len(encoded.ids):
+        raise UsageError(
+            f"--target next: nothing follows position {columns[-1]}, the last one",
+            "give an earlier --position",
+        )
     return Plan(name=name, text=text, encoded=encoded, columns=columns)
 
 
@@ -250,9 +263,9 @@ def read_together(subject: Subject, task: Task, plans: Sequence[Plan]) -> list[R
         cut = slice(first, first + len(p.columns))
         sums = lens.cut(grid, cut)
         extras: dict[str, Any] = {}
-        if task.follow:
+        if task.follow or task.chosen:
             extras["followed"] = follow(
-                subject.tokenizer, decoder, stream, rows, sums, p, cut.stop - 1
+                subject.tokenizer, task, decoder, stream, rows, sums, p, cut.stop - 1
             )
         if task.next_ranks:
             extras["next_ranks"] = true_ranks[cut]
@@ -358,6 +371,7 @@ def same(mine: Any, own: Any) -> bool:
 
 def follow(
     tokenizer: Any,
+    task: Task,
     decoder: decode.Decoder,
     stream: Stream,
     rows: tuple[Row, ...],
@@ -365,10 +379,17 @@ def follow(
     plan: Plan,
     column: int,
 ) -> Followed:
-    """The ranks of every token that was ever a block's top guess in the last column of a text, best
-    first; it is the stream's column ``column``."""
+    """The chosen tokens, and those that were ever a block's top guess, in the last column of a
+    text, best rank first; it is the stream's column ``column``."""
     blocks = [n for n, row in enumerate(rows) if row != INPUT]
-    ids = sorted(set(sums.top_ids[blocks, -1, 0].tolist()))
+    last = plan.columns[-1:]
+    chosen = [
+        int(sums.final_ids[-1]) if target == "final" else target_ids(target, plan.ids, last)[0]
+        for target in task.chosen
+    ]
+    chosen = list(dict.fromkeys(chosen))
+    ever = sums.top_ids[blocks, -1, 0].tolist() if task.follow else []
+    ids = sorted({*chosen, *ever})
     names = [f"id:{i}" for i in ids]
     if decoder.alone:  # then the other columns need not be decoded again
         only = slice(column, column + 1)
@@ -378,6 +399,7 @@ def follow(
     wanted = lens.Wanted(rows, 1, Needs(targets=frozenset(names)), targets)
     made = lens.cut(lens.grid(decoder, stream, wanted), slice(column, column + 1))
     ranks = {i: 1 + made.targets[name].above[:, 0] for name, i in zip(names, ids, strict=True)}
+    logits = {i: made.targets[name].logit[:, 0] for name, i in zip(names, ids, strict=True)}
 
     # Equal best ranks: the token that reaches it in the higher layer comes first, as it lasts.
     def place(i: int) -> tuple[int, int, int]:
@@ -385,11 +407,15 @@ def follow(
         return int(mine.min()), -int(mine.argmin()), i
 
     order = sorted(ids, key=place)
+    held = np.stack([logits[i] for i in order], axis=1)
     return Followed(
         position=plan.columns[-1],
         ids=order,
         labels=tokens.labels(tokenizer, order),
         ranks=[[int(ranks[i][row]) for i in order] for row in range(len(rows))],
+        logits=rounded(held),
+        probs=rounded(np.exp(held - made.lse)),
+        chosen=chosen,
     )
 
 

@@ -87,7 +87,7 @@ class Scores(Record, frozen=True):
 
 
 class Followed(Record, frozen=True, kw_only=True):
-    """Tokens that were ever a top guess in the last column, best rank first."""
+    """Tokens that were asked for, or ever a top guess, in the last column; best rank first."""
 
     position: int
     """of the column"""
@@ -95,6 +95,12 @@ class Followed(Record, frozen=True, kw_only=True):
     labels: list[str]
     ranks: list[list[int]]
     """[layer][token], 1 is best"""
+    logits: list[list[float | None]] = []
+    """[layer][token]"""
+    probs: list[list[float]] = []
+    """[layer][token]"""
+    chosen: list[int] = []
+    """the ids that were asked for"""
 
 
 class LockIn(Record, frozen=True):

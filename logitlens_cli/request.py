@@ -10,7 +10,7 @@ import re
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, FOLLOWED, METRICS, Measure
+from logitlens_cli.metrics import COLORS, FOLLOWED, LINES, METRICS, TRACE, Measure
 
 FORMATS = ("png", "svg", "pdf")
 PARQUET, NO_FIGURE = "parquet", "none"
@@ -81,6 +81,21 @@ class Direction(StrEnum):
 
     forward = "forward"
     reverse = "reverse"
+
+
+class Traced(StrEnum):
+    """What a line over layers shows: the first three of tokens, the others of a whole column."""
+
+    prob = "prob"
+    rank = "rank"
+    logit = "logit"
+    cross_entropy = "cross-entropy"
+    entropy = "entropy"
+    kl_final = "kl-final"
+    kl_input = "kl-input"
+
+
+OF_TOKENS = (Traced.prob, Traced.rank, Traced.logit)
 
 
 Color = StrEnum("Color", {name.replace("-", "_"): name for name in COLORS})  # type: ignore[misc]
@@ -173,6 +188,15 @@ OF_ONE_READING = ("lock_in", "next_ranks", "probs", "delta")
 """looks that neither a summary nor a comparison has"""
 PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
 METRIC, FIGURE, OUTPUT, MANY = "Metric", "Figure", "Output", "Many prompts"
+
+
+def refuse(request: Any, names: Sequence[str], what: str, hint: str = "leave it out") -> None:
+    """UsageError for an option that was given and has no meaning there."""
+    own = {field.name: field.default for field in fields(request)}
+    for name in names:
+        if getattr(request, name) != own[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} has no meaning for {what}", hint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -597,6 +621,21 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
         """Are the tokens that were ever a top guess ranked too?"""
         return FOLLOWED in self.figures
 
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Tokens that are followed whether or not they were ever a top guess."""
+        return ()
+
+    @property
+    def single(self) -> bool:
+        """Is one column all that is read?"""
+        return False
+
+    @property
+    def column(self) -> int | None:
+        """Position of a single column; None is the last one."""
+        return None
+
     def rows(self, blocks: int) -> tuple[int, ...]:
         """Numbers of the blocks asked for, of a model with that many, ascending."""
         if self.layers is None:
@@ -910,6 +949,121 @@ class All(Read):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trace(Read):
+    """Lines over layers: tokens at one position, or a metric over all."""
+
+    metric: Annotated[
+        Traced,
+        option(
+            "--metric",
+            panel=METRIC,
+            help="Of tokens (prob, rank, logit) or of whole columns (the others; rank too).",
+        ),
+    ] = Traced.prob
+    position: Annotated[
+        str | None,
+        option(
+            "--position",
+            panel=COLUMNS,
+            help="One position, negatives from the end; all: median, mean and quantiles over the "
+            "positions.",
+            show_default="the last for tokens, else all",
+        ),
+    ] = None
+    target: Annotated[
+        list[str] | None,
+        option(
+            "--target",
+            panel=METRIC,
+            help="Whose line: final, input, next, a token's TEXT, id:N; may repeat. auto: every "
+            "token that was ever the top guess there.",
+            show_default="auto; over all positions final, of cross-entropy next",
+        ),
+    ] = None
+    direction: DirectionOption = Direction.forward
+    one_hot: OneHot = False
+    log: Annotated[bool, option("--log", panel=FIGURE, help="A logarithmic axis for prob.")] = False
+
+    @property
+    def command(self) -> str:
+        return TRACE
+
+    @property
+    def single(self) -> bool:
+        return self.metric in OF_TOKENS if self.position is None else self.position != "all"
+
+    @property
+    def column(self) -> int | None:
+        return int(self.position) if self.position not in (None, "all") else None
+
+    @property
+    def of_tokens(self) -> bool:
+        """Is there a line for every token?"""
+        return self.single and self.metric in OF_TOKENS
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Whose lines, each once."""
+        usual = AUTO if self.of_tokens else "final" if self.metric is Traced.rank else "next"
+        return tuple(dict.fromkeys(self.target or (usual,)))
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        name = self.metric.value
+        if self.of_tokens:
+            return {}
+        if self.metric in (Traced.rank, Traced.cross_entropy):
+            return {name: Measure(metric=name, target=self.targets[0])}
+        return {name: kl_measure(name, self.direction, self.one_hot)}
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        return tuple(t for t in self.targets if t != AUTO) if self.of_tokens else ()
+
+    @property
+    def follows(self) -> bool:
+        return self.of_tokens and AUTO in self.targets
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, position = self.metric.value, self.position
+        if position is not None and not re.fullmatch(r"all|-?\d{1,18}", position, re.ASCII):
+            raise UsageError(f"--position {position!r} is none", "give a number, or all")
+        if self.metric in OF_TOKENS and not self.single and self.metric is not Traced.rank:
+            raise UsageError(
+                f"--metric {name} is of tokens at one position", "over all, take cross-entropy"
+            )
+        if not self.of_tokens:
+            self.require_one_target()
+        if len(self.targets) > LINES:
+            raise UsageError(
+                f"--target is given {len(self.targets)} times", f"{LINES} lines can be told apart"
+            )
+        if self.one_hot and self.metric is not Traced.kl_input:
+            raise UsageError(f"--one-hot is not of {name}", "take --metric kl-input")
+        if self.direction is Direction.reverse and not name.startswith("kl-"):
+            raise UsageError(f"--direction is not of {name}", "take kl-final or kl-input")
+        if self.log and self.metric is not Traced.prob:
+            raise UsageError(f"--log is not of {name}", "ranks have it anyhow, the others are logs")
+        if self.parquet:
+            raise UsageError("--format parquet is of cells, not of lines", "use rank or all")
+        of_cells = ("split", "cmap", "skip_first", "changes_only", "width", "show", "table")
+        refuse(self, (*of_cells, "caption", *OF_ONE_READING), "a trace, which has no cells")
+        _ = self.measures
+
+    def require_one_target(self) -> None:
+        """Where a metric has one line or band, of one target or none."""
+        name = self.metric.value
+        if self.target and self.metric not in (Traced.rank, Traced.cross_entropy):
+            raise UsageError(f"--target is not of {name}", "leave it out")
+        if len(self.targets) > 1 or AUTO in self.targets:
+            raise UsageError(
+                f"--target {', '.join(map(repr, self.targets))}: {name} has one line here",
+                "give one token, or final, input, next",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stats(Read):
     """Means and quantiles over many prompts, for every layer."""
 
@@ -941,17 +1095,14 @@ class Stats(Read):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split is not None:
-            raise UsageError(f"--split {self.split} of a summary", "it has no columns to split")
         if self.parquet:
             raise UsageError("--format parquet is of cells, not of a summary", "use rank or all")
-        for name in (*OF_ONE_READING, "skip_first", "changes_only", "show", "table", "caption"):
-            if getattr(self, name):
-                given = f"--{name.replace('_', '-')}"
-                hint = "--window 4: leaves four positions out" if name == "skip_first" else ""
-                raise UsageError(
-                    f"{given} is of the grid of one text, not of a summary", hint or "leave it out"
-                )
+        refuse(
+            self,
+            ("split", "changes_only", "width", "show", "table", "caption", *OF_ONE_READING),
+            "a summary, which is of no one text",
+        )
+        refuse(self, ("skip_first",), "a summary", "--window 4: leaves four positions out")
         if self.merge != bool(self.dumps):
             raise UsageError(
                 "--merge and the summaries to merge go together",
@@ -1014,11 +1165,7 @@ class Diff(Figures):
             raise UsageError("--format parquet is of cells, not of a comparison", "use render")
         if not self.writes and not self.show:
             raise UsageError("--format none leaves nothing to write", "name a format, or --show")
-        for name in OF_ONE_READING:
-            if getattr(self, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} is of one reading, not of two", "leave it out"
-                )
+        refuse(self, OF_ONE_READING, "a comparison")
 
 
 @dataclass(frozen=True, kw_only=True)

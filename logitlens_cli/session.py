@@ -124,6 +124,9 @@ def task_of(request: Read, subject: Subject) -> Task:
         chat=request.chat,
         follow=request.follows,
         next_ranks=request.next_ranks,
+        chosen=[resolved(Measure(metric="rank", target=t), subject).target for t in request.chosen],
+        single=request.single,
+        position=request.column,
         options=options_of(request),
     )
 

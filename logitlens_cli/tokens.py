@@ -172,6 +172,23 @@ def window(spec: str | None, text: str, encoded: Encoded) -> range:
     return range(start, stop)
 
 
+def column(position: int | None, columns: range, count: int) -> range:
+    """One position of ``columns``, counted in the text of ``count`` tokens, negatives from the end;
+    None is the last of them."""
+    place = columns[-1] if position is None else position + count * (position < 0)
+    if not 0 <= place < count:
+        raise UsageError(
+            f"--position {position} is outside the text of {count} tokens",
+            f"give 0 to {count - 1}, or -{count} to -1",
+        )
+    if place not in columns:
+        raise UsageError(
+            f"--position {position} is outside the window {columns.start}:{columns.stop}",
+            "leave --window out",
+        )
+    return range(place, place + 1)
+
+
 def spanned(part: str, text: str, encoded: Encoded) -> range:
     """The positions of the tokens that a part of the text touches."""
     start = text.find(part) if part else -1

@@ -9,7 +9,9 @@ from conftest import as_subject, tiny_llama
 
 import logitlens_cli
 from logitlens_cli.errors import ProofError, UsageError
-from logitlens_cli.reader import examine, sample
+from logitlens_cli.reader import examine, read, sample
+from logitlens_cli.request import Trace
+from logitlens_cli.session import task_of
 
 TEXT = "the cat and the cat"
 
@@ -46,6 +48,69 @@ def test_followed_tokens_are_those_of_the_windows_last_column(tokenizer: Any) ->
     assert reading.followed is not None
     assert reading.followed.position == 3
     assert len(reading.followed.ranks) == len(reading.layers) == 4
+
+
+def test_a_single_column_with_the_tokens_that_were_asked_for(tokenizer: Any) -> None:
+    model = tiny_llama()
+    subject = as_subject(model, tokenizer)
+    request = Trace(text=TEXT, position="-3", target=["next", " cat", "final", "auto"])
+    reading = read(subject, task_of(request, subject), TEXT, "x")
+    whole = logitlens_cli.read(model, tokenizer, TEXT)
+    place = len(whole.tokens) - 3
+    assert reading.tokens == whole.tokens[place : place + 1]
+    assert reading.top().tolist() == whole.top()[:, place : place + 1].tolist()
+    assert reading.metrics == {}
+    followed = reading.followed
+    assert followed is not None
+    assert followed.position == place
+    following, last = whole.text_ids[place + 1], whole.final_ids[place]
+    assert followed.chosen == list(dict.fromkeys([following, 261, last]))  # 261 is " cat"
+    assert set(followed.ids) == {*followed.chosen, *whole.top()[1:, place].tolist()}
+    with torch.no_grad():
+        own = model(torch.tensor([whole.text_ids])).logits[0, place].double()
+    np.testing.assert_allclose(
+        np.array(followed.logits, float)[-1], own[followed.ids], rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(followed.probs[-1], own.softmax(-1)[followed.ids], rtol=1e-4)
+    at = followed.ids.index(last)
+    every = np.array(followed.logits, float)[:, at]
+    np.testing.assert_allclose(every, whole.values("final-logit")[:, place], rtol=1e-4, atol=1e-4)
+    assert [row[at] for row in followed.ranks] == whole.values("rank")[:, place].tolist()
+
+
+def test_only_tokens_that_were_asked_for(tokenizer: Any) -> None:
+    subject = as_subject(tiny_llama(), tokenizer)
+    request = Trace(text=TEXT, target=["id:7", "id:7", "id:9"])
+    followed = read(subject, task_of(request, subject), TEXT, "x").followed
+    assert followed is not None
+    assert sorted(followed.ids) == [7, 9]
+    assert followed.chosen == [7, 9]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"position": "10"},
+            "--position 10 is outside the text of 10 tokens; give 0 to 9, or -10 to -1",
+        ),
+        ({"position": "-11"}, "--position -11 is outside the text of 10 tokens"),
+        ({"position": "1", "window": "2:5"}, "--position 1 is outside the window 2:5"),
+        ({"target": ["next"]}, "--target next: nothing follows position 9, the last one"),
+    ],
+)
+def test_positions_that_are_not_there(tokenizer: Any, options: Any, words: str) -> None:
+    subject = as_subject(tiny_llama(), tokenizer)
+    task = task_of(Trace(text=TEXT, **options), subject)
+    with pytest.raises(UsageError) as caught:
+        read(subject, task, TEXT, "x")
+    assert str(caught.value).startswith(words)
+
+
+def test_a_windows_last_column_is_the_usual_position(tokenizer: Any) -> None:
+    subject = as_subject(tiny_llama(), tokenizer)
+    task = task_of(Trace(text=TEXT, window="2:5", target=["next"]), subject)
+    assert [t.position for t in read(subject, task, TEXT, "x").tokens] == [4]
 
 
 def test_a_window_of_late_blocks_is_a_part_of_the_whole(tokenizer: Any) -> None:

@@ -33,6 +33,8 @@ from logitlens_cli.request import (
     Stats,
     TokenProb,
     TopK,
+    Trace,
+    Traced,
     Width,
     layer_spec,
 )
@@ -49,6 +51,7 @@ COMMANDS: dict[str, type[Read]] = {
     "token-prob": TokenProb,
     "logit-diff": LogitDiff,
     "all": All,
+    "trace": Trace,
 }
 
 
@@ -188,8 +191,13 @@ THREE = {name: measure(name) for name in ("own-logit", "final-logit", "prob")}
             },
             5,
         ),
+        (Trace(text="a"), "trace", ("trace",), {}, 1),
+        (
+            *(Trace(text="a", metric=Traced.kl_final, direction=Direction.reverse), "trace"),
+            *(("trace",), {"kl-final": measure("kl-final", reverse=True)}, 1),
+        ),
     ],
-    ids=["topk", "topk-entropy", *(name for name in COMMANDS if name != "topk")],
+    ids=["topk", "topk-entropy", *(name for name in COMMANDS if name != "topk"), "trace-kl"],
 )
 def test_commands(
     request_: Read,
@@ -202,6 +210,83 @@ def test_commands(
     assert request_.figures == figures
     assert request_.measures == measures
     assert request_.guesses == guesses
+
+
+# What a trace is of: one column (which), followed tokens, chosen ones, target of the metric.
+TRACES: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
+    "tokens": ({}, (True, None, True, (), None)),
+    "chosen": ({"target": [" a", " a", "next"]}, (True, None, False, (" a", "next"), None)),
+    "both": ({"target": ["auto", " a"], "position": "-2"}, (True, -2, True, (" a",), None)),
+    "rank": ({"metric": Traced.rank}, (True, None, True, (), None)),
+    "all ranks": (
+        {"metric": Traced.rank, "position": "all"},
+        (False, None, False, (), measure("rank", target="final")),
+    ),
+    "losses": (
+        {"metric": Traced.cross_entropy},
+        (False, None, False, (), measure("cross-entropy", target="next")),
+    ),
+    "loss": (
+        {"metric": Traced.cross_entropy, "position": "3", "target": ["id:4"]},
+        (True, 3, False, (), measure("cross-entropy", target="id:4")),
+    ),
+    "kl": ({"metric": Traced.kl_input}, (False, None, False, (), measure("kl-input"))),
+}
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_traces(name: str) -> None:
+    options, (single, column, follows, chosen, measured) = TRACES[name]
+    made = Trace(text="a", **options)
+    assert (made.single, made.column, made.follows, made.chosen) == (
+        single,
+        column,
+        follows,
+        chosen,
+    )
+    assert made.measures == ({} if measured is None else {made.metric.value: measured})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"position": "two"}, "--position 'two' is none; give a number, or all"),
+        ({"position": "1.5"}, "--position '1.5' is none; give a number, or all"),
+        (
+            {"position": "all"},
+            "--metric prob is of tokens at one position; over all, take cross-entropy",
+        ),
+        ({"metric": Traced.entropy, "target": [" a"]}, "--target is not of entropy; leave it out"),
+        (
+            {"metric": Traced.rank, "position": "all", "target": ["auto"]},
+            "--target 'auto': rank has one line here; give one token, or final, input, next",
+        ),
+        (
+            {"metric": Traced.cross_entropy, "target": [" a", " b"]},
+            "--target ' a', ' b': cross-entropy has one line here; give one token, or final, ",
+        ),
+        (
+            {"target": [f"id:{n}" for n in range(9)]},
+            "--target is given 9 times; 8 lines can be told apart",
+        ),
+        ({"log": True, "metric": Traced.rank}, "--log is not of rank; ranks have it anyhow, the "),
+        ({"one_hot": True}, "--one-hot is not of prob; take --metric kl-input"),
+        ({"direction": Direction.reverse}, "--direction is not of prob; take kl-final or kl-input"),
+        ({"format": "parquet"}, "--format parquet is of cells, not of lines; use rank or all"),
+        ({"split": 4}, "--split has no meaning for a trace, which has no cells; leave it out"),
+        ({"cmap": "rocket"}, "--cmap has no meaning for a trace, which has no cells; leave it out"),
+        (
+            {"skip_first": 1},
+            "--skip-first has no meaning for a trace, which has no cells; leave it out",
+        ),
+        (
+            {"changes_only": True},
+            "--changes-only has no meaning for a trace, which has no cells; leave it out",
+        ),
+    ],
+)
+def test_what_no_trace_is_of(options: dict[str, Any], words: str) -> None:
+    assert refusal(lambda: Trace(text="a", **options)).startswith(words)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -324,11 +409,11 @@ def test_every_option_can_come_from_the_environment() -> None:
         ),
         (
             lambda: Stats(lines=Path("a"), caption=True),
-            "--caption is of the grid of one text, not of a summary; leave it out",
+            "--caption has no meaning for a summary, which is of no one text; leave it out",
         ),
         (
             lambda: Stats(lines=Path("a"), table="csv"),
-            "--table is of the grid of one text, not of a summary; leave it out",
+            "--table has no meaning for a summary, which is of no one text; leave it out",
         ),
         (
             lambda: TopK(text="a", vmin=2, vmax=2),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import PLASMA, Ran, Shell, tiny_llama
 from transformers import PreTrainedTokenizerFast
@@ -77,13 +78,15 @@ def dump(path: Path) -> Any:
         ),
         (["topk", "--split", "99", "--format", "svg"], ["x.topk.json", "x.topk.1.svg"]),
         (["topk", "--name", "a/b", "--format", "svg"], ["a/b.topk.json", "a/b.topk.svg"]),
+        (["trace"], ["x.trace.json", "x.trace.png", "x.trace.svg"]),
+        (["trace", "--metric", "entropy", "--format", "pdf"], ["x.trace.json", "x.trace.pdf"]),
     ],
 )
 def test_files_are_called_as_promised(
     logitlens: Shell, tiny_folder: Path, out: Path, arguments: list[str], names: list[str]
 ) -> None:
     arguments = ["-t", TEXT, "-m", str(tiny_folder), "-o", str(out), "--name", "x", *arguments]
-    command = next(a for a in arguments if a in (*FIGURES, "all"))
+    command = next(a for a in arguments if a in (*FIGURES, "all", "trace"))
     arguments.remove(command)
     line = [command, *arguments, "--dpi", "40", "-q"]
 
@@ -368,8 +371,20 @@ def test_the_same_command_gives_the_same_bytes(
         ("topk", ["--changes-only", "--input-row"], ["--norm", "no-affine"]),
         ("rank", ["--split", "3"], ["--every", "2"]),
         ("kl-final", ["--format", "pdf", "--no-input-row"], ["--direction", "reverse"]),
+        ("trace", ["--vmax", "0.5", "--title", "T"], ["--target", " cat", "--target", "auto"]),
+        ("trace", ["--input-row"], ["--metric", "rank", "--position", "2"]),
+        ("trace", [], ["--metric", "kl-final", "--window", "1:"]),
+        ("trace", [], ["--log", "--target", "final", "--every", "2"]),
     ],
-    ids=["all", "looks", "entropy", "changes", "split", "reverse"],
+    ids=[
+        "all",
+        "looks",
+        "entropy",
+        "changes",
+        "split",
+        "reverse",
+        *(f"trace{n}" for n in range(4)),
+    ],
 )
 def test_render_draws_the_same_bytes(
     logitlens: Shell,
@@ -523,6 +538,29 @@ def test_the_default_model(logitlens: Shell, out: Path) -> None:
     assert made["tokens"][-1]["next_label"] is None
     assert made["guesses"]["labels"][-1][-1][0] == ","
     assert made["metrics"]["rank"]["values"][-1] == [1] * len(made["tokens"])
+
+
+def test_a_batch_of_traces_is_as_one_by_one(read: Shell, out: Path, tmp_path: Path) -> None:
+    """The last column of each prompt, whatever the lengths of the others."""
+    texts = ("the cat sat", "the", "the cat sat on the mat")
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(texts) + "\n")
+    ran = read("trace", "--lines", lines, "--metric", "logit", "--target", " cat")
+    assert ran.code == 0
+    for n, text in enumerate(texts, 1):
+        assert read("trace", "-t", text, "--name", f"own-{n}", "--metric", "logit",
+                    "--target", " cat").code == 0  # fmt: skip
+        mine, own = (dump(out / f"{name}-{n}.trace.json") for name in ("lines", "own"))
+        assert mine["tokens"] == own["tokens"]
+        assert len(mine["tokens"]) == 1
+        assert (mine["followed"]["ids"], mine["followed"]["chosen"]) == ([261], [261])
+        assert mine["followed"]["ranks"] == own["followed"]["ranks"]
+        for key in ("logits", "probs"):
+            np.testing.assert_allclose(mine["followed"][key], own["followed"][key], rtol=1e-4)
+    # A prompt that is too short for the position fails by itself.
+    ran = read("trace", "--lines", lines, "--position", "5", "--name", "p{n}", "--format", "none")
+    assert (ran.code, len(ran.out)) == (4, 2)
+    assert "--position 5 is outside the text of 3 tokens" in ran.err[0]
 
 
 def test_a_split_does_not_split_what_has_no_columns(

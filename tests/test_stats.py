@@ -308,13 +308,13 @@ def test_refusals(run: Any, tmp_path: Path) -> None:
     for arguments, said in (
         ([], "there is no prompt"),
         (["-t", "a"], "a summary is of many prompts; give them with --lines"),
-        (["--lines", lines, "--skip-first", "4"], "--skip-first is of the grid of one text"),
-        (["--lines", lines, "--changes-only"], "--changes-only is of the grid of one text"),
+        (["--lines", lines, "--skip-first", "4"], "--skip-first has no meaning for a summary"),
+        (["--lines", lines, "--changes-only"], "--changes-only has no meaning for a summary"),
         (["--merge"], "--merge and the summaries to merge go together"),
         (["--lines", lines, "x.json"], "--merge and the summaries to merge go together"),
         (["--merge", "x.json", "--lines", lines], "--merge reads no prompt"),
         (["--merge", "x.json"], "x.json: No such file"),
-        (["--lines", lines, "--split", "3"], "--split 3 of a summary"),
+        (["--lines", lines, "--split", "3"], "--split has no meaning for a summary"),
     ):
         assert run(*arguments).refusal(2).startswith(said)
 
