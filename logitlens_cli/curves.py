@@ -36,6 +36,7 @@ from logitlens_cli.stats import (
 INK = "#1b4b72"
 PANEL = (3.1, 2.35)
 """inches"""
+LONGEST_TITLE = 200
 LABELS = 12
 """most layers that are named on an axis"""
 CURVES, POSITIONS = "stats", "positions"
@@ -44,8 +45,9 @@ CURVES, POSITIONS = "stats", "positions"
 def draw(stats: Stats, name: str, looks: Looks) -> Drawing:
     """One of the two figures: "stats" or "positions"."""
     # What comes from outside may be in any script.
-    families, missing = fallback([stats.model.name, looks.title or ""])
-    title = escaped(looks.title or f"{stats.model.name}, layer by layer", missing)
+    title = (looks.title or f"{stats.model.name}, layer by layer")[:LONGEST_TITLE]
+    families, missing = fallback([title])
+    title = escaped(title, missing)
     with style(families):
         paint = {CURVES: curves, POSITIONS: positions}[name]
         return Drawing(paint(stats, title, looks), families, missing)
@@ -70,7 +72,7 @@ def layer_ticks(stats: Stats) -> tuple[list[int], list[str]]:
     last = len(stats.layers) - 1
     step = -(-len(stats.layers) // LABELS)
     rows = sorted(range(last, -1, -step))
-    return rows, [stats.layers[row].label for row in rows]
+    return rows, [stats.layers[row].label[:LABELS] for row in rows]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def wrap_words(
 ) -> list[str]:
     """Break a text between words into at most three lines of ``limit`` inches."""
     lines = [""]
-    for word in text.split():
+    for word in text[: 3 * ruler.most(size, limit)].split():
         joined = f"{lines[-1]} {word}".strip()
         if lines[-1] and ruler.width(joined, size, weight) > limit and len(lines) < 3:
             lines.append(word)
@@ -272,6 +272,8 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
         panel.values,
         ax=ax,
         norm=norm,
+        vmin=colors.low,  # or it looks for them, and complains where there is no value at all
+        vmax=colors.high,
         cmap=color_map(colors.cmap),
         cbar=False,
         annot=False,
@@ -289,7 +291,8 @@ def heatmap(ax: Axes, panel: Panel) -> QuadMesh:
 def color_map(name: str) -> Colormap:
     """A named map whose clipped ends differ from its own: the ends of the map are cut off, and
     stand for what lies beyond."""
-    require_cmap(name)
+    if name not in colormaps:  # --cmap is checked before any work
+        raise UsageError(f"the dump's colour map {name!r} is unknown", "name another with --cmap")
     whole = colormaps[name]
     inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(0.04, 0.88, 256)))
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")

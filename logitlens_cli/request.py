@@ -5,7 +5,6 @@ itself when it is made. Knows nothing of what is done with it, and loads nothing
 postponed annotations in this module: Typer reads them.)
 """
 
-import math
 import re
 import tomllib
 from abc import ABC, abstractmethod
@@ -87,6 +86,10 @@ def option(*names: str, panel: str, help: str, **rest: Any) -> Any:
 
 LISTS = ("target",)
 """options that may be given several times"""
+LARGEST_PRESET = 2**20
+"""bytes"""
+MOST = 1e100
+"""the largest limit of colours, which leaves room to compute with it"""
 
 
 def load_preset(context: typer.Context, path: Path | None) -> Path | None:
@@ -94,10 +97,14 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
     if path is None or context.resilient_parsing:
         return path
     try:
-        preset = tomllib.loads(path.read_text("utf-8-sig"))
+        with path.open("rb") as file:
+            data = file.read(LARGEST_PRESET + 1)
+        if len(data) > LARGEST_PRESET:
+            raise ValueError(f"it has more than {LARGEST_PRESET >> 20} MB")
+        preset = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}", "name a preset file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise UsageError(f"--config {path} is not TOML ({error})", "mend the file") from error
     known = {p.name for p in context.command.params if p.name} - {"config", "help"}
     defaults: dict[str, Any] = {}
@@ -109,7 +116,8 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
                 f"keys are the options of logitlens {context.info_name}",
             )
         many = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        if not many and not isinstance(value, (str, int, float, bool)):
+        single = isinstance(value, (str, int, float, bool))
+        if not single and not (many and name in LISTS):
             raise UsageError(
                 f"--config {path}: {key} is a {type(value).__name__}",
                 "write the value as on the command line",
@@ -361,8 +369,12 @@ class Figures:
             if name not in (*FORMATS, PARQUET) and self.written != (NO_FIGURE,):
                 raise UsageError(f"--format {name!r} is unknown", choice)
         for name, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
-            if limit is not None and not math.isfinite(limit):
+            if limit is not None and not abs(limit) <= MOST:
                 raise UsageError(f"{name} {limit:g} is no limit of colours", "give a number")
+        for name, value in vars(self).items():
+            for text in value if isinstance(value, list) else [value]:
+                if name != "text" and isinstance(text, str):  # the prompt has words of its own
+                    require_unicode(text, f"--{name.replace('_', '-')}")
         if self.vmin is not None and self.vmax is not None and self.vmin >= self.vmax:
             raise UsageError(
                 f"--vmin {self.vmin:g} is not below --vmax {self.vmax:g}", "give a range"
@@ -383,6 +395,16 @@ class Figures:
     def parquet(self) -> bool:
         """Are all cells wanted as a Parquet table?"""
         return PARQUET in self.written
+
+
+def require_unicode(text: str, option: str) -> None:
+    """Refuse what no file can hold: bytes of the command line that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{option} {text!r} is not valid Unicode at character {error.start}", "give it as UTF-8"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,10 +466,11 @@ class Many:
 
 def shard_spec(spec: str) -> tuple[int, int]:
     """ "2/8" as (1, 8)."""
-    number, _, parts = spec.partition("/")
-    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", spec)
+    number, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= parts:
         raise UsageError(f"--shard {spec!r} is no part", "write I/N, with I from 1 to N")
-    return int(number) - 1, int(parts)
+    return number - 1, parts
 
 
 @dataclass(frozen=True, kw_only=True)
