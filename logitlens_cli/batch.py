@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError
+from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError, known
 from logitlens_cli.files import staged
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
@@ -293,7 +293,7 @@ class Workers:
             future = Future()
             try:
                 future.set_result(work(*arguments))
-            except LogitLensError as error:
+            except Exception as error:
                 future.set_exception(error)
         self.waiting.append((about, future))
 
@@ -307,8 +307,8 @@ class Workers:
                 outcome = Made(about, future.result())
             except BrokenProcessPool as error:
                 raise KILLED from error
-            except LogitLensError as error:
-                outcome = Made(about, error=error)
+            except Exception as error:  # of one prompt; the others go on
+                outcome = Made(about, error=known(error))
             yield outcome
             self.waiting.popleft()  # not before: an interrupt may come at any line
 

@@ -16,10 +16,10 @@ from typer.exceptions import TyperException
 from logitlens_cli.errors import (
     BatchError,
     DiskError,
-    LogitLensError,
     ProofError,
     UsageError,
     WorkError,
+    known,
     one_line,
 )
 from logitlens_cli.request import (
@@ -230,10 +230,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except TyperException as error:
         return say(worded(error), 2) if error.format_message() else 2  # no words: help is printed
-    except LogitLensError as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # not only Exception: tokenizers in Rust panic with another
         if os.environ.get("LOGITLENS_DEBUG"):
             raise
-        return say(str(error), EXIT_CODES[type(error)])
+        told = known(error)
+        return say(str(told), EXIT_CODES[type(told)])
 
 
 def worded(error: TyperException) -> str:
@@ -248,7 +251,9 @@ def worded(error: TyperException) -> str:
 
 
 def say(sentence: str, code: int) -> int:
-    print(f"logitlens: {one_line(sentence)}", file=sys.stderr)
+    if sys.stderr is not None:  # it is where the shell closed it, and print would take the other
+        with suppress(OSError):
+            print(f"logitlens: {one_line(sentence)}", file=sys.stderr)
     return code
 
 

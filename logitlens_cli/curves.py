@@ -39,6 +39,7 @@ PAGE = PAGES["auto"]
 LABEL, TITLE, NOTE = PAGE.label, PAGE.title, PAGE.note
 PANEL = (3.1, 2.35)
 """inches"""
+LONGEST_TITLE = 200
 LABELS = 12
 """most layers that are named on an axis"""
 CURVES, POSITIONS = "stats", "positions"
@@ -47,8 +48,9 @@ CURVES, POSITIONS = "stats", "positions"
 def draw(stats: Stats, name: str, looks: Looks) -> Drawing:
     """One of the two figures: "stats" or "positions"."""
     # What comes from outside may be in any script.
-    families, missing = fallback([stats.model.name, looks.title or ""])
-    title = escaped(looks.title or f"{stats.model.name}, layer by layer", missing)
+    title = (looks.title or f"{stats.model.name}, layer by layer")[:LONGEST_TITLE]
+    families, missing = fallback([title])
+    title = escaped(title, missing)
     with style(families):
         paint = {CURVES: curves, POSITIONS: positions}[name]
         about = harmless(looks.title or f"{stats.model.name}, layer by layer")
@@ -94,7 +96,7 @@ def layer_ticks(layers: list[Layer]) -> tuple[list[int], list[str]]:
     last = len(layers) - 1
     step = -(-len(layers) // LABELS)
     rows = sorted(range(last, -1, -step))
-    return rows, [layers[row].label for row in rows]
+    return rows, [layers[row].label[:LABELS] for row in rows]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,10 +1,17 @@
 """What a user can get wrong. Every message is one line: what is wrong, the value, what to do."""
 
+import os
 from typing import Any
+
+LONGEST = 600
+"""characters of a problem or a hint, so that a message fits one line of a log"""
 
 
 def one_line(text: str) -> str:
-    """``text`` without line ends and whatever else a terminal would act on; its spaces stay."""
+    """``text`` without line ends and whatever else a terminal would act on; its spaces stay. Of a
+    very long one the middle is left out."""
+    if len(text) > 2 * LONGEST:
+        text = f"{text[:LONGEST]} ... {text[-LONGEST:]}"
     return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
@@ -41,3 +48,25 @@ class ProofError(LogitLensError):
 
 class BatchError(LogitLensError):
     """Some prompts of a batch failed; the files of the others are written."""
+
+
+def known(error: BaseException) -> LogitLensError:
+    """Any exception as one that can be told in a line; our own as they are. With LOGITLENS_DEBUG
+    it is raised as it is, for its traceback."""
+    if isinstance(error, LogitLensError):
+        return error
+    if os.environ.get("LOGITLENS_DEBUG"):
+        raise error
+    said = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate" in said:
+        return WorkError(
+            f"there is not enough memory ({said or 'MemoryError'})",
+            "shorten the text, use --every or --batch-tokens, or take a smaller model",
+        )
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return WorkError(f"{place}{error.strerror}", "check the path and its permissions")
+    return WorkError(
+        f"internal error: {type(error).__name__}: {said}",
+        "LOGITLENS_DEBUG=1 shows the traceback; please report it",
+    )

@@ -160,6 +160,8 @@ def heatmap(ax: Axes, panel: Panel, layout: Layout) -> QuadMesh:
         panel.values,
         ax=ax,
         norm=norm_of(panel.colors),
+        vmin=panel.colors.low,  # or it looks for them, and complains where there is no value at all
+        vmax=panel.colors.high,
         cmap=color_map(panel.colors.cmap, map_ends(panel.colors)),
         cbar=False,
         annot=False,
@@ -193,7 +195,8 @@ def map_ends(colors: Colors) -> tuple[float, float]:
 def color_map(name: str, ends: tuple[float, float] = MAP_ENDS) -> Colormap:
     """A named map whose clipped ends differ from its own: the ends of the map are cut off, and
     stand for what lies beyond."""
-    require_cmap(name)
+    if name not in colormaps:  # --cmap is checked before any work
+        raise UsageError(f"the dump's colour map {name!r} is unknown", "name another with --cmap")
     whole = colormaps[name]
     inner = LinearSegmentedColormap.from_list(name, whole(np.linspace(*ends, 256)))
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")

@@ -16,6 +16,9 @@ BASE = "DejaVu Sans"  # comes with matplotlib, so every machine draws alike
 PREFERRED = ("Noto Sans", "Source Han", "WenQuanYi", "Droid Sans Fallback", "Unifont")
 
 
+# Some fonts have glyphs for control characters; SVG must not hold them, and others turn what
+# follows around.
+UNDRAWN = ("Cc", "Cf", "Cs", "Cn", "Zl", "Zp")
 # Boxes for every character there is, and fonts whose characters are not where Unicode has them.
 UNFIT = ("Last Resort", "cmb", "cmex", "cmmi", "cmr", "cmss", "cmsy", "cmtt")
 
@@ -41,7 +44,9 @@ def installed() -> tuple[tuple[str, str], ...]:
 def fallback(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
     """The families to draw ``texts`` with, in order, and the characters that none of them has."""
     base = charmap(font_manager.findfont(BASE))
-    missing = {char for text in texts for char in text if ord(char) not in base}
+    every = {char for text in texts for char in text}
+    never = {char for char in every if unicodedata.category(char) in UNDRAWN}
+    missing = {char for char in every - never if ord(char) not in base}
     families = [BASE]
     for family, path in installed() if missing else ():
         try:
@@ -53,7 +58,7 @@ def fallback(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
             missing -= has
         if not missing:
             break
-    return families, frozenset(missing)
+    return families, frozenset(missing | never)
 
 
 def escaped(text: str, missing: frozenset[str]) -> str:
@@ -90,6 +95,11 @@ class Ruler:
             self.known[key] = width / 72
         return self.known[key]
 
+    @staticmethod
+    def most(size: float, limit: float) -> int:
+        """More characters than fit into ``limit`` inches, so that no longer text is measured."""
+        return 20 + int(10 * 72 * limit / size)  # the narrowest have a quarter of their size
+
     def rise(self, size: float) -> float:
         """From the middle of a line, at half the height of a tall letter, down to its baseline."""
         font = FontProperties(family=self.families, size=size)
@@ -98,9 +108,10 @@ class Ruler:
 
     def shortened(self, text: str, size: float, limit: float, weight: str = "normal") -> str:
         """``text``, or as much of its beginning as fits into ``limit`` inches, with an ellipsis."""
-        if self.width(text, size, weight) <= limit:
+        most = self.most(size, limit)
+        if len(text) <= most and self.width(text, size, weight) <= limit:
             return text
-        ends = [n for n in range(len(text)) if begins(text, n)]
+        ends = [n for n in range(min(len(text), most + 1)) if begins(text, n)]
         low, high = 0, len(ends) - 1
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2

@@ -9,11 +9,14 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from logitlens_cli import embedded
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
@@ -28,6 +31,8 @@ _SAFETENSORS, _SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index
 _PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]  # all but weights and code
 _JSON_LIMIT = 128 * 2**20  # bytes; the largest tokenizers have some 40 MB
+_MOST_GROWTH = 10_000  # of a text's length, by a tokenizer; none is known that makes more than 20
+_MOST_TENSORS = 2**18  # the largest mixtures of experts have half of that
 _CAUSAL_HINT = "give a causal (decoder-only) language model"
 
 
@@ -314,8 +319,10 @@ def _read_config(files: _Files, allowed: _Allowed) -> "PretrainedConfig":
         config: PretrainedConfig = AutoConfig.from_pretrained(
             files.folder, **files.where(), **_loading(allowed)
         )
+        parts = (config, config.get_text_config())
+        vars(parts[1])  # some take whatever config.json gives
     _check_causal(files, config, raw, allowed)
-    for part in (config, config.get_text_config()):
+    for part in parts:
         part._attn_implementation = None  # could name a kernel (code) to fetch from the hub
         part._experts_implementation = None
         part.transformers_weights = None  # could name another file than the one checked
@@ -329,8 +336,7 @@ def _checked_json(files: _Files, allowed: _Allowed) -> dict[str, Any]:
         ggufs = sorted(folder.glob("*.gguf"))
         hint = f"give the file {ggufs[0]}" if ggufs else "give the folder of a saved model"
         raise WorkError(f"{files} has no config.json, so it holds no model", hint)
-    for path in folder.glob("*.json"):
-        _check_length(path)
+    _check_small_files(files)
     raw = _read_json(folder / "config.json")
     kind = raw.get("model_type")
     if not isinstance(kind, str):
@@ -346,6 +352,25 @@ def _checked_json(files: _Files, allowed: _Allowed) -> dict[str, Any]:
             "upgrade transformers",
         )
     return raw
+
+
+def _check_small_files(files: _Files) -> None:
+    """Refuse small files that are not small, and links that lead out of the folder."""
+    home = files.folder.resolve()
+    # The hub's cache is made of links, from snapshots/COMMIT to blobs.
+    homes = (home, home.parents[1] / "blobs") if home.parent.name == "snapshots" else (home,)
+    for path in sorted(files.folder.rglob("*")):
+        small = any(fnmatch.fnmatch(path.name, pattern) for pattern in _SMALL_FILES)
+        if not small and not fnmatch.fnmatch(path.name, "*.safetensors"):
+            continue
+        target = Path(os.path.realpath(path))  # other than resolve(), not upset by a loop
+        if path.is_symlink() and not any(target.is_relative_to(place) for place in homes):
+            raise WorkError(
+                f"{path} is a link that leads out of its folder, to {target}",
+                "put a copy of that file into the folder, if you trust it",
+            )
+        if small and path.is_file():
+            _check_length(path)
 
 
 def _check_causal(
@@ -394,7 +419,7 @@ def _read_tokenizer(
     there = files.gguf or (files.folder / "tokenizer.json").is_file()
     what = "the tokenizer" if there else "the tokenizer (there is no tokenizer.json)"
     _check_tokenizer_files(files)
-    with _reading(what, files):
+    with _reading(what, files), _without_panics():
         from transformers import AutoTokenizer
 
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -412,18 +437,47 @@ def _read_tokenizer(
 
 def _check_tokenizer_files(files: _Files) -> None:
     """Refuse a tokenizer_config.json that names a file outside the model's folder."""
-    config = files.folder / "tokenizer_config.json"
+    config, whole = (files.folder / f"tokenizer{end}.json" for end in ("_config", ""))
+    if whole.is_file() and not files.gguf:
+        _check_growth(whole)
     if files.gguf or not config.is_file():
         return
-    whole = (files.folder / "tokenizer.json").is_file()  # then old paths in *_file are not read
     for key, value in _read_json(config).items():
-        if key == "fast_tokenizer_files" or (key.endswith("_file") and not whole):
+        # Where tokenizer.json is there, old paths in *_file are not read.
+        if key == "fast_tokenizer_files" or (key.endswith("_file") and not whole.is_file()):
             for name in value if isinstance(value, list) else [value]:
                 if isinstance(name, str) and Path(name).name != name:
                     raise WorkError(
                         f"{config} reaches outside its folder ({key}: {name})",
                         "put that file into the folder and correct the name",
                     )
+
+
+class _Normalized(msgspec.Struct):
+    """What is looked at of a tokenizer.json."""
+
+    normalizer: Any = None
+
+
+def _check_growth(path: Path) -> None:
+    """Refuse a normalizer that can blow any text up; its steps multiply."""
+    try:
+        todo = [msgspec.json.decode(path.read_bytes(), type=_Normalized).normalizer]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return  # the tokenizer's reader says it better
+    growth = 1
+    while todo:
+        step = todo.pop()
+        if isinstance(step, list):
+            todo += step
+        elif isinstance(step, dict):
+            todo.append(step.get("normalizers"))
+            growth *= max(1, len(str(step.get("content", ""))))
+        if growth > _MOST_GROWTH:
+            raise WorkError(
+                f"{path} makes texts more than {_MOST_GROWTH} times as long",
+                "fetch the model again",
+            )
 
 
 def _drop_invented(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
@@ -459,6 +513,11 @@ def _check_weights(files: _Files, config: "PretrainedConfig", allowed: _Allowed)
         return files  # written by ourselves
     weights = [files.gguf] if files.gguf else _weights(files, allowed)
     tensors = sum(_count_tensors(path) for path in weights)
+    if tensors > _MOST_TENSORS:
+        raise WorkError(
+            f"corrupt model {files}: {tensors} tensors are more than any model has",
+            "fetch or save the model again",
+        )
     if not (allowed.code or allowed.pickles):  # who is trusted with code is trusted with sizes
         _check_scale(files, config, tensors, sum(path.stat().st_size for path in weights))
     return replace(files, revision=files.revision or _fingerprint(files, weights))
@@ -733,15 +792,30 @@ def _reading(what: str, files: _Files) -> Iterator[None]:
     try:
         with embedded.silenced():
             yield
-    except LogitLensError:
+    except (LogitLensError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # a broken or hostile file can raise anything
+    except BaseException as error:  # a broken or hostile file can raise anything, Rust's panic too
         if "trust_remote_code" in str(error):  # transformers' way of asking for it
             raise _needs_code(files, f"{what} needs it") from error
         raise WorkError(
             f"cannot read {what} of {files}: {_short(error)}",
             "fetch or save the model again; a package that is named may have to be installed",
         ) from error
+
+
+@contextmanager
+def _without_panics() -> Iterator[None]:
+    """Send to nowhere what Rust writes past Python when it panics; the panic is raised too."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

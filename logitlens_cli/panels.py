@@ -158,6 +158,8 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
         )
     scores = reading.metrics[key]
     shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, name, looks)]
+    if not shown:
+        raise UsageError("there is no row but the input row", "give --input-row")
     values = reading.values(key)[shown]
     scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
     if looks.delta:
@@ -201,6 +203,8 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
 def followed_panel(reading: Reading, followed: Followed, looks: Looks) -> Panel:
     """Tokens by layers: the rank of every token that was ever the top guess of one column."""
     shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, FOLLOWED, looks)]
+    if not shown:
+        raise UsageError("there is no row but the input row", "give --input-row")
     ranks = np.array(followed.ranks, float)[shown]
     texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
     scale = METRICS["rank"].scale(Measure(metric="rank"))
@@ -404,14 +408,18 @@ def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:
     high = high if high is not None else float(finite.max(initial=-math.inf))
     if not math.isfinite(low) or not math.isfinite(high):
         low, high = 0.0, 1.0  # nothing to show
-    if low == high:
-        low, high = low - 0.5, high + 0.5
+    if abs(high - low) <= 1e-12 * max(abs(low), abs(high), 1e-88):  # too narrow to compute with
+        middle, half = (low + high) / 2, max(0.5, 1e-6 * abs(low))
+        low, high = middle - half, middle + half
     if low > high:
         given, other = ("--vmin", "--vmax") if looks.vmin is not None else ("--vmax", "--vmin")
+        if looks.vmin is None and looks.vmax is None:
+            given, other = "the scale of the dump", "--vmin and --vmax"
         raise UsageError(
             f"{given} makes the colours run backwards, from {low:g} to {high:g}",
             f"give {other} too",
         )
     if scale.kind == "log" and low <= 0:
-        raise UsageError(f"--vmin {low:g} on a logarithmic scale", "give a limit above 0")
+        given = "--vmin" if looks.vmin is not None else "a value of"
+        raise UsageError(f"{given} {low:g} on a logarithmic scale", "give a limit above 0")
     return Colors(scale.kind, low, high, looks.cmap or scale.cmap, scale.center is not None)

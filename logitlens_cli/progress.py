@@ -12,6 +12,10 @@ PERIOD = 30.0
 """seconds between two lines about a long work where there is no terminal"""
 
 
+def on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 class Progress:
     """Steps and notes of one run.
 
@@ -25,7 +29,7 @@ class Progress:
     @contextmanager
     def step(self, doing: str) -> Iterator[None]:
         """Show ``doing`` ("fetching smollm2, 93 MB") while the body runs."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not on_terminal():
             yield
             return
         from rich.console import Console  # late: rich's live display costs start-up time
@@ -41,12 +45,13 @@ class Progress:
 
     def failure(self, sentence: str) -> None:
         """Print one line about something that failed, also when quiet."""
-        print(f"logitlens: {one_line(sentence)}", file=sys.stderr)
+        if sys.stderr is not None:  # it is where the shell closed it
+            print(f"logitlens: {one_line(sentence)}", file=sys.stderr)
 
     @contextmanager
     def count(self, prompts: int) -> Iterator["Count"]:
         """Show how many of ``prompts`` are done: a bar on a terminal, else a line now and then."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not on_terminal():
             yield Count(self, prompts)
             return
         from rich.console import Console

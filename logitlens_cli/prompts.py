@@ -3,6 +3,7 @@
 Reads text and names outputs; knows nothing of tokens or models.
 """
 
+import errno
 import re
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import msgspec
 from logitlens_cli.errors import UsageError
 
 NAME_LENGTH = 40
+LONGEST_NAME, LONGEST_PART = 1000, 200
+"""bytes; systems take 4096 and 255, and what follows the name needs some"""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def from_json(line: str, path: Path, n: int) -> tuple[str | None, str]:
 def read(path: Path, option: str) -> str:
     """A text file as UTF-8, without a byte order mark; "-" is standard input."""
     try:
+        if str(path) == "-" and sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
         data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except IsADirectoryError as error:
         raise UsageError(f"{option} {path} is a folder", "name a text file") from error
@@ -146,4 +151,10 @@ def safe_name(name: str, source: str = "--name") -> str:
     kept = [part for part in parts if part]
     if not kept:
         raise UsageError(f"{source} {name!r} holds no letter or digit", "give another name")
-    return "/".join(kept)
+    made = "/".join(kept)
+    if len(made.encode()) > LONGEST_NAME or any(len(p.encode()) > LONGEST_PART for p in kept):
+        raise UsageError(
+            f"{source} {name[:NAME_LENGTH]!r}... is too long ({len(name)} characters)",
+            f"give a name of at most {LONGEST_PART} bytes between slashes, {LONGEST_NAME} in all",
+        )
+    return made

@@ -5,7 +5,11 @@ torch nor matplotlib. Layers run from the lowest to the last, positions are thos
 value that does not exist is null in the file and NaN in an array.
 """
 
+import errno
+import json
 import math
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,12 +18,17 @@ import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import Floats, Ints, Scale
+from logitlens_cli.metrics import TRACE, Floats, Ints, Scale
 
 SCHEMA = "logitlens/1"
+LARGEST = 2**29
+"""bytes of a file that is read back"""
 Id = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-Key = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]*$")]
-"""of a metric; it becomes part of file names"""
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Key = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]*$(?!\\n)")]
+"""of a metric or a command; it becomes part of file names"""
+Number = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
+"""far more than float32 has; colours are computed of it"""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +38,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Token(Record, frozen=True):
     """A column."""
 
-    position: int
+    position: Count
     """in the text as the model sees it, from 0"""
     id: Id
     label: str
@@ -44,7 +53,7 @@ class Layer(Record, frozen=True):
     label: str
     kind: Literal["input", "mid", "block"]
     """"input" (what enters block 0), "mid" (after attention) or "block" (what leaves a block)"""
-    block: int | None
+    block: Count | None
 
 
 class Guesses(Record, frozen=True):
@@ -52,14 +61,14 @@ class Guesses(Record, frozen=True):
 
     ids: list[list[list[Id]]]
     labels: list[list[list[str]]]
-    logits: list[list[list[float]]]
-    probs: list[list[list[float]]]
+    logits: list[list[list[Number]]]
+    probs: list[list[list[Number]]]
 
 
 class Scores(Record, frozen=True):
     """One metric over the grid."""
 
-    values: list[list[float | None]]
+    values: list[list[Number | None]]
     """[layer][position]"""
     unit: str
     quantity: str
@@ -74,7 +83,7 @@ class Scores(Record, frozen=True):
     minus_ids: list[Id | None] | None = None
     """[position]"""
     minus_labels: list[str | None] | None = None
-    ties: list[list[int]] | None = None
+    ties: list[list[Count]] | None = None
     """[layer][position] other tokens level with the target"""
     direction: str | None = None
     """of a KL divergence: "forward" is KL(reference || layer)"""
@@ -89,17 +98,17 @@ class Scores(Record, frozen=True):
 class Followed(Record, frozen=True, kw_only=True):
     """Tokens that were asked for, or ever a top guess, in the last column; best rank first."""
 
-    position: int
+    position: Count
     """of the column"""
-    ids: list[int]
+    ids: list[Id]
     labels: list[str]
-    ranks: list[list[int]]
+    ranks: list[list[Count]]
     """[layer][token], 1 is best"""
     logits: list[list[float | None]] = []
     """[layer][token]"""
     probs: list[list[float]] = []
     """[layer][token]"""
-    chosen: list[int] = []
+    chosen: list[Id] = []
     """the ids that were asked for"""
 
 
@@ -171,13 +180,13 @@ class LensRecord(Record, frozen=True):
     norm: str
     chain: list[str]
     """the decode chain found in the model, a step a line"""
-    window: tuple[int, int]
+    window: tuple[Count, Count]
     """first position, and one after the last"""
-    text_tokens: int
+    text_tokens: Count
     """tokens of the whole text, which the model always sees"""
     bos: bool
     """was a start token added?"""
-    decoder_blocks: int = 0
+    decoder_blocks: Count = 0
     """the last so many blocks are part of the decoder"""
     chat: bool = False
     """was the text rendered through the tokenizer's chat template?"""
@@ -187,7 +196,7 @@ class Reading(Record, frozen=True):
     """A grid of layers by positions."""
 
     schema: str
-    command: str
+    command: Key
     name: str
     """the stem of the files' names"""
     text: str
@@ -209,7 +218,7 @@ class Reading(Record, frozen=True):
     versions: dict[str, str]
     followed: Followed | None = None
     lock_in: LockIn | None = None
-    next_ranks: list[int | None] | None = None
+    next_ranks: list[Count | None] | None = None
     """[position] the true next token's rank in the model's output; null at the end of the text"""
 
     def __post_init__(self) -> None:
@@ -237,6 +246,14 @@ class Reading(Record, frozen=True):
             raise ValueError(f"final_ids is not of {positions} positions")
         if self.next_ranks is not None and len(self.next_ranks) != positions:
             raise ValueError(f"next_ranks is not of {positions} positions")
+        if self.command == TRACE and self.followed is None and not self.metrics:
+            raise ValueError("a trace of nothing")
+        if not isinstance(self.options.get("color", ""), str):
+            raise ValueError("options.color is not a string")
+        for name, scores in self.metrics.items():
+            require_scale(f"metrics.{name}.scale", scores.scale)
+        if self.followed is not None:
+            require_followed(self.followed, layers, {token.position for token in self.tokens})
 
     def values(self, metric: str) -> Floats:
         """(layer, position) scores of ``metric``, NaN where there is none."""
@@ -248,6 +265,34 @@ class Reading(Record, frozen=True):
         return np.array([[cell[0] for cell in row] for row in self.guesses.ids], np.int64)
 
 
+def require_scale(what: str, scale: Scale) -> None:
+    """ValueError for limits between which no colour lies."""
+    low, high = scale.low, scale.high
+    if any(limit is not None and not abs(limit) <= 1e100 for limit in (low, high)):
+        raise ValueError(f"{what} has a limit beyond 1e100")
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"{what} runs from {low:g} to {high:g}")
+    if scale.kind == "log" and any(limit is not None and limit <= 0 for limit in (low, high)):
+        raise ValueError(f"{what} is logarithmic and has a limit that is not above 0")
+
+
+def require_followed(followed: Followed, layers: int, positions: set[int]) -> None:
+    """ValueError where the parts of it do not fit each other."""
+    count = len(followed.ids)
+    if not count or len(followed.labels) != count:
+        raise ValueError(f"followed has {count} ids and {len(followed.labels)} labels")
+    grids: dict[str, list[list[Any]]] = {
+        "ranks": followed.ranks,
+        "logits": followed.logits or followed.ranks,  # older dumps do not have them
+        "probs": followed.probs or followed.ranks,
+    }
+    for name, grid in grids.items():
+        if len(grid) != layers or any(len(row) != count for row in grid):
+            raise ValueError(f"followed.{name} is not of {layers} layers by {count} tokens")
+    if followed.position not in positions:
+        raise ValueError(f"followed.position {followed.position} is no column")
+
+
 def to_json(reading: Reading) -> bytes:
     """The dump, the same bytes for the same reading; ends with a line feed."""
     return msgspec.json.encode(reading) + b"\n"
@@ -256,16 +301,41 @@ def to_json(reading: Reading) -> bytes:
 def from_json(path: Path) -> Reading:
     """Read a dump; UsageError says where it is not one."""
     try:
-        data = path.read_bytes()
+        data = bounded(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "name a JSON dump of logitlens") from error
     try:
-        return msgspec.json.decode(data, type=Reading)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        made = msgspec.json.decode(data, type=Reading)
+        require_single_keys(data)
+        return made
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a dump of this version of logitlens ({error})",
             "make it again with logitlens all",
         ) from error
+
+
+def bounded(path: Path) -> bytes:
+    """A file, or OSError if it is larger than any that we write; also of one without an end."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(LARGEST + 1) if size <= LARGEST else b""
+    if max(len(data), size) > LARGEST:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 20} MB")
+    return data
+
+
+def require_single_keys(data: bytes) -> None:
+    """ValueError for JSON in which an object has the same key twice, since programs do not agree
+    on which of them counts."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(key for key, _ in pairs)
+        if len(counts) < len(pairs):
+            twice = counts.most_common(1)[0][0]
+            raise ValueError(f"the key {twice!r} stands twice in an object")
+
+    json.loads(data, object_pairs_hook=check)
 
 
 def schema() -> dict[str, Any]:

@@ -5,7 +5,6 @@ itself when it is made. Knows nothing of what is done with it, and loads nothing
 postponed annotations in this module: Typer reads them.)
 """
 
-import math
 import re
 import tomllib
 from abc import ABC, abstractmethod
@@ -111,15 +110,25 @@ def option(*names: str, panel: str, help: str, **rest: Any) -> Any:
     )
 
 
+LARGEST_PRESET = 2**20
+"""bytes"""
+MOST = 1e100
+"""the largest limit of colours, which leaves room to compute with it"""
+
+
 def load_preset(context: typer.Context, path: Path | None) -> Path | None:
     """Make a preset's keys the defaults of the command; they have the names of its options."""
     if path is None or context.resilient_parsing:
         return path
     try:
-        preset = tomllib.loads(path.read_text("utf-8-sig"))
+        with path.open("rb") as file:
+            data = file.read(LARGEST_PRESET + 1)
+        if len(data) > LARGEST_PRESET:
+            raise ValueError(f"it has more than {LARGEST_PRESET >> 20} MB")
+        preset = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}", "name a preset file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise UsageError(f"--config {path} is not TOML ({error})", "mend the file") from error
     known = {p.name: p for p in context.command.params if p.name not in (None, "config", "help")}
     defaults: dict[str, Any] = {}
@@ -440,8 +449,12 @@ class Figures:
         if self.table is not None and not names_in(self.table):
             raise UsageError(f"--table {self.table!r} names no format", "give md, csv, or md,csv")
         for name, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
-            if limit is not None and not math.isfinite(limit):
+            if limit is not None and not abs(limit) <= MOST:
                 raise UsageError(f"{name} {limit:g} is no limit of colours", "give a number")
+        for name, value in vars(self).items():
+            for text in value if isinstance(value, list) else [value]:
+                if name != "text" and isinstance(text, str):  # the prompt has words of its own
+                    require_unicode(text, f"--{name.replace('_', '-')}")
         if self.vmin is not None and self.vmax is not None and self.vmin >= self.vmax:
             raise UsageError(
                 f"--vmin {self.vmin:g} is not below --vmax {self.vmax:g}", "give a range"
@@ -478,6 +491,16 @@ def names_in(spec: str | None) -> tuple[str, ...]:
     """The names in a list with commas, each once, in the order given."""
     names = (name.strip().lower() for name in (spec or "").split(","))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def require_unicode(text: str, option: str) -> None:
+    """Refuse what no file can hold: bytes of the command line that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{option} {text!r} is not valid Unicode at character {error.start}", "give it as UTF-8"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -539,10 +562,11 @@ class Many:
 
 def shard_spec(spec: str) -> tuple[int, int]:
     """ "2/8" as (1, 8)."""
-    number, _, parts = spec.partition("/")
-    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", spec)
+    number, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= parts:
         raise UsageError(f"--shard {spec!r} is no part", "write I/N, with I from 1 to N")
-    return int(number) - 1, int(parts)
+    return number - 1, parts
 
 
 JsonOption = Annotated[bool, option("--json/--no-json", panel=OUTPUT, help="Write the numbers.")]

@@ -302,12 +302,12 @@ class InputRow:
 
 
 def note_missing(missing: frozenset[str], progress: Progress) -> None:
-    """Tell which characters no font has."""
-    if missing:
-        some = "".join(sorted(missing)[:8])
+    """Tell which characters no font has; that control characters are escaped needs no word."""
+    shown = sorted(filter(str.isprintable, missing))
+    if shown:
         progress.note(
-            f"no installed font has {len(missing)} of the characters ({some}), so escapes stand "
-            "for them; install a font that has them, such as Noto Sans CJK"
+            f"no installed font has {len(shown)} of the characters ({''.join(shown[:8])}), so "
+            "escapes stand for them; install a font that has them, such as Noto Sans CJK"
         )
 
 
@@ -324,6 +324,8 @@ def render(request: Render) -> Iterator[Path]:
     reading = readings.from_json(request.dump)
     check_extras(request)
     held = figures_of(reading)
+    if not held:
+        raise UsageError(f"{request.dump} holds no metric", "make it again with logitlens all")
     if request.metric is not None and request.metric not in {*held, *reading.metrics}:
         raise UsageError(
             f"{request.dump} holds no {request.metric!r}", f"it holds {', '.join(held)}"

@@ -3,13 +3,14 @@
 Loads torch and transformers, so it is loaded late itself.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TypeAlias
 
 from logitlens_cli import batch, prompts, tokens
-from logitlens_cli.errors import LogitLensError, UsageError
+from logitlens_cli.errors import LogitLensError, UsageError, known
 from logitlens_cli.metrics import TARGET_WORDS, Measure
 from logitlens_cli.model import open_model
 from logitlens_cli.outputs import options_of
@@ -58,8 +59,8 @@ class Session:
             for prompt in todo[start : start + AHEAD]:
                 try:
                     plans.append(self.plan(prompt))
-                except LogitLensError as error:
-                    yield prompt.name, error
+                except Exception as error:  # a tokenizer may raise anything
+                    yield prompt.name, known(error)
             for group in batch.groups(plans, budget):
                 for planned, outcome in zip(group, self.together(group), strict=True):
                     yield planned.name, outcome
@@ -69,9 +70,9 @@ class Session:
         are too many of them, so each is read by itself."""
         try:
             return read_together(self.subject, self.task, group)
-        except LogitLensError as error:
+        except (LogitLensError, MemoryError, RuntimeError) as error:  # torch's memory: RuntimeError
             if len(group) == 1:
-                return [error]
+                return [known(error)]
             return [outcome for planned in group for outcome in self.together([planned])]
 
     def read(self, planned: Plan) -> Reading:
@@ -146,7 +147,7 @@ def token_of(option: str, target: str, subject: Subject) -> str:
         return target
     if target.startswith("id:"):
         number = target.removeprefix("id:")
-        if not number.isascii() or not number.isdigit() or int(number) >= subject.parts.vocabulary:
+        if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) >= subject.parts.vocabulary:
             raise UsageError(
                 f"{option} {target} is no token", f"ids are 0 to {subject.parts.vocabulary - 1}"
             )

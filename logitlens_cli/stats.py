@@ -11,14 +11,22 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import METRICS, Floats
-from logitlens_cli.reading import Layer, ModelRecord, Reading, Record, rounded
+from logitlens_cli.reading import (
+    Layer,
+    ModelRecord,
+    Reading,
+    Record,
+    bounded,
+    require_single_keys,
+    rounded,
+)
 
 SCHEMA = "logitlens-stats/1"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -40,14 +48,24 @@ UNIT = 2.0**-24
 """sums are kept in whole numbers of it"""
 
 
+MOST_PARTS = 2**20
+
+
+# What a file may hold, far beyond what is counted: nothing overflows, and no loop is endless.
+Whole = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+Many = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Place = Annotated[int, msgspec.Meta(ge=-(2**14), le=2**14)]
+Parts = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
+
+
 @dataclass
 class Sketch:
     """The distribution of values of zero and more: buckets of a logarithmic scale, and a sum."""
 
-    buckets: dict[int, int] = field(default_factory=dict)
+    buckets: dict[Place, Many] = field(default_factory=dict)
     """values by bucket n, of the values from exp((n-1) GROWTH) to exp(n GROWTH)"""
-    zeros: int = 0
-    total: int = 0
+    zeros: Many = 0
+    total: Whole = 0
     """sum of the values, in UNIT"""
     least: float | None = None
     most: float | None = None
@@ -108,9 +126,9 @@ class Sketch:
 class Tally:
     """The mean of a value by layer and relative position."""
 
-    totals: list[list[int]]
+    totals: list[list[Whole]]
     """[layer][bin] in UNIT"""
-    counts: list[list[int]]
+    counts: list[list[Many]]
 
     def add(self, values: Floats, bins: Sequence[int]) -> None:
         """Count values (layer, position), where they are numbers."""
@@ -143,14 +161,14 @@ class Stats(Record, frozen=True):
     lens: dict[str, Any]
     """how the streams were decoded"""
     layers: list[Layer]
-    prompts: int
-    positions: int
+    prompts: Many
+    positions: Many
     sketches: dict[str, list[Sketch]]
     """[layer] by metric; and "lock-in", of which there is one: the layer from which a position's
     guess stays the model's, as the number of its row from 0"""
     tallies: dict[str, Tally]
     """by metric or share"""
-    shards: list[tuple[str, int, int]]
+    shards: list[tuple[str, Parts, Parts]]
     """(hash of the lines, number from 0, parts) of what is in it; part 0 of 1 is the whole"""
     failed: int
     """prompts that could not be read, and are not in it"""
@@ -162,7 +180,17 @@ class Stats(Record, frozen=True):
         if self.schema != SCHEMA:
             raise ValueError(f"schema is {self.schema!r}, this version reads {SCHEMA!r}")
         rows = len(self.layers)
+        if not rows or not isinstance(self.lens.get("norm"), str):
+            raise ValueError("it has no layer, or no lens.norm")
+        unknown = {*self.sketches, *self.tallies} - {*METRICS, *SHARES, LOCK_IN}
+        missing = {LOCK_IN, *SHARES} - {*self.sketches, *self.tallies}
+        for name in sorted(unknown | missing):
+            raise ValueError(f"{name} is unknown" if name in unknown else f"{name} is missing")
+        if any(number >= parts for _, number, parts in self.shards):
+            raise ValueError("it is a part that there is not")
         for name, sketches in self.sketches.items():
+            if any(bool(s.count) != (s.least is not None and s.most is not None) for s in sketches):
+                raise ValueError(f"sketches.{name} counts values of which it knows no limits")
             if len(sketches) != (1 if name == LOCK_IN else rows):
                 raise ValueError(f"sketches.{name} is not of {rows} layers")
         for name, tally in self.tallies.items():
@@ -281,6 +309,11 @@ def missing(stats: Stats) -> list[str]:
     for lines in sorted({lines for lines, _, _ in stats.shards}):
         held = [shard for shard in stats.shards if shard[0] == lines]
         every = math.lcm(*(parts for _, _, parts in held))
+        if every > MOST_PARTS:
+            raise UsageError(
+                f"the summaries are parts of {', '.join(sorted({f'1/{p}' for *_, p in held})[:5])}",
+                "merge what was cut into the same number of parts",
+            )
         absent += [
             f"{number + 1}/{every}"
             for number in range(every)
@@ -342,10 +375,13 @@ def to_json(stats: Stats) -> bytes:
 def load(path: Path) -> Stats:
     """Read a summary; UsageError where it is none of this version."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Stats)
+        data = bounded(path)
+        made = msgspec.json.decode(data, type=Stats)
+        require_single_keys(data)
+        return made
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "name a summary") from error
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is no summary of logitlens ({error})", "make it with logitlens stats"
         ) from error

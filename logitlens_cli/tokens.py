@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, WorkError
 
 SPACE, NEWLINE, TAB, RETURN, FIRM_SPACE = "·", "↵", "⇥", "↩", "⍽"
 MARKS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\r": RETURN, "\u00a0": FIRM_SPACE}
@@ -65,8 +65,12 @@ def in_template(tokenizer: Any, text: str) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError("--chat: the tokenizer has no chat template", "leave the option out")
     message = [{"role": "user", "content": text}]
-    rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return str(rendered)
+    try:
+        made = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        made.encode()
+    except Exception as error:  # a template is a program that comes with the model
+        raise WorkError(f"--chat: the chat template fails: {error}", "leave it out") from error
+    return str(made)
 
 
 def target_id(tokenizer: Any, text: str, option: str = "--target") -> int:

@@ -145,7 +145,7 @@ def test_what_does_not_belong_together_is_refused(readings: list[Reading]) -> No
         ({"model": other}, "differ in model"),
         ({"lens": {"norm": "none"}}, "differ in lens"),
         ({"layers": readings[0].layers[::-1]}, "differ in layers"),
-        ({"sketches": {}}, "measure different things"),
+        ({"sketches": {"lock-in": [Sketch()]}}, "measure different things"),
         ({}, "hold the same lines"),
     ):
         with pytest.raises(UsageError, match=said):

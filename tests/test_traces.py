@@ -126,7 +126,9 @@ def test_words_say_where_it_is() -> None:
     # 40 characters, from a whole word on
     assert trace(long, Looks()).title == f"Rank after “…{'abcd ' * 6}$x$⇥end” – hand-made"
     within = msgspec.structs.replace(
-        column(make(), 0), options={"metric": "prob"}, followed=FOLLOWED
+        column(make(), 0),
+        options={"metric": "prob"},
+        followed=msgspec.structs.replace(FOLLOWED, position=4),
     )
     assert trace(within, Looks()).title == "Probability after t0 – hand-made"
     assert trace(within, Looks(title="mine")).title == "mine"
