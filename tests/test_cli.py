@@ -178,7 +178,7 @@ print(code, *sorted(heavy & set(sys.modules)), file=sys.stderr)
         (["topk"], "2"),
         (["topk", "-t", "a", "--dry-run"], "0"),
         (["models"], "0"),
-        (["render", "DUMP", "--dry-run"], "0 matplotlib numpy pandas seaborn"),
+        (["render", "DUMP", "--dry-run"], "0 numpy"),
         (["render", "DUMP", "-o", "OUT"], "0 matplotlib numpy pandas seaborn"),
     ],
 )
