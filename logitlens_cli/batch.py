@@ -149,6 +149,8 @@ class Failures:
     def save(self) -> None:
         """Put them in the place of what was known of these lines; the failures of other batches
         stay, and without any failure there is no file."""
+        if self.made:  # perhaps nothing else was written
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.parent.exists():
             with alone(self.path.parent):
                 self.replace()

@@ -792,9 +792,11 @@ def _reading(what: str, files: _Files) -> Iterator[None]:
     try:
         with embedded.silenced():
             yield
-    except (LogitLensError, KeyboardInterrupt, SystemExit):
+    except LogitLensError:
         raise
     except BaseException as error:  # a broken or hostile file can raise anything, Rust's panic too
+        if not isinstance(error, Exception) and "Panic" not in type(error).__name__:
+            raise
         if "trust_remote_code" in str(error):  # transformers' way of asking for it
             raise _needs_code(files, f"{what} needs it") from error
         raise WorkError(

@@ -183,7 +183,7 @@ class Stats(Record, frozen=True):
         if not rows or not isinstance(self.lens.get("norm"), str):
             raise ValueError("it has no layer, or no lens.norm")
         unknown = {*self.sketches, *self.tallies} - {*METRICS, *SHARES, LOCK_IN}
-        missing = {LOCK_IN, *SHARES} - {*self.sketches, *self.tallies}
+        missing = SHARES.keys() - self.tallies.keys()
         for name in sorted(unknown | missing):
             raise ValueError(f"{name} is unknown" if name in unknown else f"{name} is missing")
         if any(number >= parts for _, number, parts in self.shards):

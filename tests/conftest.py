@@ -164,6 +164,7 @@ def logitlens(capsys: pytest.CaptureFixture[str]) -> Shell:
     def run(*arguments: object) -> Ran:
         code = cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
+        assert "internal error" not in err, err  # that is never right; LOGITLENS_DEBUG=1 shows it
         return Ran(code, out.splitlines(), err.splitlines())
 
     return run

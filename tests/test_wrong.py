@@ -5,18 +5,20 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Shell
+from conftest import Ran, Shell
 from transformers import BertConfig, T5Config, dynamic_module_utils
 
-from logitlens_cli import cli
-from logitlens_cli.errors import one_line
+from logitlens_cli import batch, cli, outputs
+from logitlens_cli.errors import WorkError, one_line
 
 Change = Callable[[Any], object]
 TEXT = "the cat"  # t h e ·cat
@@ -895,3 +897,240 @@ def test_a_lens_that_cannot_prove_itself(
     line = ["topk", "-t", TEXT, "-m", model, "-o", tmp_path / "out", "--trust-remote-code"]
     logitlens(*line).refusal(3)
     assert not (tmp_path / "out").exists()
+
+
+# ---- what is nobody's fault but ours, or the machine's
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Let drawing fail as nobody expects."""
+
+    def fail(error: BaseException) -> None:
+        def stage_figures(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(outputs, "stage_figures", stage_figures)
+
+    return fail
+
+
+class PanicException(BaseException):
+    """As Rust's, which is no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ZeroDivisionError("by\nzero"),
+            "internal error: ZeroDivisionError: by zero; LOGITLENS_DEBUG=1 shows the traceback; "
+            "please report it",
+        ),
+        (
+            PanicException("rust"),
+            "internal error: PanicException: rust; LOGITLENS_DEBUG=1 shows the traceback; "
+            "please report it",
+        ),
+        (
+            MemoryError(),
+            "there is not enough memory (MemoryError); shorten the text, use --every or "
+            "--batch-tokens, or take a smaller model",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "there is not enough memory (DefaultCPUAllocator: can't allocate memory); shorten the "
+            "text, use --every or --batch-tokens, or take a smaller model",
+        ),
+    ],
+)
+def test_what_nobody_expects(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    failing: Callable[[BaseException], None],
+    things: Path,
+    out: Path,
+    error: BaseException,
+    said: str,
+) -> None:
+    failing(error)
+    line = ["render", str(things / "x.all.json"), "-o", str(out)]
+    assert cli.main(line) == 1
+    assert capsys.readouterr() == ("", f"logitlens: {said}\n")
+    monkeypatch.setenv("LOGITLENS_DEBUG", "1")
+    with pytest.raises(type(error)):
+        cli.main(line)
+
+
+def test_what_nobody_expects_of_one_prompt(
+    capsys: pytest.CaptureFixture[str],
+    failing: Callable[[BaseException], None],
+    things: Path,
+    out: Path,
+) -> None:
+    """It is a failure of that prompt; the batch goes on, and ends in order."""
+    failing(MemoryError("of one"))
+    line = ["topk", "-m", str(things / "tiny"), "--lines", str(things / "two.txt"), "-o", str(out)]
+    assert cli.main([*line, "--jobs", "0"]) == 4
+    written, said = capsys.readouterr()
+    lines = said.splitlines()
+    assert (written, len(lines)) == ("", 3)
+    assert lines[0].startswith("logitlens: line 1 (two-1): there is not enough memory (of one); ")
+    assert lines[1].startswith("logitlens: line 2 (two-2): there is not enough memory (of one); ")
+    assert lines[2].startswith("logitlens: 2 of 2 prompts failed: ")
+    failures = [json.loads(text) for text in (out / "failures.jsonl").read_text().splitlines()]
+    assert [failure["line"] for failure in failures] == [1, 2]
+
+
+def kaput(*_: object) -> None:
+    raise ZeroDivisionError("there")
+
+
+def test_what_nobody_expects_in_another_process() -> None:
+    with batch.Workers(1) as workers:
+        workers.hand("this", kaput)
+        (made,) = workers.made(room=0)
+    assert made.about == "this"
+    assert isinstance(made.error, WorkError)
+    assert made.error.problem == "internal error: ZeroDivisionError: there"
+
+
+@pytest.mark.parametrize("taken", ["two.topk.done.jsonl", "failures.jsonl"])
+def test_a_folder_in_the_place_of_a_record(
+    logitlens: Shell, things: Path, out: Path, taken: str
+) -> None:
+    (out / taken).mkdir(parents=True)
+    line = ["topk", "-m", things / "tiny", "--lines", things / "two.txt", "-o", out, "-q"]
+    ran = logitlens(*line, "--format", "none", "--jobs", "0")
+    said = f"logitlens: {out / taken}: Is a directory; check the path and its permissions"
+    assert (ran.code, ran.err) == (1, [said])
+
+
+def test_one_token_without_a_next_one(logitlens: Shell, things: Path, out: Path) -> None:
+    """A figure without any value: nothing is complained of."""
+    line = ["rank", "-t", "a", "--target", "next", "-m", things / "tiny", "-o", out]
+    ran = logitlens(*line, "--format", "svg")
+    assert (ran.code, len(ran.out), ran.err) == (0, 2, [])
+
+
+def test_characters_that_no_font_has(logitlens: Shell, things: Path, out: Path) -> None:
+    strange = chr(0x13000)  # a hieroglyph
+    line = ["render", things / "x.all.json", "topk", "-o", out, "--format", "svg"]
+    ran = logitlens(*line, "--title", f"\x1b[31m\u202e{strange}")
+    assert ran.code == 0
+    if ran.err:  # else there is such a font
+        assert ran.err == [
+            f"logitlens: no installed font has 1 of the characters ({strange}), so escapes stand "
+            "for them; install a font that has them, such as Noto Sans CJK"
+        ]
+    figure = (out / "x.topk.svg").read_text("utf-8")
+    assert "&lt;U+001B&gt;[31m&lt;U+202E&gt;" in figure
+
+
+# ---- in a process of its own
+
+
+def process(*arguments: object, shell: str = "", **options: Any) -> Ran:
+    """The program; ``shell`` is what a shell does with its streams."""
+    words = [sys.executable, "-m", "logitlens_cli", *map(str, arguments)]
+    line = f"exec {shlex.join(words)} {shell}"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        **({"stdin": subprocess.DEVNULL} | options),
+    )
+    return Ran(done.returncode, done.stdout.splitlines(), done.stderr.splitlines())
+
+
+def drawing(things: Path, out: Path) -> list[object]:
+    return ["render", things / "x.all.json", "rank", "-o", out, "--format", "svg"]
+
+
+def test_a_closed_standard_output(things: Path, out: Path) -> None:
+    assert process(*drawing(things, out), shell=">&-") == Ran(0, [], [])
+    assert (out / "x.rank.svg").is_file()
+
+
+def test_a_closed_standard_error(things: Path, out: Path) -> None:
+    """Standard output is for paths, whatever is closed."""
+    ran = process("topk", "-t", TEXT, "-m", things / "cut", "-o", out, shell="2>&-")
+    assert ran == Ran(1, [], [])
+    assert process(*drawing(things, out), shell="2>&-").code == 0
+
+
+def test_a_closed_standard_input(things: Path, out: Path) -> None:
+    ran = process("topk", "-f", "-", "-m", things / "tiny", "-o", out, shell="<&-")
+    assert ran.refusal(2) == "--file -: standard input is closed; name a readable file"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"HOME": None}, {"HOME": "/proc/none"}, {"LANG": "C", "LC_ALL": "C"}],
+    ids=["no home", "read-only home", "no language"],
+)
+def test_without_a_home(things: Path, out: Path, changes: dict[str, str | None]) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in changes}
+    for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME"):
+        kept.pop(name, None)
+    there = {name: value for name, value in changes.items() if value is not None}
+    line = ["topk", "-t", TEXT, "-m", things / "tiny", "-o", out, "--format", "svg"]
+    ran = process(*line, env=kept | there)
+    names = [str(out / f"the-cat.topk.{end}") for end in ("json", "svg")]
+    assert ran == Ran(0, names, [])
+
+
+def test_a_folder_whose_name_is_no_unicode(things: Path, tmp_path: Path) -> None:
+    out = tmp_path / "caf\udce9"
+    done = subprocess.run(
+        [sys.executable, "-m", "logitlens_cli", *map(str, drawing(things, out))],
+        capture_output=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == os.fsencode(f"{out}/x.rank.svg\n")
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    place.mkdir()
+    line = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)]
+    if os.getuid() or subprocess.run(line, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk(logitlens: Shell, things: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as out:
+        ran = logitlens("render", things / "x.all.json", "-o", out, "--format", "png")
+        assert ran.refusal(1) == (
+            f"{out}/x.topk.png cannot be written: No space left on device; free some space, or "
+            "choose another folder with --out"
+        )
+        assert not everything(out)
+
+
+def test_a_terminal_is_told_the_same(things: Path, out: Path) -> None:
+    import pty
+
+    line = ["topk", "-t", TEXT, "-m", str(things / "cut"), "-o", str(out)]
+    mine, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "logitlens_cli", *line],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, timeout=100, check=False,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = ""
+    with suppress(OSError):  # which is how a terminal ends
+        while data := os.read(mine, 10**6):
+            shown += data.decode()
+    os.close(mine)
+    last = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", shown.replace("\r\n", "\n")).rstrip("\n")
+    last = last.rpartition("\n")[2].rpartition("\r")[2]
+    assert (done.returncode, done.stdout) == (1, b"")
+    ran = process(*line)
+    assert ran.err == [last]
