@@ -42,6 +42,12 @@ gallery: $(VENV)/.ready
 	done
 	$(BIN)/python tests/bench/sentences.py 200 | $(BIN)/logitlens stats --lines - --quiet \
 		--name python-reference --out outputs/gallery --format png --dpi 110 --no-json
+	set -e; pair=$$(mktemp -d); trap "rm -r $$pair" EXIT; for place in "Eiffel Tower" "Space Needle"; do \
+		$(BIN)/logitlens rank --text "The $$place is in the city of" --target " Paris" --quiet \
+			--name "$${place%% *}" --out $$pair --format none; \
+	done; \
+	$(BIN)/logitlens diff $$pair/Eiffel.rank.json $$pair/Space.rank.json --quiet \
+		--out outputs/gallery --format png --dpi 110 --no-json
 
 readme: $(VENV)/.ready-dev
 	$(BIN)/python tests/readme.py

@@ -70,16 +70,16 @@ def carry_out(request: Read | Render | Diff) -> None:
 
 
 def paths_of(request: Read | Render | Diff) -> Iterator[Path]:
-    from logitlens_cli import run
+    if isinstance(request, Render | Diff):
+        from logitlens_cli import redraw
 
-    if isinstance(request, Render):
-        return run.render(request)
-    if isinstance(request, Diff):
-        return run.diff(request)
+        return redraw.render(request) if isinstance(request, Render) else redraw.diff(request)
     if isinstance(request, Stats):
         from logitlens_cli import corpus
 
         return corpus.summarize(request)
+    from logitlens_cli import run
+
     return run.read(request)
 
 

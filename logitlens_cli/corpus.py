@@ -16,8 +16,9 @@ from logitlens_cli.files import require_writable, staged
 from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
+from logitlens_cli.redraw import stem
 from logitlens_cli.request import Stats
-from logitlens_cli.run import check_extras, part_of, readings, skipped, stem
+from logitlens_cli.run import check_extras, part_of, readings, skipped
 
 SAVED_EVERY = 60.0
 """seconds between two states of a summary that is not finished"""

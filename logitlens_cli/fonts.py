@@ -68,6 +68,23 @@ def escaped(text: str, missing: frozenset[str]) -> str:
     return "".join(f"<U+{ord(char):04X}>" if char in missing else char for char in text)
 
 
+PACKAGES = {
+    **dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"), "fonts-noto-cjk"),
+    "emoji": "fonts-symbola",
+}
+"""Which package of Debian and Ubuntu brings a font; of all other scripts fonts-noto-core."""
+
+
+def scripts_of(characters: Iterable[str]) -> dict[str, str]:
+    """The scripts of characters, each with a package that brings a font for it."""
+    scripts = {
+        "emoji" if ord(char) >= 0x1F000 and unicodedata.category(char) == "So"
+        else unicodedata.name(char, "unknown").split()[0]
+        for char in characters
+    }  # fmt: skip
+    return {script: PACKAGES.get(script, "fonts-noto-core") for script in sorted(scripts)}
+
+
 JOINERS = "\u200d\ufe0e\ufe0f"
 """what ties emoji together, or says how they look"""
 

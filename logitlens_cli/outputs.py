@@ -27,7 +27,7 @@ logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
 # Options that say where a result goes and not what it is; the dump does not hold them.
 NOT_RECORDED = {
     *("text", "file", "lines", "name", "out", "json", "skip_existing", "dry_run", "quiet"),
-    *("config", "format", "offline", "dump", "device", "device_map"),
+    *("config", "format", "offline", "device", "device_map"),
     *("jobs", "batch_tokens", "shard", "engine", "address", "workers"),
     *("show", "table", "caption"),
 }

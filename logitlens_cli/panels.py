@@ -6,6 +6,7 @@ Figures, the terminal and written tables all show panels. Knows neither matplotl
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,6 +55,8 @@ class Looks:
     """a strip of the ranks of the true next tokens"""
     delta: bool = False
     """differences to the layer below instead of values"""
+    shared: Mapping[str, Colors] = field(default_factory=dict)
+    """by figure, the colours that several readings share"""
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
         texts = changes(texts)
     second = prob_texts(reading, shown) if looks.probs and name == TOPK else []
     strips, words = strips_of(reading, looks)
-    colors = limits(scale, values[:, counted(reading, looks)], looks)
+    own = limits(scale, values[:, counted(reading, looks)], looks)
     columns = len(reading.tokens)
     step = min(looks.split or columns, columns)
     return [
@@ -190,7 +193,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
             title=looks.title if looks.title is not None else headline(reading, name, scores),
             notes=[*footnotes(reading, name, cut, looks), *words],
             bar=bar,
-            colors=colors,
+            colors=looks.shared.get(name, own),
             second=[row[cut] for row in second],
             strips=[Strip(strip.label, strip.texts[cut]) for strip in strips],
             about=headline(reading, name, scores),

@@ -1146,19 +1146,40 @@ DumpedColor = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Render(Figures):
-    """Draw the figures of a dump again, without the model."""
+    """Draw the figures of dumps again, without the model."""
 
-    dump: Annotated[Path, typer.Argument(metavar="FILE.json", help="A dump that logitlens wrote.")]
-    metric: Annotated[
-        str | None,
-        typer.Argument(metavar="[METRIC]", help=f"topk, {', '.join(METRICS)}.", show_default="all"),
-    ] = None
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE.json... [METRIC]",
+            help=f"Dumps that logitlens wrote; topk, {', '.join(METRICS)}, or all.",
+        ),
+    ]
     color: DumpedColor = None
+    share_scale: Annotated[
+        bool,
+        option("--share-scale", panel=FIGURE, help="One scale of colours for all the dumps."),
+    ] = False
+
+    @property
+    def metric(self) -> str | None:
+        """The last of what was given, if it is no file."""
+        last = self.given[-1]
+        is_file = len(self.given) == 1 or last.endswith(".json") or Path(last).exists()
+        return None if is_file else last
+
+    @property
+    def dumps(self) -> list[Path]:
+        return [Path(name) for name in self.given[: -1 if self.metric else None]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.writes and not self.show:
             raise UsageError("--format none leaves nothing to draw", "name a format, or --show")
+        if self.name is not None and len(self.dumps) > 1:
+            raise UsageError(
+                f"--name {self.name!r} is one name for {len(self.dumps)} dumps", "leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

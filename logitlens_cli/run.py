@@ -17,21 +17,18 @@ from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.files import require_writable
 from logitlens_cli.metrics import METRICS
 from logitlens_cli.outputs import (
-    Compared,
     Outputs,
     looks_of,
     outputs,
     recipe_of,
     write,
-    write_compared,
 )
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
-from logitlens_cli.request import Check, Diff, Engine, Figures, Read, Render
+from logitlens_cli.request import Check, Engine, Figures, Read
 
 if TYPE_CHECKING:
-    from logitlens_cli.compare import Pair
-    from logitlens_cli.panels import Panel
+    from logitlens_cli.panels import Looks, Panel
     from logitlens_cli.reading import ModelRecord, Reading
     from logitlens_cli.session import Outcome
 
@@ -79,7 +76,7 @@ def read(request: Read) -> Iterator[Path]:
     with progress.step(f"drawing {prompt.name}"):
         note_missing(write(reading, files, looks_of(request)), progress)
     if request.show:
-        show_reading(request, reading, request.figures)
+        show_reading(request, reading, request.figures, looks_of(request))
     yield from files.paths()
 
 
@@ -302,54 +299,25 @@ class InputRow:
 
 
 def note_missing(missing: frozenset[str], progress: Progress) -> None:
-    """Tell which characters no font has; that control characters are escaped needs no word."""
-    shown = sorted(filter(str.isprintable, missing))
-    if shown:
+    """Tell which scripts no font has, and what brings one; that control characters are escaped
+    needs no word."""
+    characters = sorted(filter(str.isprintable, missing))
+    if characters:
+        from logitlens_cli.fonts import scripts_of
+
+        scripts = scripts_of(characters)
         progress.note(
-            f"no installed font has {len(shown)} of the characters ({''.join(shown[:8])}), so "
-            "escapes stand for them; install a font that has them, such as Noto Sans CJK"
+            f"no installed font has {len(characters)} of the characters "
+            f"({''.join(characters[:8])}: {', '.join(scripts)}), so escapes stand for them; "
+            f"install {', '.join(dict.fromkeys(scripts.values()))}"
         )
 
 
-# ---------------------------------------------------------------------------------------------
-# Figures
-
-
-def render(request: Render) -> Iterator[Path]:
-    """Draw the figures of a dump again."""
-    from logitlens_cli import reading as readings
-    from logitlens_cli.panels import figures_of
-
-    progress = Progress(quiet=request.quiet)
-    reading = readings.from_json(request.dump)
-    check_extras(request)
-    held = figures_of(reading)
-    if not held:
-        raise UsageError(f"{request.dump} holds no metric", "make it again with logitlens all")
-    if request.metric is not None and request.metric not in {*held, *reading.metrics}:
-        raise UsageError(
-            f"{request.dump} holds no {request.metric!r}", f"it holds {', '.join(held)}"
-        )
-    chosen = (request.metric,) if request.metric else tuple(held)
-    name = prompts.safe_name(request.name or stem(request.dump, reading.command))
-    count = pieces(reading.tokens, request.split)
-    files = outputs(request, name, reading.command, chosen, count, json=False)
-    if request.dry_run:
-        yield from files.paths()
-        return
-    if request.skip_existing and skipped(files, progress):
-        return
-    with progress.step(f"drawing {name}"):
-        note_missing(write(reading, files, looks_of(request)), progress)
-    if request.show:
-        show_reading(request, reading, chosen)
-    yield from files.paths()
-
-
-def show_reading(request: Figures, reading: "Reading", figures: Sequence[str]) -> None:
+def show_reading(
+    request: Figures, reading: "Reading", figures: Sequence[str], looks: "Looks"
+) -> None:
     from logitlens_cli.panels import panels
 
-    looks = looks_of(request)
     show(request, [panel for name in figures for panel in panels(reading, name, looks)])
 
 
@@ -360,61 +328,3 @@ def show(request: Figures, panels: "Sequence[Panel]") -> None:
 
     for panel in panels:
         print_panel(panel, hues(panel), sys.stderr if request.writes else sys.stdout)
-
-
-def stem(dump: Path, command: str) -> str:
-    """NAME of ``NAME.COMMAND.json``."""
-    return dump.name.removesuffix(".json").removesuffix(f".{command}")
-
-
-def diff(request: Diff) -> Iterator[Path]:
-    """Draw and write the difference of two dumps, or draw both on one scale. All that can be
-    refused is refused before anything is written, on a dry run too."""
-    from logitlens_cli.compare import Pair
-    from logitlens_cli.reading import from_json
-
-    progress = Progress(quiet=request.quiet)
-    a, b = from_json(request.a), from_json(request.b)
-    check_extras(request)
-    names = stem(request.a, a.command), stem(request.b, b.command)
-    if names[0] == names[1]:  # in two folders
-        names = (
-            f"{request.a.absolute().parent.name}/{names[0]}",
-            f"{request.b.absolute().parent.name}/{names[1]}",
-        )
-    pair = Pair(a, b, *names)
-    chosen = (request.metric,) if request.metric else tuple(pair.figures())
-    both = f"{request.a} and {request.b}"
-    if not chosen:
-        raise UsageError(f"{both} share no grid", "read both with logitlens all")
-    if not pair.held().issuperset(chosen):
-        shared = ", ".join(pair.figures()) or "none"
-        raise UsageError(f"{request.metric!r} is no grid of both {both}", f"they share {shared}")
-    name = prompts.safe_name(request.name or "-vs-".join(names).replace("/", "-"))
-    every = [compared(request, pair, figure, name) for figure in chosen]
-    if request.dry_run:
-        for one in every:
-            yield from one.files.paths()
-        return
-    todo = [one for one in every if not (request.skip_existing and skipped(one.files, progress))]
-    with progress.step(f"drawing {name}"):
-        note_missing(write_compared(todo, looks_of(request)), progress)
-    if request.show:
-        show(request, [panel for one in every for panel in one.panels])
-    for one in todo:
-        yield from one.files.paths()
-
-
-def compared(request: Diff, pair: "Pair", figure: str, name: str) -> Compared:
-    from logitlens_cli.compare import difference, difference_panels, stacked_panels
-
-    looks, numbers = looks_of(request), None
-    if request.over:
-        panels = stacked_panels(pair, figure, looks)
-    else:
-        numbers = difference(pair, figure, looks)
-        panels = difference_panels(pair, figure, numbers, looks)
-    command = f"{'over' if request.over else 'diff'}-{figure}"
-    json = request.json and numbers is not None
-    files = outputs(request, name, command, (command,), len(panels), json)
-    return Compared(files, panels, numbers)

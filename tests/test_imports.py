@@ -14,7 +14,7 @@ ORDER = (
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
     *("stats", "reader", "panels", "compare", "traces", "caption", "fonts", "layout", "figure"),
     *("curves", "lines", "parquet", "tables", "show", "terminal", "outputs", "batch", "session"),
-    *("cluster", "run", "corpus", "api", "cli", "__main__"),
+    *("cluster", "run", "redraw", "corpus", "api", "cli", "__main__"),
 )
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -130,4 +130,4 @@ def test_only_the_command_line_knows_exit_codes() -> None:
 
 def test_a_request_stops_at_run() -> None:
     users = {module for module in MODULES if "request" in own(anywhere(module))}
-    assert users <= {"outputs", "session", "cluster", "run", "corpus", "api", "cli"}
+    assert users <= {"outputs", "session", "cluster", "run", "redraw", "corpus", "api", "cli"}

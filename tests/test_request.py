@@ -345,9 +345,7 @@ def test_short_options() -> None:
 
 def test_render() -> None:
     made = parsed("render", "d.json", "rank", "--color", "prob", "--split", "3", "--no-input-row")
-    assert made == Render(
-        dump=Path("d.json"), metric="rank", color=Color("prob"), split=3, input_row=False
-    )
+    assert made == Render(given=["d.json", "rank"], color=Color("prob"), split=3, input_row=False)
 
 
 def test_diff() -> None:
@@ -404,7 +402,7 @@ def test_every_option_can_come_from_the_environment() -> None:
             "--format none and --no-json leave nothing to write; drop one, or --show",
         ),
         (
-            lambda: Render(dump=Path("d"), format="none"),
+            lambda: Render(given=["d"], format="none"),
             "--format none leaves nothing to draw; name a format, or --show",
         ),
         (
@@ -424,7 +422,7 @@ def test_every_option_can_come_from_the_environment() -> None:
             "--vmax nan is no limit of colours; give a number",
         ),
         (
-            lambda: Render(dump=Path("d"), vmin=float("-inf")),
+            lambda: Render(given=["d"], vmin=float("-inf")),
             "--vmin -inf is no limit of colours; give a number",
         ),
         (
@@ -453,7 +451,7 @@ def test_requests_that_cannot_be(make: Callable[[], object], message: str) -> No
 @pytest.mark.parametrize("looks", [{"show": True}, {"table": "csv"}, {"caption": True}])
 def test_a_request_need_not_draw(looks: dict[str, Any]) -> None:
     assert TopK(text="a", format="none", json=False, **looks).writes == ("show" not in looks)
-    assert Render(dump=Path("d"), format="none", **looks).writes == ("show" not in looks)
+    assert Render(given=["d"], format="none", **looks).writes == ("show" not in looks)
 
 
 def test_texts_about_a_figure() -> None:

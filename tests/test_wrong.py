@@ -590,7 +590,7 @@ DUMPS_AND_SUMMARIES: list[Row] = [
         "good.txt is not a dump of this version of logitlens (JSON is malformed: invalid "
         "character (byte 4)); make it again with logitlens all",
     ),
-    ("render ", 2, "Missing argument 'FILE.json'; see logitlens render --help"),
+    ("render ", 2, "Missing argument 'FILE.json... [METRIC]'; see logitlens render --help"),
     (
         "render good.txt/x.json",
         2,
@@ -654,7 +654,7 @@ DUMPS_AND_SUMMARIES: list[Row] = [
         2,
         "x.all.json holds no 'zzz'; it holds topk, rank, kl-final, kl-input",
     ),
-    ("render x.all.json topk extra", 2, "Got unexpected extra argument(s) (extra); see…"),
+    ("render x.all.json topk extra", 2, "x.all.json holds no 'extra'; it holds topk, rank…"),
     (
         "render x.all.json --format none",
         2,
@@ -1020,8 +1020,8 @@ def test_characters_that_no_font_has(logitlens: Shell, things: Path, out: Path) 
     assert ran.code == 0
     if ran.err:  # else there is such a font
         assert ran.err == [
-            f"logitlens: no installed font has 1 of the characters ({strange}), so escapes stand "
-            "for them; install a font that has them, such as Noto Sans CJK"
+            f"logitlens: no installed font has 1 of the characters ({strange}: EGYPTIAN), so "
+            "escapes stand for them; install fonts-noto-core"
         ]
     figure = (out / "x.topk.svg").read_text("utf-8")
     assert "&lt;U+001B&gt;[31m&lt;U+202E&gt;" in figure
