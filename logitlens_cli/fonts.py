@@ -3,6 +3,7 @@
 A character that no font has is shown as an escape instead of a box.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
@@ -89,10 +90,20 @@ JOINERS = "\u200d\ufe0e\ufe0f"
 """what ties emoji together, or says how they look"""
 
 
-def begins(text: str, n: int) -> bool:
-    """May a text be cut before its character ``n``? Marks and joined characters stay together."""
-    joined = text[n] in JOINERS or text[n - 1 : n] == "\u200d"
-    return not n or not (joined or unicodedata.category(text[n]).startswith("M"))
+ESCAPE = re.compile(r"<(?:U\+[0-9A-F]{4,6}|0x[0-9A-F]{2})>")
+
+
+def ends(text: str) -> list[int]:
+    """Where a text may be cut: marks, joined characters and escapes stay whole."""
+    within = {
+        n for escape in ESCAPE.finditer(text) for n in range(escape.start() + 1, escape.end())
+    }
+
+    def stays(n: int) -> bool:
+        joined = text[n] in JOINERS or text[n - 1] == "\u200d"
+        return joined or n in within or unicodedata.category(text[n]).startswith("M")
+
+    return [n for n in range(len(text)) if not n or not stays(n)]
 
 
 class Ruler:
@@ -128,15 +139,15 @@ class Ruler:
         most = self.most(size, limit)
         if len(text) <= most and self.width(text, size, weight) <= limit:
             return text
-        ends = [n for n in range(min(len(text), most + 1)) if begins(text, n)]
-        low, high = 0, len(ends) - 1
+        cuts = ends(text[: most + 1])
+        low, high = 0, len(cuts) - 1
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2
-            if self.width(text[: ends[middle]] + "…", size, weight) <= limit:
+            if self.width(text[: cuts[middle]] + "…", size, weight) <= limit:
                 low = middle
             else:
                 high = middle - 1
-        return text[: ends[low]] + "…"
+        return text[: cuts[low]] + "…"
 
     def wrapped(
         self, parts: list[str], size: float, limit: float, between: str = "  ·  "
