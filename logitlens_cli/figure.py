@@ -43,6 +43,7 @@ PLAIN_CELL = 0.15  # a cell without text
 LABEL_LIMIT = 1.35
 MARGIN = 0.15
 BAR_WIDTH, BAR_GAP, BAR_TICKS, BAR_HEIGHT = 0.16, 0.22, 0.42, 1.3
+LONGEST = 20_000  # characters of a text that are looked at; no figure is that wide
 PIXELS = 2**16 - 1  # what the raster backend can do in one direction
 
 
@@ -87,11 +88,14 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     """Measure the texts and place everything; also the characters that no font has."""
     every = {text for row in panel.texts for text in row}
     every.update(panel.rows, panel.bottom, panel.top, panel.notes, [panel.title, panel.bar, "…"])
-    families, missing = fallback(every)
+    families, missing = fallback(text[:LONGEST] for text in every)
     ruler = Ruler(families)
 
+    def drawn(text: str) -> str:
+        return escaped(text[:LONGEST], missing)
+
     def fit(text: str, size: float, limit: float) -> str:
-        return ruler.shortened(escaped(text, missing), size, limit)
+        return ruler.shortened(drawn(text), size, limit)
 
     columns = len(panel.bottom)
     with_text = columns <= TEXT_COLUMNS
@@ -119,7 +123,7 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     left = MARGIN + max(LABEL * LINE + 0.05 + row_width + 0.12, overhang_left)
     overhang_right = max(rise[i] - (columns - i - 0.5) * cell[0] for i in range(columns))
     tall = max(len(rows) * cell[1], BAR_HEIGHT)
-    label = wrap_words(ruler, escaped(panel.bar, missing), LABEL, tall)
+    label = wrap_words(ruler, drawn(panel.bar), LABEL, tall)
     # A part is never broken, and the highest bar has room for the longest.
     label = ruler.wrapped([*label, *panel.clipping()], LABEL, tall, ", ")
     bar = BAR_GAP + BAR_WIDTH + BAR_TICKS + len(label) * LABEL * LINE
@@ -127,8 +131,8 @@ def lay_out(panel: Panel) -> tuple[Layout, frozenset[str]]:
     room = width - 2 * MARGIN
     least = 3.4
     width, room = max(width, least), max(room, least - 2 * MARGIN)
-    title = wrap_words(ruler, escaped(panel.title, missing), TITLE, room, "bold")
-    header = ruler.wrapped([escaped(n, missing) for n in panel.notes], NOTE, room)
+    title = wrap_words(ruler, drawn(panel.title), TITLE, room, "bold")
+    header = ruler.wrapped([drawn(n) for n in panel.notes], NOTE, room)
     axis = LABEL * LINE + 0.04
     bottom = MARGIN + axis + max(lean) + 0.06
     head = len(title) * TITLE * LINE + len(header) * NOTE * LINE + 0.12
@@ -163,7 +167,7 @@ def wrap_words(
     lines = [""]
     for word in text[: 3 * ruler.most(size, limit)].split():
         joined = f"{lines[-1]} {word}".strip()
-        if lines[-1] and ruler.width(joined, size, weight) > limit and len(lines) < 3:
+        if len(lines) < 3 and lines[-1] and ruler.width(joined, size, weight) > limit:
             lines.append(word)
         else:
             lines[-1] = joined
