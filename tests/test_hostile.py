@@ -164,10 +164,10 @@ DUMPS: dict[str, tuple[Callable[[Dump], object] | bytes, int, str]] = {
     "number of a million digits": (b'{"later":' + b"9" * 10**6 + b"}", 2, "is not a dump"),
     "path": (lambda d: d.update(command="x/../../../../evil"), 2, "is not a dump"),
     "metric as path": (lambda d: d["metrics"].update({"../evil": 1}), 2, "is not a dump"),
-    "long label": (lambda d: set_label(d, 10**8), 0, ""),
+    "long label": (lambda d: set_label(d, 4 * 10**7), 0, ""),
     "long unit": (lambda d: d["metrics"]["rank"].update(unit="x y " * 10**6), 0, ""),
     "long name": (lambda d: d["model"].update(name="x y " * 10**6), 0, ""),
-    "wide": (lambda d: widen(d, 10**4), 2, "the figure would be"),
+    "wide": (lambda d: widen(d, 4000), 2, "the figure would be"),
 }
 
 
