@@ -45,7 +45,7 @@ def installed() -> tuple[tuple[str, str], ...]:
 def fallback(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
     """The families to draw ``texts`` with, in order, and the characters that none of them has."""
     base = charmap(font_manager.findfont(BASE))
-    every = {char for text in texts for char in text}
+    every = set[str]().union(*texts)
     never = {char for char in every if unicodedata.category(char) in UNDRAWN}
     missing = {char for char in every - never if ord(char) not in base}
     families = [BASE]
@@ -171,7 +171,7 @@ class Ruler:
         lines = [""]
         for word in text.split():
             joined = f"{lines[-1]} {word}".strip()
-            if lines[-1] and self.width(joined, size, weight) > limit and len(lines) < most:
+            if len(lines) < most and lines[-1] and self.width(joined, size, weight) > limit:
                 lines.append(word)
             else:
                 lines[-1] = joined

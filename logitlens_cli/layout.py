@@ -17,6 +17,7 @@ SECOND = 0.8  # size of the second line of a cell, of the first
 SLOPE = math.sqrt(0.5)  # labels are tilted by 45 degrees
 STAR = " (*)"
 COLUMNS = 64  # more columns than that are drawn without text, where the page may grow
+LONGEST = 1000  # characters of a text that may be drawn; no room takes as many
 STEP = 0.5  # points between two sizes that are tried
 
 
@@ -121,7 +122,7 @@ def lay_out(panel: Panel, width: str = "auto") -> tuple[Layout, frozenset[str]]:
     every = {text for grid in grids for row in grid for text in row}
     every.update(panel.headings.values(), (strip.label for strip in panel.strips))
     every.update(panel.rows, panel.bottom, panel.top, panel.notes, [panel.title, panel.bar, "…"])
-    families, missing = fallback(every)
+    families, missing = fallback(text[:LONGEST] for text in every)
     return Draft(panel, PAGES[width], Ruler(families), missing).layout(), missing
 
 
@@ -149,7 +150,10 @@ class Draft:
         )
 
     def label(self, text: str) -> str:
-        return self.ruler.shortened(escaped(text, self.missing), self.page.label, self.page.name)
+        return self.ruler.shortened(self.drawn(text), self.page.label, self.page.name)
+
+    def drawn(self, text: str) -> str:
+        return escaped(text[:LONGEST], self.missing)
 
     def tilted(self, text: str) -> float:
         """How far a tilted label reaches, to a side and up or down."""
@@ -200,9 +204,7 @@ class Draft:
             bar=self.bar(tall),
             tall=tall,
             headings={
-                row: self.ruler.shortened(
-                    escaped(text, self.missing), page.label, columns * cell[0]
-                )
+                row: self.ruler.shortened(self.drawn(text), page.label, columns * cell[0])
                 for row, text in panel.headings.items()
             },
             families=self.ruler.families,
@@ -250,16 +252,16 @@ class Draft:
 
     def bar(self, tall: float) -> list[str]:
         size = self.page.label
-        lines = self.ruler.broken(escaped(self.panel.bar, self.missing), size, tall)
+        lines = self.ruler.broken(self.drawn(self.panel.bar), size, tall)
         # A part is never broken, and the highest bar has room for the longest.
         return self.ruler.wrapped([*lines, *self.panel.clipping()], size, tall, ", ")
 
     def heading(self, room: float) -> tuple[list[str], list[str], float]:
         """Lines of the title, of the notes, and the height of all."""
         page = self.page
-        words = escaped(self.panel.title, self.missing)
+        words = self.drawn(self.panel.title)
         title = self.ruler.broken(words, page.title, room, "bold", TITLE_LINES)
-        notes = [escaped(note, self.missing) for note in self.notes]
+        notes = [self.drawn(note) for note in self.notes]
         header = self.ruler.wrapped(notes, page.note, room)
         height = len(title) * page.title * LINE + len(header) * page.note * LINE
         return title, header, height + 0.12
@@ -295,7 +297,7 @@ class Draft:
     def longest(self, size: float) -> float:
         """The widest text of a cell, in inches."""
         panel, width = self.panel, self.ruler.width
-        first = {escaped(text, self.missing) for text in chain(*panel.texts)}
+        first = {self.drawn(text) for text in chain(*panel.texts)}
         first.update(text for strip in panel.strips for text in strip.texts)
         second = set(chain(*panel.second))
         return max(
@@ -308,8 +310,7 @@ class Draft:
 
         def fit(rows: list[list[str]]) -> list[list[str]]:
             return [
-                [self.ruler.shortened(escaped(text, self.missing), size, room) for text in row]
-                for row in rows
+                [self.ruler.shortened(self.drawn(text), size, room) for text in row] for row in rows
             ]
 
         texts, strips = fit(panel.texts), fit([strip.texts for strip in panel.strips])
