@@ -5,15 +5,18 @@ import numpy as np
 from logitlens_cli.panels import Panel, count_of
 from logitlens_cli.tokens import harmless
 
+LABEL, LONGEST = 100, 1000
+"""characters of a label and of a part, which is more than anybody has a use for"""
+
 
 def title(panel: Panel) -> str:
     """One line: the figure's own title."""
-    return harmless(panel.title or panel.about)
+    return harmless((panel.title or panel.about)[:LONGEST])
 
 
 def alt(panel: Panel) -> str:
     """What a figure shows and what is to be seen in it, for those who cannot see it."""
-    columns = f"{panel.bottom[0]} to {panel.bottom[-1]}"
+    columns = f"{panel.bottom[0][:LABEL]} to {panel.bottom[-1][:LABEL]}"
     parts = [
         f"Heatmap: {about(panel)}",
         f"{count_of(len(panel.rows), 'row')}, layers {panel.rows[0]} to {panel.rows[-1]}, by "
@@ -22,7 +25,7 @@ def alt(panel: Panel) -> str:
         finding(panel),
         sentence(panel.notes),
     ]
-    return harmless(" ".join(f"{part}." for part in parts if part))
+    return harmless(" ".join(f"{part[:LONGEST]}." for part in parts if part))
 
 
 def caption(panel: Panel) -> str:
@@ -37,7 +40,7 @@ def caption(panel: Panel) -> str:
         finding(panel),
         sentence(panel.notes),
     ]
-    return harmless(" ".join(f"{part}." for part in parts if part)) + "\n"
+    return harmless(" ".join(f"{part[:LONGEST]}." for part in parts if part)) + "\n"
 
 
 def about(panel: Panel) -> str:

@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from logitlens_cli.caption import number
+from logitlens_cli.caption import LONGEST, number
 from logitlens_cli.errors import WorkError
 from logitlens_cli.panels import OUTLINED, Panel, count_of
 from logitlens_cli.tokens import harmless
@@ -65,7 +65,7 @@ def written(panel: Panel, hues: "Hues", stream: TextIO) -> str:
         emoji=False,
     )
     with made.capture() as capture:
-        made.print(Text(harmless(panel.title), style="bold"))
+        made.print(Text(harmless(panel.title[:LONGEST]), style="bold"))
         made.print(Text(grid.notes(first)))
         made.print(grid.table(first))
         if not panel.guesses or colors:
@@ -168,7 +168,7 @@ class Grid:
     def legend(self) -> Text:
         """The colour bar, or at least what the numbers are."""
         panel = self.panel
-        made = Text(harmless(panel.bar))
+        made = Text(harmless(panel.bar[:LONGEST]))
         if self.hues is not None:
             made.append(f": {number(panel.colors.low)} ")
             for hue in self.hues.bar:
@@ -181,7 +181,7 @@ class Grid:
 
 def fitted(text: str) -> str:
     """``text`` with nothing that a terminal would obey, and its end cut off if it is too long."""
-    text = harmless(text)
+    text = harmless(text[: 4 * WIDEST])
     return text if cell_len(text) <= WIDEST else set_cell_size(text, WIDEST - 1) + "…"
 
 
