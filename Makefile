@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
 .PHONY: demo test test-families test-ray families lint gallery readme bench clean
@@ -11,13 +12,17 @@ PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: requirements.txt pyproject.toml | $(BIN)/python
-	$(PIP) --requirement requirements.txt
-	$(PIP) --no-deps --editable .
+# The pins are whole, so pip need not resolve. The CPU build of torch goes first where the index
+# has it; the last line adds the libraries that a CUDA build pins itself.
+$(VENV)/.ready: requirements.txt requirements-torch.txt requirements-torch-cpu.txt pyproject.toml | $(BIN)/python
+	$(PIP) $(HASHED) --requirement requirements.txt
+	$(PIP) $(HASHED) --requirement requirements-torch-cpu.txt \
+		|| $(PIP) $(HASHED) --requirement requirements-torch.txt
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
-	$(PIP) --requirement requirements-dev.txt
+	$(PIP) $(HASHED) --requirement requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.ready
@@ -63,10 +68,10 @@ PEERS := transformer-lens tuned-lens
 bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
 	$(BIN)/python tests/bench/run.py
 
-.venv-bench/%/.ready: requirements.txt
+.venv-bench/%/.ready: requirements.txt requirements-torch.txt
 	$(PYTHON) -m venv .venv-bench/$*
 	.venv-bench/$*/bin/python -m pip --disable-pip-version-check install --quiet \
-		$$(grep --extended-regexp "^(torch|numpy)==" requirements.txt) $*
+		$$(grep --no-filename --only-matching --extended-regexp "^(torch|numpy)==[^ ]+" $^) $*
 	touch $@
 
 clean:
