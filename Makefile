@@ -6,7 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-families test-ray families lint gallery readme bench clean
+.PHONY: demo test test-families test-ray test-lowest families lint gallery readme bench \
+	pins audit sbom clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -74,5 +75,50 @@ bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
 		$$(grep --no-filename --only-matching --extended-regexp "^(torch|numpy)==[^ ]+" $^) $*
 	touch $@
 
+# The oldest versions that pyproject.toml admits; torch stays at its pin, which has a CPU build.
+LOWEST := .venv-lowest
+SMOKE := api anatomy capture cli curves decode figure lens model parquet reading tables tokens
+$(LOWEST)/.ready: requirements-lowest.txt requirements-torch.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--requirement requirements-lowest.txt $$(grep --only-matching --extended-regexp "^torch==[^ ]+" requirements-torch.txt)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--no-build-isolation --no-deps --editable .
+	touch $@
+
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 $(SMOKE:%=tests/test_%.py)
+
+# Tools for what follows, pinned and hashed like the rest.
+SUPPLY := .venv-supply
+$(SUPPLY)/.ready: requirements-supply.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check install --quiet $(HASHED) --requirement $<
+	touch $@
+
+# Pins after a change of pyproject.toml; `UPGRADE=--upgrade make pins` for newer ones.
+# requirements-torch*.txt are kept by hand.
+COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --python-version 3.11 --no-header $(UPGRADE)
+PINNED := $(COMPILE) --universal --generate-hashes
+pins: $(SUPPLY)/.ready
+	$(PINNED) --no-emit-package torch pyproject.toml --output-file requirements.txt
+	$(PINNED) --constraint requirements.txt --group test --group lint --output-file requirements-dev.txt
+	$(PINNED) --constraint requirements.txt --group supply --output-file requirements-supply.txt
+	$(COMPILE) --resolution lowest-direct --python-platform linux --no-annotate \
+		--no-emit-package torch --constraint requirements-torch.txt --all-extras --group test \
+		pyproject.toml --output-file requirements-lowest.txt
+
+# Asks PyPI for known vulnerabilities. No answer is a failure too, or a green line would lie.
+audit: $(SUPPLY)/.ready
+	$(SUPPLY)/bin/pip-audit --strict --disable-pip --no-deps $(addprefix --requirement ,\
+		requirements.txt requirements-torch.txt requirements-dev.txt requirements-supply.txt)
+
+# What a run needs, as CycloneDX; no dates, so the same pins have the same bytes.
+sbom: $(SUPPLY)/.ready
+	mkdir -p dist
+	cat requirements.txt requirements-torch.txt | $(SUPPLY)/bin/cyclonedx-py requirements - \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json
+	@echo dist/sbom.cdx.json
+
 clean:
-	rm -rf .venv-bench $(VENV) build dist *.egg-info
+	rm -rf .venv-bench $(LOWEST) $(SUPPLY) $(VENV) build dist *.egg-info
