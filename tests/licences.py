@@ -53,7 +53,7 @@ def licence(package: str) -> str:
     ]
     for word in [told["License"] or "", *words]:
         if word in SPDX or fits(word):
-            return SPDX.get(word, word)
+            return SPDX.get(str(word), str(word))
     raise ValueError(f"{package}: no licence that SPDX knows in {words} or {told['License']!r}")
 
 
