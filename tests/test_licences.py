@@ -2,6 +2,7 @@
 
 import re
 from importlib import metadata
+from pathlib import Path
 
 import licences
 import pytest
@@ -53,7 +54,7 @@ def test_pins_are_whole() -> None:
 @pytest.mark.parametrize(
     "file", sorted(licences.ROOT.glob("requirements*.txt")), ids=lambda f: f.name
 )
-def test_every_pin_has_a_hash(file: licences.Path) -> None:
+def test_every_pin_has_a_hash(file: Path) -> None:
     if file.name == "requirements-lowest.txt":
         pytest.skip("not for use, only for a test")
     pins = re.split(r"\n(?=\S)", file.read_text().strip())
