@@ -46,19 +46,22 @@ def require_cmap(name: str) -> None:
 
 @contextmanager
 def style(families: list[str]) -> Iterator[None]:
-    """Text is never mathematics, SVG text stays text, and the same figure has the same bytes.
-    Glyphs keep their shapes (no hinting), so that texts are as wide as they were measured."""
-    with matplotlib.rc_context(
-        {
-            "font.family": families,
-            "text.parse_math": False,
-            "text.hinting": "none",
-            "axes.unicode_minus": False,
-            "svg.fonttype": "none",
-            "svg.hashsalt": "logitlens",
-            "pdf.fonttype": 42,
-        }
-    ):
+    """Text is never mathematics, SVG text stays text, and the same figure has the same bytes:
+    a matplotlibrc of the user or of the folder has no say. Glyphs keep their shapes (no hinting),
+    so that texts are as wide as they were measured."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "font.family": families,
+                "text.parse_math": False,
+                "text.hinting": "none",
+                "axes.unicode_minus": False,
+                "svg.fonttype": "none",
+                "svg.hashsalt": "logitlens",
+                "pdf.fonttype": 42,
+            }
+        )
         yield
 
 

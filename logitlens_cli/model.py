@@ -42,7 +42,7 @@ class OpenedModel:
 
     model: "PreTrainedModel"  # in eval mode, without gradients, on ``device``
     tokenizer: "PreTrainedTokenizerBase"
-    name: str  # as given
+    name: str  # as given; of a folder or file its own name, for figures are not to tell of disks
     source: str  # the folder or file read
     revision: str
     """What exactly was read: the commit of a hub model; "gguf-sha256:..." of a GGUF file;
@@ -132,7 +132,7 @@ def open_model(
     return OpenedModel(
         model=model,
         tokenizer=tokenizer,
-        name=name,
+        name=Path(name).resolve().name if kind in ("folder", "gguf") else name,
         source=str(files.gguf or files.folder),
         revision=files.revision or "",
         dtype=str(model.dtype).removeprefix("torch."),

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import licences
+
 from logitlens_cli import reading
 
 ROOT = Path(__file__).parent.parent
@@ -66,11 +68,12 @@ def fresh(text: str) -> str:
 
     def replace(match: re.Match[str]) -> str:
         what = match[1]
-        made = schema_table() if what == "schema" else help_text(what.removeprefix("help "))
+        tables = {"schema": schema_table, "licences": licences.table}
+        made = tables[what]() if what in tables else help_text(what.removeprefix("help "))
         return f"<!-- {what} -->\n{made}\n<!-- end -->"
 
     return re.sub(
-        r"<!-- (schema|help [a-z -]+) -->\n.*?<!-- end -->", replace, text, flags=re.DOTALL
+        r"<!-- (schema|licences|help [a-z -]+) -->\n.*?<!-- end -->", replace, text, flags=re.DOTALL
     )
 
 
