@@ -221,6 +221,19 @@ def budget_of(subject: Subject, rows: int) -> int:
 # Who draws
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """A process that starts meanwhile hears no signal until it can say what it does about it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a lock on a folder; other processes that want it wait."""
@@ -237,6 +250,7 @@ def begin() -> None:
     this process goes too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -286,7 +300,8 @@ class Workers:
         future: Future[Any]
         if self.pool is not None:
             try:
-                future = self.pool.submit(work, *arguments)
+                with deaf():  # here processes start
+                    future = self.pool.submit(work, *arguments)
             except BrokenProcessPool as error:
                 raise KILLED from error
         else:
