@@ -3,6 +3,7 @@
 Signals are heeded before anything slow is loaded.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ def entry() -> None:
         heed(leave)
     except KeyboardInterrupt:  # a line before or after the command line's own care
         code = cli.stopped()
+    if cli.stop.number is not None:
+        gc.collect()  # locks that processes shared are taken back, else Python complains of them
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with suppress(OSError):

@@ -18,6 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -292,8 +293,16 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.pool is not None:
+        if self.pool is None:
+            return
+        every = multiprocessing.active_children()
+        try:
             self.pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:  # what is being drawn must come to its end all the same
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            for process in every:  # a thread whose join was interrupted cannot be joined again
+                wait([process.sentinel])
+            raise
 
     def hand(self, about: Any, work: Callable[..., Any], *arguments: Any) -> None:
         """Have ``work`` done; ``about`` comes back with its outcome."""

@@ -1,10 +1,12 @@
 """Many prompts: ledger, failures, passes, workers; and whole batches from the command line."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +258,22 @@ def test_a_killed_worker_is_told() -> None:
         workers.hand("x", shout, "die")
         with pytest.raises(WorkError, match="was killed; run it again"):
             list(workers.made(room=0))
+
+
+def test_an_interrupt_while_workers_come_to_rest() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    workers = batch.Workers(1)
+    workers.hand("x", time.sleep, 1.5)
+    until(workers.waiting[0][1].running)
+    late = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    late.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workers.__exit__()
+    finally:
+        late.join()
+        signal.signal(signal.SIGINT, before)
+    assert not multiprocessing.active_children()  # none goes on without its parent
 
 
 def test_a_worker_that_starts_does_not_hear_what_its_parent_hears() -> None:

@@ -1,11 +1,11 @@
-"""Runs that are stopped at random moments: nothing half-written, nothing left, and the next goes on.
+"""Runs that are stopped at random moments: nothing is half-written or left, and the next goes on.
 
     make kill              200 moments
     make kill N=20
 
-Runs of four kinds get SIGINT, SIGTERM or SIGKILL, alone or with their whole process group, at moments
-spread over the time that such a run takes, its loading included. A table tells the outcomes; exit 1
-if anything was wrong.
+Runs of four kinds get SIGINT, SIGTERM or SIGKILL, alone or with their whole process group, at
+moments spread over the time that such a run takes, its loading included. A table tells the
+outcomes; exit 1 if anything was wrong.
 """
 
 import argparse

@@ -113,10 +113,8 @@ def soak(minutes: float, out: Path) -> list[str]:
     for name, bound in BOUNDS.items():
         growth = grown(series, name, minutes * 60)
         values = [row[name] for row in series]
-        print(
-            f"{name}: {values[0]:.0f} at first, {max(values):.0f} at most, {values[-1]:.0f} at last;"
-            f" last third over first {growth:+.1f} (bound {bound:+.0f})"
-        )
+        ends = f"{values[0]:.0f} at first, {max(values):.0f} at most, {values[-1]:.0f} at last"
+        print(f"{name}: {ends}; last third over first {growth:+.1f} (bound {bound:+.0f})")
         if growth > bound:
             wrong.append(f"{name} grew by {growth:.1f}")
     ledger = (figures / "many.all.done.jsonl").read_bytes().splitlines()
