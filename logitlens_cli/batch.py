@@ -18,7 +18,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -301,7 +300,7 @@ class Workers:
         except KeyboardInterrupt:  # what is being drawn must come to its end all the same
             self.pool.shutdown(wait=False, cancel_futures=True)
             for process in every:  # a thread whose join was interrupted cannot be joined again
-                wait([process.sentinel])
+                process.join()
             raise
 
     def hand(self, about: Any, work: Callable[..., Any], *arguments: Any) -> None:
