@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-families test-ray families lint gallery readme bench clean
+.PHONY: demo test test-families test-ray families lint gallery readme bench kill soak clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -62,6 +62,15 @@ test-ray: $(VENV)/.ready-dev
 
 families: $(VENV)/.ready-dev
 	$(BIN)/python tests/family_table.py
+
+# Stopped at N random moments; a batch for MINUTES. No part of `make test`.
+N := 200
+MINUTES := 30
+kill: $(VENV)/.ready-dev
+	$(BIN)/python tests/endure/kill.py --moments $(N) --jobs 2
+
+soak: $(VENV)/.ready-dev
+	$(BIN)/python tests/endure/soak.py --minutes $(MINUTES)
 
 # tests/bench/results.md, some twenty minutes on an idle machine; peers live beside the project's
 # own environment, with the same torch.

@@ -223,6 +223,19 @@ def budget_of(subject: Subject, rows: int) -> int:
 # Who draws
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """A process that starts meanwhile hears no signal until it can say what it does about it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a lock on a folder; other processes that want it wait."""
@@ -239,6 +252,7 @@ def begin() -> None:
     this process goes too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -280,15 +294,24 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.pool is not None:
+        if self.pool is None:
+            return
+        every = multiprocessing.active_children()
+        try:
             self.pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:  # what is being drawn must come to its end all the same
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            for process in every:  # a thread whose join was interrupted cannot be joined again
+                process.join()
+            raise
 
     def hand(self, about: Any, work: Callable[..., Any], *arguments: Any) -> None:
         """Have ``work`` done; ``about`` comes back with its outcome."""
         future: Future[Any]
         if self.pool is not None:
             try:
-                future = self.pool.submit(work, *arguments)
+                with deaf():  # here processes start
+                    future = self.pool.submit(work, *arguments)
             except BrokenProcessPool as error:
                 raise KILLED from error
         else:

@@ -68,6 +68,31 @@ class Stream:
     """(checked, vocabulary) the model's own logits there"""
 
 
+class Kept:
+    """Rows of the stream, written into one tensor as they come: kept apart and stacked at the end,
+    they would take twice the memory."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.came: set[Row] = set()
+        self.stack = torch.empty(0)
+
+    def __setitem__(self, row: Row, value: Tensor) -> None:
+        if not self.came:
+            self.stack = value.new_empty((len(self.rows), *value.shape))
+        dtype = torch.promote_types(self.stack.dtype, value.dtype)
+        self.stack = self.stack.to(dtype)  # nothing, where all rows are of one
+        self.stack[self.rows.index(row)] = value
+        self.came.add(row)
+
+    def stacked(self) -> Tensor:
+        """(row, position, width); KeyError if a row did not come."""
+        for row in self.rows:
+            if row not in self.came:
+                raise KeyError(row)
+        return self.stack
+
+
 @torch.inference_mode()
 def capture(model: Any, parts: Anatomy, texts: Sequence[Excerpt], rows: Sequence[Row]) -> Stream:
     """Run ``model`` once on ``texts`` together and keep ``rows`` at the positions of their windows.
@@ -81,7 +106,7 @@ def capture(model: Any, parts: Anatomy, texts: Sequence[Excerpt], rows: Sequence
         [start + i for start, text in zip(starts, texts, strict=False) for i in text.checked],
         device=device,
     )
-    kept: dict[Row, Tensor] = {}
+    kept = Kept(rows)
     final: list[Tensor] = []
 
     def windows(value: Tensor) -> Tensor:
@@ -138,7 +163,7 @@ def capture(model: Any, parts: Anatomy, texts: Sequence[Excerpt], rows: Sequence
             ) from error
     return Stream(
         rows=tuple(rows),
-        resid=torch.stack([kept[row] for row in rows]),
+        resid=kept.stacked(),
         final=final[0] if final else None,
         checked=sampled,
         logits=logits[0] if final else windows(logits)[sampled],

@@ -4,8 +4,8 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,7 +45,10 @@ from logitlens_cli.request import (
 )
 
 EXIT_CODES = {WorkError: 1, DiskError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
+STOPPED = {signal.SIGINT: ("interrupted", INTERRUPTED), signal.SIGTERM: ("terminated", 143)}
+PATIENCE = 2.0
+"""seconds in which further signals mean what the first one said"""
 
 EPILOG = (
     "Any option can also be set as LOGITLENS_OPTION in the environment, or in a file for --config. "
@@ -83,12 +86,33 @@ def paths_of(request: Read | Render | Diff) -> Iterator[Path]:
     return run.read(request)
 
 
-class Terminated(KeyboardInterrupt):
-    """Somebody sent SIGTERM; everything is put in order as after Ctrl-C."""
+class Stop:
+    """Handler of signals: the first one raises KeyboardInterrupt, so that everything is put in
+    order, and impatience does not disturb that."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.raised = 0.0
+
+    def __call__(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        again = number == signal.SIGALRM or now - self.raised > PATIENCE
+        if self.number is None or again:
+            self.number = self.number or number
+            self.raised = now
+            raise KeyboardInterrupt
+
+    def lost(self, error: Any) -> None:
+        """A hook for what is raised where nothing can be (in destructors, and when the import of a
+        module ends): an interrupt comes again a moment later."""
+        if issubclass(error.exc_type, KeyboardInterrupt):
+            signal.signal(signal.SIGALRM, self)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(error)
 
 
-def terminate(number: int, frame: Any) -> None:
-    raise Terminated
+stop = Stop()
 
 
 def tell(path: Path) -> None:
@@ -221,10 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
         if sys.stdout is not None:  # it is where the shell closed it
             sys.stdout.flush()
         return made if isinstance(made, int) else 0
-    except Terminated:
-        return say("terminated", TERMINATED)
     except KeyboardInterrupt:
-        return say("interrupted", INTERRUPTED)
+        return stopped()
     except BrokenPipeError:  # the reader went away, which is its right
         let_go()
         return 0
@@ -257,16 +279,5 @@ def say(sentence: str, code: int) -> int:
     return code
 
 
-def entry() -> None:
-    """The console script."""
-    signal.signal(signal.SIGTERM, terminate)
-    code = main()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with suppress(OSError):
-                stream.flush()
-    os._exit(code)  # nothing is left to do, and taking torch apart would take most of a second
-
-
-if __name__ == "__main__":
-    entry()
+def stopped() -> int:
+    return say(*STOPPED[signal.Signals(stop.number or signal.SIGINT)])

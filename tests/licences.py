@@ -33,7 +33,9 @@ def pinned() -> list[str]:
     """Packages that a run needs on this machine, direct and not."""
     lines = [line for file in PINS for line in (ROOT / file).read_text().splitlines()]
     wanted = [Requirement(line) for line in lines if line[:1].isalnum()]
-    return sorted(canonicalize_name(r.name) for r in wanted if r.marker is None or r.marker.evaluate())
+    return sorted(
+        canonicalize_name(r.name) for r in wanted if r.marker is None or r.marker.evaluate()
+    )
 
 
 def direct() -> set[str]:

@@ -22,7 +22,7 @@ def help_text(command: str) -> str:
     environment |= {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
     made = subprocess.run(
         [sys.executable, "-m", "logitlens_cli", *command.split(), "--help"],
-        capture_output=True, text=True, check=True, env=environment,
+        capture_output=True, text=True, check=True, env=environment, timeout=60,
     )  # fmt: skip
     lines = [line.rstrip() for line in made.stdout.strip().splitlines()]
     return "```text\n" + "\n".join(lines) + "\n```"

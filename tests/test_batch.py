@@ -1,10 +1,12 @@
 """Many prompts: ledger, failures, passes, workers; and whole batches from the command line."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -258,6 +260,32 @@ def test_a_killed_worker_is_told() -> None:
             list(workers.made(room=0))
 
 
+def test_an_interrupt_while_workers_come_to_rest() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    workers = batch.Workers(1)
+    workers.hand("x", time.sleep, 1.5)
+    until(workers.waiting[0][1].running)
+    late = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    late.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            workers.__exit__()
+    finally:
+        late.join()
+        signal.signal(signal.SIGINT, before)
+    assert not multiprocessing.active_children()  # none goes on without its parent
+
+
+def test_a_worker_that_starts_does_not_hear_what_its_parent_hears() -> None:
+    with batch.Workers(1) as workers:
+        workers.hand("x", shout, "a")  # the process is there, and its Python starts
+        assert workers.pool is not None
+        (worker,) = workers.pool._processes
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGTERM)
+        assert [made.result for made in workers.made(room=0)] == ["A"]
+
+
 # ---- from the command line
 
 
@@ -462,6 +490,29 @@ def test_a_batch_that_was_stopped_goes_on(
     # What was told is not done again; what was not told may be (it was written, not recorded).
     assert not before & set(told.splitlines())
     assert stamps == {path: Path(path).stat().st_mtime_ns for path in before}
+
+
+def test_four_at_once_on_one_batch_and_one_folder(
+    many: Path, out: Path, tiny_folder: Path, logitlens: Shell
+) -> None:
+    """Each does what it finds undone; some is done twice, nothing is torn."""
+    many.write_text("".join(f"the cat number {n}\n" for n in range(6)) + "x" * 65 + "\n")
+    line = ["rank", "--lines", many, "-m", tiny_folder, "-o", out, "--format", "svg", "-q"]
+    line += ["--jobs", "0"]
+    for child in [start(*line) for _ in range(4)]:
+        _, said = child.communicate(timeout=120)
+        assert (child.returncode, len(said.splitlines())) == (4, 2), said
+    ledger = (out / "many.rank.done.jsonl").read_bytes().splitlines()
+    names = {f"many-{n}" for n in range(1, 7)}
+    assert {json.loads(entry)["name"] for entry in ledger} == names
+    assert {(f["line"], f["name"]) for f in failed(out)} == {(7, "many-7")}
+    assert len(failed(out)) == 1
+    made = [f"{name}.rank.{end}" for name in names for end in ("json", "svg")]
+    assert files(out) == sorted(["failures.jsonl", "many.rank.done.jsonl", *made])
+    for name in names:
+        from_json(out / f"{name}.rank.json")
+        assert (out / f"{name}.rank.svg").read_text().endswith("</svg>\n")
+    assert logitlens(*line).out == []  # all is recorded
 
 
 def test_the_parser_of_prompts_gives_text_as_it_is(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_killed_worker_loses_nothing(lines: Path, tiny_folder: Path, tmp_path:
     assert len(both) == 2
     assert len({first, *rest.splitlines(keepends=True)}) == PROMPTS
     here = [str(w) for w in (SCRIPT, *line, "-o", tmp_path / "here")]
-    assert subprocess.run(here, capture_output=True, check=False).returncode == 4
+    assert subprocess.run(here, capture_output=True, check=False, timeout=100).returncode == 4
     for file in sorted((tmp_path / "here").glob("*.json")):
         mine, own = from_json(tmp_path / "ray" / file.name), from_json(file)
         assert mine.guesses.ids == own.guesses.ids

@@ -169,7 +169,7 @@ def test_an_index_that_never_answers(cache: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_python_without_pip(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = tmp_path / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True, timeout=60)
     monkeypatch.setattr(sys, "executable", str(bare / "bin" / "python"))
     said = failure()
     assert f"{bare}/bin/python has no pip" in said
@@ -400,7 +400,7 @@ def test_killed_while_two_wait_then_one_of_them_makes_it(
         time.sleep(0.01)
     waiting = [start(), start()]
     first.send_signal(signal.SIGKILL)
-    first.communicate()
+    first.communicate(timeout=60)
     assert embedded.cached() is None
     for process in waiting:
         out, err = process.communicate(timeout=400)

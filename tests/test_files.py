@@ -105,8 +105,9 @@ except WorkError as error:
 
 def test_a_file_that_the_system_refuses_to_let_grow(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", LIMITED, tmp_path],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
     assert (
         done.stdout
         == f"{tmp_path}/large cannot be written: File too large; free some space, or {HINT}\n"

@@ -57,3 +57,43 @@ def test_memory_is_bounded(apart: str) -> None:
     )  # fmt: skip
     used = json.loads(done.stdout)
     assert max(used) < 150, used
+
+
+# The stream of 8192 tokens is 496 MiB, all else is small: 16 texts are read side by side.
+STREAM = """
+import json
+from pathlib import Path
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from logitlens_cli import anatomy, capture
+from logitlens_cli.capture import INPUT, Row
+
+def resident(line):
+    return int(Path("/proc/self/status").read_text().split(line + ":")[1].split()[0]) / 1024
+
+config = LlamaConfig(vocab_size=300, hidden_size=128, intermediate_size=32,
+                     num_hidden_layers=123, num_attention_heads=2, num_key_value_heads=2)
+model = LlamaForCausalLM(config).eval()
+parts = anatomy.find(model)
+rows = (INPUT, *(Row(n, 1) for n in range(123)))
+
+def extra(texts):
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    text = capture.Excerpt([n % 300 for n in range(512)], range(512), [511])
+    stream = capture.capture(model, parts, [text] * texts, rows)
+    return stream.resid.nbytes / 2**20, resident("VmHWM") - before
+
+extra(1)
+print(json.dumps(extra(16)))
+"""
+
+
+@pytest.mark.slow
+def test_the_stream_is_kept_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM], capture_output=True, text=True, timeout=300, check=True
+    )
+    stream, used = json.loads(done.stdout)
+    assert stream == 496
+    assert used < stream + 150, used

@@ -817,5 +817,7 @@ def test_looking_imports_nothing_heavy() -> None:
         "import sys; from logitlens_cli import model; model.at_hand();"
         "print(sorted({'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert (done.stdout, done.stderr) == ("[]\n", "")

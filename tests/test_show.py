@@ -202,7 +202,7 @@ def test_a_real_terminal(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "logitlens_cli", "render", str(path), "topk", "--show", "-q",
          "--format", "none"],
-        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, check=True, cwd=tmp_path,
+        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, check=True, cwd=tmp_path, timeout=60,
         env=keep | {"TERM": "xterm-256color", "COLORTERM": "truecolor",
                     "PYTHONPATH": str(Path(__file__).parent.parent)},
     )  # fmt: skip

@@ -66,7 +66,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
+            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait(60)}")
         return json.loads(line)
 
     def run(self, name: str) -> dict[str, float]:
@@ -256,7 +256,7 @@ def start_up() -> Iterator[str]:
     command = str(Path(sys.executable).with_name("logitlens"))
 
     def shell(*words: str) -> Callable[[], Any]:
-        return lambda: subprocess.run(words, check=True, capture_output=True)
+        return lambda: subprocess.run(words, check=True, capture_output=True, timeout=600)
 
     with tempfile.TemporaryDirectory() as out:
         rank = [command, "rank", "--text", PLASMA, "--out", out, "--quiet"]
@@ -309,6 +309,7 @@ def figure() -> Iterator[str]:
             ],
             check=True,
             capture_output=True,
+            timeout=600,
         )
         reading = readings.from_json(next(Path(out).glob("*.json")))
     looks = Looks()
