@@ -228,12 +228,23 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """A process that starts meanwhile hears no signal until it can say what it does about it."""
+    """Signals wait until the end of this, also in a process that starts meanwhile, until it can say
+    what it does about them."""
+    if threading.current_thread() is not threading.main_thread():  # others hear none
+        yield
+        return
+    came: list[int] = []
+    # A mask is not enough: other threads take the signal, and the handler runs in this one.
+    handlers = {number: signal.signal(number, lambda n, _: came.append(n)) for number in SIGNALS}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @contextmanager
@@ -307,20 +318,19 @@ class Workers:
 
     def hand(self, about: Any, work: Callable[..., Any], *arguments: Any) -> None:
         """Have ``work`` done; ``about`` comes back with its outcome."""
-        future: Future[Any]
         if self.pool is not None:
             try:
-                with deaf():  # here processes start
-                    future = self.pool.submit(work, *arguments)
+                with deaf():  # here processes start; and what is begun must be known
+                    self.waiting.append((about, self.pool.submit(work, *arguments)))
             except BrokenProcessPool as error:
                 raise KILLED from error
-        else:
-            future = Future()
-            try:
-                future.set_result(work(*arguments))
-            except Exception as error:
-                future.set_exception(error)
+            return
+        future: Future[Any] = Future()
         self.waiting.append((about, future))
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:
+            future.set_exception(error)
 
     def made(self, room: int | None = None) -> Iterator[Made]:
         """Outcomes in the order in which work was handed over: of what is done by now, and more

@@ -24,7 +24,7 @@ from logitlens_cli.outputs import recipe_of
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.reader import Plan, Subject, plan, read_together, reads_together
-from logitlens_cli.reading import Reading, from_json
+from logitlens_cli.reading import Followed, Reading, from_json
 from logitlens_cli.request import All
 from logitlens_cli.session import task_of
 from logitlens_cli.tokens import Encoded
@@ -168,13 +168,22 @@ def with_task(subject: Subject) -> tuple[Subject, Any]:
 def require_same(mine: Reading, own: Reading) -> None:
     """Ids and ranks equal, all else within rounding."""
     assert mine.guesses.ids == own.guesses.ids
-    assert mine.followed == own.followed
+    require_same_followed(mine.followed, own.followed)
     assert mine.metrics["rank-final"].values == own.metrics["rank-final"].values
     for metric in mine.metrics:
         np.testing.assert_allclose(mine.values(metric), own.values(metric), rtol=1e-4, atol=1e-4)
     assert (mine.text, mine.tokens, mine.layers, mine.lens) == (
         *(own.text, own.tokens, own.layers, own.lens),
     )
+
+
+def require_same_followed(mine: Followed | None, own: Followed | None) -> None:
+    assert (mine is None) == (own is None)
+    if mine is not None and own is not None:
+        assert (mine.ids, mine.ranks, mine.position) == (own.ids, own.ranks, own.position)
+        for values, others in ((mine.logits, own.logits), (mine.probs, own.probs)):
+            made, expected = np.array(values, float), np.array(others, float)
+            np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("window", [None, "-1:"])
@@ -303,13 +312,13 @@ def test_a_prompt_that_fails_is_told_apart(
     assert files(out) == ["failures.jsonl", *names, "set.topk.done.jsonl"]
     assert ran.err == [
         "logitlens: line 2 (set-2): its text: the prompt is empty; give some text",
-        f"logitlens: line 3 (set-3): the text has 65 tokens, {tiny_folder} takes 64; shorten it",
+        "logitlens: line 3 (set-3): the text has 65 tokens, tiny-llama takes 64; shorten it",
         "logitlens: 2 of 4 prompts failed: line 2 (set-2), line 3 (set-3); "
         f"{out}/failures.jsonl says why; the others are written",
     ]
     assert failed(out)[1] == {
         "lines": str(file), "command": "topk", "line": 3, "name": "set-3",
-        "error": f"the text has 65 tokens, {tiny_folder} takes 64", "hint": "shorten it",
+        "error": f"the text has 65 tokens, {tiny_folder.name} takes 64", "hint": "shorten it",
     }  # fmt: skip
     # Only what failed is tried again.
     ran = logitlens(*line, "-q")

@@ -183,7 +183,7 @@ def test_a_signal_while_libraries_load(
 
 IN_ORDER = """
 import os, signal, sys, time
-from logitlens_cli import __main__, run
+from logitlens_cli import __main__, redraw
 from logitlens_cli.files import staged
 
 class Late:
@@ -204,7 +204,7 @@ def render(request):
             time.sleep(0.1)
     yield request.out / "x"
 
-run.render = render
+redraw.render = render
 __main__.entry()
 """
 

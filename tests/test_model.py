@@ -111,7 +111,7 @@ def test_a_folder_opens_as_saved(saved: Path) -> None:
     assert not any(parameter.requires_grad for parameter in it.model.parameters())
     assert it.tokenizer.decode(it.tokenizer.encode(TEXT)) == TEXT
     assert len(it.tokenizer) == 256
-    assert (it.name, it.source, it.context) == (str(saved), str(saved), 64)
+    assert (it.name, it.source, it.context) == (saved.name, str(saved), 64)
     assert (it.dtype, it.device) == ("float32", "cpu")
 
 

@@ -278,7 +278,7 @@ def test_showing_writes_nothing(
     none = ["--format", "none", "--no-json"]
     ran = logitlens(*line, *none, "--skip-existing")
     assert (ran.code, ran.err) == (0, [])
-    assert ran.out[0] == f"Rank of the final top guess – {tiny_folder}"
+    assert ran.out[0] == f"Rank of the final top guess – {tiny_folder.name}"
     assert ran.out[3].split() == ["3", *["1"] * 8]  # the last layer, at the top
     assert ran.out[7].split() == ["layer", "t", "h", "e", "·cat", "·", "s", "a", "t"]
     assert ran.out[8:] == ["rank of the final top guess [1 is best]", ""]
@@ -500,7 +500,7 @@ def test_a_model_whose_embedding_is_not_its_head(
 ) -> None:
     where = ["-m", tiny_folder, "-o", out, "--format", "svg"]
     ran = logitlens(*arguments, "-t", TEXT, *where)
-    assert (ran.code, ran.err) == (0, [note.format(tiny_folder) for note in notes])
+    assert (ran.code, ran.err) == (0, [note.format(tiny_folder.name) for note in notes])
 
 
 def test_a_model_whose_embedding_is_its_head(logitlens: Shell, tied: Path, out: Path) -> None:
