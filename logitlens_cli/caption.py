@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from logitlens_cli.panels import Panel, count_of
+from logitlens_cli.panels import OUTLINED, Panel, count_of
 from logitlens_cli.tokens import harmless
 
 LABEL, LONGEST = 100, 1000
@@ -63,20 +63,22 @@ def colors(panel: Panel) -> str:
 
 
 def finding(panel: Panel) -> str:
-    """What is to be seen: from where on guesses are the model's, or how values change."""
+    """What is to be seen: from where on guesses are outlined, or how values change. Nothing of two
+    grids over each other."""
+    if panel.headings:
+        return ""
     return settling(panel) if panel.guesses else medians(panel)
 
 
 def settling(panel: Panel) -> str:
-    """The lowest layer from which on half of the columns keep the model's guess."""
+    """The lowest layer from which on half of the columns keep what a note says is outlined."""
+    what = next(n for n in panel.notes if n.startswith(OUTLINED)).removeprefix(OUTLINED)
     kept = np.logical_and.accumulate(panel.outlined[::-1])[::-1].sum(axis=1)
     columns = len(panel.bottom)
     half = np.flatnonzero(2 * kept >= columns)
-    if not len(half):
-        return f"In {kept[-1]} of {count_of(columns, 'column')} the last guess is the model's"
-    row = half[0]
+    row = half[0] if len(half) else len(kept) - 1
     share = f"{kept[row]} of {count_of(columns, 'column')}"
-    return f"In {share} the guess is the model's from {place(panel.rows[row])} up"
+    return f"In {share} {what} from {place(panel.rows[row])} up"
 
 
 def medians(panel: Panel) -> str:

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 from test_figure import make
 
-from logitlens_cli import caption
+from logitlens_cli import caption, compare
+from logitlens_cli.compare import Pair
 from logitlens_cli.panels import Looks, Panel, panels
 from logitlens_cli.reading import Followed
 
@@ -20,8 +21,8 @@ def test_alt_text_of_guesses() -> None:
     # Columns t0 and t1 have their last guess from the lowest drawn layer on, "last" has not.
     assert caption.alt(panel_of("topk")) == (
         "Heatmap: Top guess of every layer – hand-made. 2 rows, layers 0 to 1, by 3 columns, t0 to "
-        "last. Colour: own logit [logit], 10 to 22. In 2 of 3 columns the guess is the model's "
-        "from layer 0 up. Decoded with the model's head, full norm; positions 4–6 of 20 tokens; "
+        "last. Colour: own logit [logit], 10 to 22. In 2 of 3 columns the layer's guess is the "
+        "model's from layer 0 up. Decoded with the model's head, full norm; positions 4–6 of 20 tokens; "
         "outlined: the layer's guess is the model's; (*) the model's guess is right."
     )
 
@@ -52,15 +53,12 @@ def test_from_where_guesses_stay() -> None:
         bottom = ["x"] * cells.shape[1]
         return caption.settling(replace(panel_of("topk"), outlined=cells, rows=rows, bottom=bottom))
 
+    said = "columns the layer's guess is the model's from layer"
     # A guess that is lost again does not stay: column 0 has it at rows 0 and 2 only.
-    assert (
-        told([1, 0], [0, 0], [1, 1]) == "In 2 of 2 columns the guess is the model's from layer 2 up"
-    )
-    assert (
-        told([0, 0], [1, 0], [1, 1]) == "In 1 of 2 columns the guess is the model's from layer 1 up"
-    )
+    assert told([1, 0], [0, 0], [1, 1]) == f"In 2 of 2 {said} 2 up"
+    assert told([0, 0], [1, 0], [1, 1]) == f"In 1 of 2 {said} 1 up"
     # Without the norm the last row need not be the output.
-    assert told([1, 1, 1], [1, 0, 0]) == "In 1 of 3 columns the last guess is the model's"
+    assert told([1, 1, 1], [1, 0, 0]) == f"In 1 of 3 {said} 1 up"
 
 
 def test_what_has_no_value_has_no_median() -> None:
@@ -88,3 +86,12 @@ def test_words_hold_nothing_that_a_file_cannot() -> None:
         assert "a<U+0000>b↵<script>]]>&" in words
         assert words.isprintable()
     assert "<U+001B> to <U+202E>" in caption.alt(panel)
+
+
+def test_captions_of_comparisons_speak_of_both() -> None:
+    both = Pair(make(), make(), "one", "two")
+    made = compare.difference(both, "topk", Looks())
+    (panel,) = compare.difference_panels(both, "topk", made, Looks())
+    assert "In 3 of 3 columns A and B have the same guess from layer 0 up." in caption.alt(panel)
+    (stacked,) = compare.stacked_panels(both, "topk", Looks())
+    assert caption.finding(stacked) == ""  # its rows are of two grids
