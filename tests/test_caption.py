@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from test_compare import hand
 from test_figure import make
 
 from logitlens_cli import caption, compare
@@ -22,8 +23,8 @@ def test_alt_text_of_guesses() -> None:
     assert caption.alt(panel_of("topk")) == (
         "Heatmap: Top guess of every layer – hand-made. 2 rows, layers 0 to 1, by 3 columns, t0 to "
         "last. Colour: own logit [logit], 10 to 22. In 2 of 3 columns the layer's guess is the "
-        "model's from layer 0 up. Decoded with the model's head, full norm; positions 4–6 of 20 tokens; "
-        "outlined: the layer's guess is the model's; (*) the model's guess is right."
+        "model's from layer 0 up. Decoded with the model's head, full norm; positions 4–6 of 20 "
+        "tokens; outlined: the layer's guess is the model's; (*) the model's guess is right."
     )
 
 
@@ -89,7 +90,7 @@ def test_words_hold_nothing_that_a_file_cannot() -> None:
 
 
 def test_captions_of_comparisons_speak_of_both() -> None:
-    both = Pair(make(), make(), "one", "two")
+    both = Pair(hand(), hand(), "one", "two")
     made = compare.difference(both, "topk", Looks())
     (panel,) = compare.difference_panels(both, "topk", made, Looks())
     assert "In 3 of 3 columns A and B have the same guess from layer 0 up." in caption.alt(panel)
