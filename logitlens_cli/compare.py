@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, DIFFERENCE_SCALE, FOLLOWED, Floats, entry
+from logitlens_cli.metrics import COLORS, DIFFERENCE_SCALE, FOLLOWED, Floats
 from logitlens_cli.panels import (
     CHAT,
     OUTLINED,
@@ -32,6 +32,7 @@ from logitlens_cli.panels import (
     panels,
     places,
     shows,
+    signed,
 )
 from logitlens_cli.reading import (
     Layer,
@@ -260,7 +261,7 @@ def difference_panels(pair: Pair, name: str, made: Difference, looks: Looks) -> 
             for i, j, row in zip(here, there, made.same, strict=True)
         ]
     else:
-        texts = [[signed(value, made) for value in row] for row in made.values]
+        texts = [[signed(value, made.metric) for value in row] for row in values.tolist()]
     divided = pair.a.metrics[made.metric].scale.kind == "log"
     words = "top guess of every layer, A→B" if name == TOPK else made.quantity
     notes = [f"{OUTLINED}A and B have the same guess"] if name == TOPK else []
@@ -284,16 +285,6 @@ def difference_panels(pair: Pair, name: str, made: Difference, looks: Looks) -> 
         guesses=name == TOPK,
     )
     return pieces(panel, pair, looks)
-
-
-def signed(value: float | None, made: Difference) -> str:
-    """As the metric is printed, with a sign unless it prints as nothing."""
-    if value is None:
-        return ""
-    metric = entry(made.metric)
-    plain = "{:.1f}".format if metric is None or metric.whole else metric.text
-    text = plain(abs(value))
-    return text if float(text) == 0 else f"{'-' if value < 0 else '+'}{text}"
 
 
 def centred(values: Floats, looks: Looks) -> Colors:

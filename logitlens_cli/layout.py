@@ -273,6 +273,8 @@ class Draft:
         a page that grows."""
         panel, page = self.panel, self.page
         small, large = page.text
+        if panel.second:  # which must be legible too
+            small /= SECOND
         lines = 1 + SECOND * bool(panel.second)
         sizes = [large - STEP * n for n in range(int((large - small) / STEP) + 1)]
         fitting = [size for size in sizes if size * LINE * (lines + 0.05) <= most]

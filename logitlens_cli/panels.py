@@ -64,7 +64,7 @@ class Colors:
     """How values become colours, with both limits."""
 
     kind: str
-    """"linear", "log", or "centred": linear, with the middle of the colour map at 0"""
+    """"linear" or "log" """
     low: float
     high: float
     cmap: str
@@ -172,7 +172,7 @@ def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
     if name == TOPK:
         texts = [[cell[0] for cell in reading.guesses.labels[row]] for row in shown]
     elif looks.delta:
-        texts = [[signed(value) for value in row] for row in values.tolist()]
+        texts = [[signed(value, key) for value in row] for row in values.tolist()]
     else:
         texts = [number_texts(reading, key, row) for row in shown]
     if looks.changes_only:
@@ -282,9 +282,14 @@ def deltas(values: Floats, scale: Scale) -> Floats:
         return made
 
 
-def signed(value: float) -> str:
-    text = f"{value:+.1f}"
-    return "" if math.isnan(value) else "0.0" if text in ("+0.0", "-0.0") else text
+def signed(value: float, key: str) -> str:
+    """A difference as its metric is printed, with a sign unless it prints as nothing."""
+    if math.isnan(value):
+        return ""
+    metric = entry(key)
+    plain = "{:.1f}".format if metric is None or metric.whole else metric.text
+    text = plain(abs(value))
+    return text if float(text) == 0 else f"{'-' if value < 0 else '+'}{text}"
 
 
 def delta_words(scores: Scores) -> str:

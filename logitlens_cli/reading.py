@@ -127,6 +127,9 @@ class LockIn(Record, frozen=True):
 def lock_in(layers: Sequence[Layer], top: Ints, final: Sequence[int]) -> LockIn:
     """Of top guesses (layer, position) and the model's own (position,); the input row is none."""
     rows = [n for n, layer in enumerate(layers) if layer.block is not None]
+    if not rows:
+        none: list[int | None] = [None] * len(final)
+        return LockIn(first=none, since=none, mean_first=None, mean_since=None)
     agrees = np.asarray(top)[rows] == np.asarray(final)
     stays = np.logical_and.accumulate(agrees[::-1], axis=0)[::-1]
 

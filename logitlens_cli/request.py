@@ -891,11 +891,10 @@ class Entropy(OneMetric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropy(OneMetric):
-    """Cross-entropy of a token at every layer, by default the true next one."""
+class OfToken(OneMetric):
+    """A metric of one token."""
 
-    metric = "cross-entropy"
-    target: OneTarget = "next"
+    target: OneTarget = "final"
 
     @property
     def measure(self) -> Measure:
@@ -903,15 +902,18 @@ class CrossEntropy(OneMetric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenProb(OneMetric):
+class CrossEntropy(OfToken):
+    """Cross-entropy of a token at every layer, by default the true next one."""
+
+    metric = "cross-entropy"
+    target: OneTarget = "next"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenProb(OfToken):
     """Probability of a token at every layer, by default the final guess."""
 
     metric = "token-prob"
-    target: OneTarget = "final"
-
-    @property
-    def measure(self) -> Measure:
-        return Measure(metric=self.metric, target=one_target("--target", self.target))
 
 
 @dataclass(frozen=True, kw_only=True)

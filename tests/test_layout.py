@@ -150,3 +150,10 @@ def test_a_long_title_is_broken_into_three_lines_at_most() -> None:
         layout, _ = lay_out(made, "single")
     assert len(layout.title) == 3
     assert layout.title[-1].endswith("…")
+
+
+@pytest.mark.parametrize("width", ["single", "double", "slide"])
+@pytest.mark.parametrize("columns", [2, 4, 6, 9, 12])
+def test_second_lines_are_legible_too(columns: int, width: str) -> None:
+    _, layout = laid_out(grid_of(7, columns, "latin"), "topk", width, probs=True)
+    assert all(size >= PAGES[width].text[0] for _, size in layout.words.widths)

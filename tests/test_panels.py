@@ -69,7 +69,7 @@ def test_differences_to_the_layer_below() -> None:
     made = panel("kl-final", delta=True)
     np.testing.assert_array_equal(made.values[1:], [[-32.75, -50, 29], [-7.25, 0, -31]])
     assert np.isnan(made.values[0]).all()
-    assert made.texts == [["", "", ""], ["-32.8", "-50.0", "+29.0"], ["-7.2", "0.0", "-31.0"]]
+    assert made.texts == [["", "", ""], ["-33", "-50", "+29"], ["-7.2", "0.0", "-31"]]
     assert (made.colors.low, made.colors.high, made.colors.cmap) == (-50, 50, "vlag")
     assert made.bar == "KL(final || layer), minus the layer below's [nats]"
 
@@ -92,3 +92,8 @@ def test_strips_and_second_lines_are_split_with_the_columns() -> None:
     made = panels(make(), "topk", Looks(split=2, lock_in=True, probs=True))
     assert [p.strips[0].texts for p in made] == [["0", "0"], ["1"]]
     assert [len(p.second[0]) for p in made] == [2, 1]
+
+
+def test_lock_in_of_no_block() -> None:
+    made = lock_in(make().layers[:1], make().top()[:1], [1, 2, 3])
+    assert (made.first, made.mean_first) == ([None] * 3, None)

@@ -10,7 +10,7 @@ from conftest import as_subject, tiny_llama
 import logitlens_cli
 from logitlens_cli.errors import ProofError, UsageError
 from logitlens_cli.reader import examine, read, sample
-from logitlens_cli.request import Trace
+from logitlens_cli.request import Norm, Rank, Trace
 from logitlens_cli.session import task_of
 
 TEXT = "the cat and the cat"
@@ -194,3 +194,16 @@ def test_a_tail_that_changes_its_mind_is_refused() -> None:
     model.forward = forward
     with pytest.raises(ProofError, match="other logits each time"):
         as_subject(model, None)
+
+
+def test_true_next_tokens_are_ranked_in_the_models_own_output(tokenizer: Any) -> None:
+    """Whatever rows, columns and norm are asked for."""
+    model = tiny_llama()
+    subject = as_subject(model, tokenizer)
+    request = Rank(text=TEXT, next_ranks=True, norm=Norm.no_affine, layers="0", window="1:")
+    reading = read(subject, task_of(request, subject), TEXT, "x")
+    ids = reading.text_ids
+    with torch.no_grad():
+        own = model(torch.tensor([ids])).logits[0].double()
+    ranks = [int((own[n] > own[n, ids[n + 1]]).sum()) + 1 for n in range(1, len(ids) - 1)]
+    assert reading.next_ranks == [*ranks, None]
