@@ -3,21 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-families test-ray families lint gallery readme bench kill soak clean
+.PHONY: demo test test-families test-ray test-lowest families lint gallery readme bench kill soak \
+	pins audit sbom clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: requirements.txt pyproject.toml | $(BIN)/python
-	$(PIP) --requirement requirements.txt
-	$(PIP) --no-deps --editable .
+# The pins are whole, so pip need not resolve. Of torch the CPU build for Linux goes first; where
+# the index does not have it, PyPI's is taken, and the last line adds what that one pins itself.
+$(VENV)/.ready: requirements.txt requirements-torch.txt requirements-torch-cpu.txt pyproject.toml | $(BIN)/python
+	$(PIP) $(HASHED) --requirement requirements.txt
+	$(PIP) $(HASHED) --requirement requirements-torch-cpu.txt 2> $(VENV)/torch-cpu.log \
+		|| $(PIP) $(HASHED) --requirement requirements-torch.txt
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
-	$(PIP) --requirement requirements-dev.txt
+	$(PIP) $(HASHED) --requirement requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.ready
@@ -78,11 +84,60 @@ PEERS := transformer-lens tuned-lens
 bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
 	$(BIN)/python tests/bench/run.py
 
-.venv-bench/%/.ready: requirements.txt
+.venv-bench/%/.ready: requirements.txt requirements-torch.txt
 	$(PYTHON) -m venv .venv-bench/$*
 	.venv-bench/$*/bin/python -m pip --disable-pip-version-check install --quiet \
-		$$(grep --extended-regexp "^(torch|numpy)==" requirements.txt) $*
+		$$(grep --no-filename --only-matching --extended-regexp "^(torch|numpy)==[^ ]+" $^) $*
 	touch $@
 
+# The oldest versions that pyproject.toml admits; torch stays at its pin, which has a CPU build.
+LOWEST := .venv-lowest
+LOWEST_TORCH := $$(grep --only-matching --extended-regexp "^torch==[^ ]+" requirements-torch.txt)
+SMOKE := api anatomy capture cli curves decode figure layout lens metrics model panels parquet reading \
+	reduction stats tables tokens
+$(LOWEST)/.ready: requirements-lowest.txt requirements-torch.txt pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--requirement requirements-lowest.txt $(LOWEST_TORCH)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--no-build-isolation --no-deps --editable .
+	touch $@
+
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -W ignore --numprocesses 2 --dist loadgroup $(SMOKE:%=tests/test_%.py)
+
+# Tools for what follows, pinned and hashed like the rest.
+SUPPLY := .venv-supply
+$(SUPPLY)/.ready: requirements-supply.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip --disable-pip-version-check install --quiet $(HASHED) --requirement $<
+	touch $@
+
+# Pins after a change of pyproject.toml; `UPGRADE=--upgrade make pins` for newer ones.
+# requirements-torch*.txt are kept by hand: which CPU builds there are, no compiler can know.
+COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --python-version 3.11 --no-header $(UPGRADE)
+PINNED := $(COMPILE) --universal --generate-hashes
+pins: $(SUPPLY)/.ready
+	$(PINNED) --no-emit-package torch --constraint requirements-torch.txt pyproject.toml --output-file requirements.txt
+	$(PINNED) --constraint requirements.txt --group test --group lint --output-file requirements-dev.txt
+	$(PINNED) --constraint requirements.txt --group supply --output-file requirements-supply.txt
+	$(COMPILE) --resolution lowest-direct --python-platform linux --no-annotate \
+		--no-emit-package torch --constraint requirements-torch.txt --all-extras --group test \
+		pyproject.toml --output-file requirements-lowest.txt
+
+# Asks PyPI for known vulnerabilities. No answer is a failure too, or a green line would lie;
+# without STRICT it is only told.
+STRICT := --strict
+audit: $(SUPPLY)/.ready
+	$(SUPPLY)/bin/pip-audit $(STRICT) --disable-pip --no-deps $(addprefix --requirement ,\
+		requirements.txt requirements-torch.txt requirements-dev.txt requirements-supply.txt)
+
+# What a run needs, as CycloneDX; no dates, so the same pins have the same bytes.
+sbom: $(SUPPLY)/.ready
+	mkdir -p dist
+	cat requirements.txt requirements-torch.txt | $(SUPPLY)/bin/cyclonedx-py requirements - \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json
+	@echo dist/sbom.cdx.json
+
 clean:
-	rm -rf .venv-bench $(VENV) build dist *.egg-info
+	rm -rf .venv-bench $(LOWEST) $(SUPPLY) $(VENV) build dist *.egg-info

@@ -8,9 +8,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PINS = ["requirements.txt"]
+RUN = ["requirements.txt", "requirements-torch.txt"]
+TESTS = ["requirements-dev.txt"]
 # Where the metadata has no SPDX expression, but one of these words.
 SPDX = {
+    "3-Clause BSD License": "BSD-3-Clause",
+    "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "ISC License (ISCL)": "ISC",
@@ -21,7 +24,7 @@ SPDX = {
 # "BSD License" does not say which: these were read in the LICENSE file that is installed.
 READ = dict.fromkeys(
     ["contourpy", "cycler", "jinja2", "kiwisolver", "mpmath", "seaborn", "sympy"], "BSD-3-Clause"
-)
+) | {"numba": "BSD-2-Clause"}
 # May be used by, and shipped beside, a program under Apache-2.0. MPL-2.0 binds its own files only.
 FIT = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause",
@@ -29,12 +32,12 @@ FIT = {
 }  # fmt: skip
 
 
-def pinned() -> list[str]:
-    """Packages that a run needs on this machine, direct and not."""
-    lines = [line for file in PINS for line in (ROOT / file).read_text().splitlines()]
-    wanted = [Requirement(line) for line in lines if line[:1].isalnum()]
+def pinned(files: list[str]) -> list[str]:
+    """Packages that files of pins name for this machine, direct and not."""
+    lines = [line for file in files for line in (ROOT / file).read_text().splitlines()]
+    wanted = [Requirement(line.rstrip("\\")) for line in lines if line[:1].isalnum()]
     return sorted(
-        canonicalize_name(r.name) for r in wanted if r.marker is None or r.marker.evaluate()
+        {canonicalize_name(r.name) for r in wanted if r.marker is None or r.marker.evaluate()}
     )
 
 
@@ -69,9 +72,9 @@ def fits(expression: str) -> bool:
 
 def table() -> str:
     by_licence: dict[str, list[str]] = {}
-    own = direct()
-    for package in pinned():
-        shown = f"**{package}**" if package in own else package
-        by_licence.setdefault(licence(package), []).append(shown)
+    own, run = direct(), pinned(RUN)
+    for package in pinned(RUN + TESTS):
+        sign = "**" if package in own else "" if package in run else "*"
+        by_licence.setdefault(licence(package), []).append(f"{sign}{package}{sign}")
     rows = [f"| {name} | {', '.join(by_licence[name])} |" for name in sorted(by_licence)]
     return "\n".join(["| licence (SPDX) | packages |", "|---|---|", *rows])

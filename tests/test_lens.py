@@ -101,11 +101,20 @@ def test_agrees_with_reference_on_a_tiny_model(tiny: Subject, norm: str, k: int)
 
 
 # Without any norm its logits reach 11 000, where float32 has near-ties by the dozen.
-@pytest.mark.usefixtures("sums_by")
-@pytest.mark.parametrize("norm", ["full", "no-affine"])
-def test_agrees_with_reference_on_the_default_model(smollm2: Subject, norm: str) -> None:
+@pytest.fixture(scope="module", params=["full", "no-affine"])
+def plasma(
+    request: pytest.FixtureRequest, smollm2: Subject
+) -> tuple[list[int], str, reference.Grid]:
     ids = smollm2.tokenizer(PLASMA)["input_ids"]
-    truth = reference.llama_grid(smollm2.model, torch.tensor(ids), norm)
+    return ids, request.param, reference.llama_grid(smollm2.model, torch.tensor(ids), request.param)
+
+
+@pytest.mark.xdist_group("plasma")  # so that it is made once
+@pytest.mark.usefixtures("sums_by")
+def test_agrees_with_reference_on_the_default_model(
+    smollm2: Subject, plasma: tuple[list[int], str, reference.Grid]
+) -> None:
+    ids, norm, truth = plasma
     assert_agrees(compute(smollm2, ids, norm), truth, ids, 5, 2e-4)
 
 
