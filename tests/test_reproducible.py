@@ -6,7 +6,7 @@ import pty
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,8 +70,7 @@ def on_terminal(command: list[str], folder: Path, environment: dict[str, str]) -
 
 
 PLAIN = Surroundings({"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"})
-# Each by itself, to say which one it is; the tests try them all at once. tr_TR may not be
-# installed, and then is only a name that C libraries refuse; Python's own reading of it is tried.
+# Each by itself, to say which one it is; the tests try them all at once.
 VARIED = {
     "folder": Surroundings(PLAIN.environment, elsewhere=True),
     "time zone": Surroundings({**PLAIN.environment, "TZ": "Asia/Kathmandu"}),
@@ -88,6 +87,20 @@ ALL = Surroundings(
     elsewhere=True,
 )
 THREADS = Surroundings(PLAIN.environment, threads=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def turkish(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Turkish locale of our own (decimal comma, letters i with and without a dot). Where it
+    cannot be made, its name is one that C libraries refuse, and how the tool takes that is tried.
+    """
+    folder = tmp_path_factory.mktemp("locales")
+    if shutil.which("localedef"):
+        command = ["localedef", "-i", "tr_TR", "-f", "UTF-8", str(folder / "tr_TR.UTF-8")]
+        subprocess.run(command, check=False, capture_output=True, timeout=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCPATH", str(folder))
+        yield
 
 
 def differing(a: dict[str, bytes], b: dict[str, bytes]) -> list[str]:
