@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-families test-ray families lint gallery readme bench kill soak clean
+.PHONY: demo test test-families test-ray families lint gallery readme bench kill soak fuzz clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -72,6 +72,18 @@ kill: $(VENV)/.ready-dev
 soak: $(VENV)/.ready-dev
 	$(BIN)/python tests/endure/soak.py --minutes $(MINUTES)
 
+# Readers and parsers, RUNS inputs each; what was found stays in build/fuzz. No part of `make test`.
+RUNS := 100000
+fuzz: .venv-fuzz/.ready
+	set -e; for corpus in tests/fuzz/corpus/*; do \
+		.venv-fuzz/bin/python tests/fuzz/run.py $$(basename $$corpus) -runs=$(RUNS); \
+	done
+
+.venv-fuzz/.ready: requirements-fuzz.txt
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	touch $@
+
 # tests/bench/results.md, some twenty minutes on an idle machine; peers live beside the project's
 # own environment, with the same torch.
 PEERS := transformer-lens tuned-lens
@@ -85,4 +97,4 @@ bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
 	touch $@
 
 clean:
-	rm -rf .venv-bench $(VENV) build dist *.egg-info
+	rm -rf .venv-bench .venv-fuzz $(VENV) build dist *.egg-info

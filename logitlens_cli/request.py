@@ -726,8 +726,8 @@ def rank_measures(targets: Sequence[str] | None) -> dict[str, Measure]:
     made: dict[str, Measure] = {}
     for n, target in enumerate(ranked, 1):
         words = re.sub(r"[^a-z0-9]+", "-", target.lower()).strip("-") or str(n)
-        key = f"rank-{words}" if f"rank-{words}" not in made else f"rank-{words}-{n}"
-        made[key] = Measure(metric="rank", target=target)
+        keys = (f"rank-{words}", *(f"rank-{words}-{i}" for i in range(n, 2 * n)))
+        made[next(key for key in keys if key not in made)] = Measure(metric="rank", target=target)
     return made
 
 

@@ -212,6 +212,22 @@ def test_commands(
     assert request_.guesses == guesses
 
 
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (["next", "final"], ["rank-next", "rank-final"]),
+        (["a", "A", "日"], ["rank-a", "rank-a-2", "rank-3"]),
+        (["a 3", "a", "a!"], ["rank-a-3", "rank-a", "rank-a-4"]),  # not the third's number again
+    ],
+)
+def test_every_rank_has_a_name_of_its_own(targets: list[str], names: list[str]) -> None:
+    made = Rank(text="a", target=targets)
+    assert made.measures == {
+        name: measure("rank", target=target) for name, target in zip(names, targets, strict=True)
+    }
+    assert made.figures == tuple(names)
+
+
 # What a trace is of: one column (which), followed tokens, chosen ones, target of the metric.
 TRACES: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
     "tokens": ({}, (True, None, True, (), None)),
