@@ -9,6 +9,7 @@ Inputs that reach new code stay in build/fuzz/TARGET, one that fails in build/fu
 
 import copy
 import json
+import os
 import random
 import sys
 import tempfile
@@ -26,29 +27,26 @@ with atheris.instrument_imports(include=["logitlens_cli"]):
 FOUND = Path("build/fuzz")
 MEMORY = next(place for place in map(Path, ("/dev/shm", tempfile.gettempdir())) if place.is_dir())
 """of files that are written a thousand times a second"""
-HABITS = (
-    "-timeout=5",
-    "-rss_limit_mb=1000",
-    "-max_len=8192",
-    f"-artifact_prefix={FOUND}/",
-    "-print_final_stats=1",
+HABITS = ["-timeout=5", "-rss_limit_mb=1000", f"-artifact_prefix={FOUND}/", "-print_final_stats=1"]
+LONGEST = {"dump": 8192, "summary": 8192}
+"""bytes of an input; of others 1024"""
+WORDS = (
+    "",
+    "\x00",
+    "\x1b[2J",
+    "\n",
+    "\u202e",
+    "\ud800",
+    "日本",
+    "e\u0301" * 9,
+    "x" * 300,
+    "{n}",
+    "*",
 )
 ODD: tuple[Any, ...] = (
     *(None, True, 0, -1, 1, 2, 3, 2**31 - 1, 2**31, 2**62, 2**63, 2**64, 10**30, 10**400),
     *(0.5, -0.0, 5e-324, 1e-320, 1e-7, 1e100, -1e100, 1e101, 1e308, -1e308, float("nan")),
-    *(
-        "",
-        "\x00",
-        "\x1b[2J",
-        "\n",
-        "\u202e",
-        "\ud800",
-        "日本",
-        "e\u0301" * 9,
-        "x" * 300,
-        "{n}",
-        "*",
-    ),
+    *WORDS,
     *([], {}, [[]], [None]),
 )
 
@@ -132,16 +130,26 @@ MUTATORS = {
 }
 
 
-def main() -> None:
-    target, *rest = sys.argv[1:]
+def fuzz(target: str, options: list[str], files: Path) -> None:
+    """Never returns: libFuzzer ends the process."""
     warnings.simplefilter("error")
-    kept, files = FOUND / target, MEMORY / f"logitlens-fuzz-{target}"
+    kept = FOUND / target
     kept.mkdir(parents=True, exist_ok=True)
-    files.mkdir(exist_ok=True)
-    line = [sys.argv[0], *HABITS, *rest, str(kept), str(CORPUS / target)]
+    line = [sys.argv[0], *HABITS, f"-max_len={LONGEST.get(target, 1024)}", *options]
+    if all(option.startswith("-") for option in options):  # else only the files that are named
+        line += [str(kept), str(CORPUS / target)]
     mutator = {"custom_mutator": MUTATORS[target]} if target in MUTATORS else {}
     atheris.Setup(line, lambda data: TARGETS[target](data, files), **mutator)
     atheris.Fuzz()
+
+
+def main() -> None:
+    target, *options = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="logitlens-fuzz-", dir=MEMORY) as files:
+        if not (child := os.fork()):
+            fuzz(target, options, Path(files))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    sys.exit(code)
 
 
 if __name__ == "__main__":

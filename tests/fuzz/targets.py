@@ -133,10 +133,16 @@ def summary(data: bytes, folder: Path) -> None:
         written = stats.to_json(made)
         again = stats.load(placed(folder / "y.json", written))
         assert same(again, made)
-        assert stats.to_json(again) == written
-        stats.to_csv(made)
-        stats.missing(made)
-        assert stats.merge([(path, made), (path, again)], "x").prompts == 2 * made.prompts
+        match crc32(data) % 4:
+            case 0:
+                assert stats.to_json(again) == written
+            case 1:
+                stats.to_csv(made).decode()
+            case 2:
+                stats.missing(made)
+            case _:
+                whole = stats.merge([(path, made), (path, again)], "x")
+                assert whole.prompts == 2 * made.prompts
 
 
 # ---------------------------------------------------------------------------------------------
