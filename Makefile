@@ -7,7 +7,7 @@ HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
 .PHONY: demo test test-families test-ray test-lowest families lint gallery readme bench kill soak \
-	pins audit sbom clean
+	fuzz pins audit sbom clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -78,6 +78,18 @@ kill: $(VENV)/.ready-dev
 soak: $(VENV)/.ready-dev
 	$(BIN)/python tests/endure/soak.py --minutes $(MINUTES)
 
+# Readers and parsers, RUNS inputs each; what was found stays in build/fuzz. No part of `make test`.
+RUNS := 100000
+fuzz: .venv-fuzz/.ready
+	set -e; for corpus in tests/fuzz/corpus/*; do \
+		.venv-fuzz/bin/python tests/fuzz/run.py $$(basename $$corpus) -runs=$(RUNS); \
+	done
+
+.venv-fuzz/.ready: requirements-fuzz.txt
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip --disable-pip-version-check install --quiet $(HASHED) --requirement $<
+	touch $@
+
 # tests/bench/results.md, some twenty minutes on an idle machine; peers live beside the project's
 # own environment, with the same torch.
 PEERS := transformer-lens tuned-lens
@@ -121,6 +133,7 @@ pins: $(SUPPLY)/.ready
 	$(PINNED) --no-emit-package torch --constraint requirements-torch.txt pyproject.toml --output-file requirements.txt
 	$(PINNED) --constraint requirements.txt --group test --group lint --output-file requirements-dev.txt
 	$(PINNED) --constraint requirements.txt --group supply --output-file requirements-supply.txt
+	$(PINNED) --constraint requirements.txt --group fuzz --output-file requirements-fuzz.txt
 	$(COMPILE) --resolution lowest-direct --python-platform linux --no-annotate \
 		--no-emit-package torch --constraint requirements-torch.txt --all-extras --group test \
 		pyproject.toml --output-file requirements-lowest.txt
@@ -130,7 +143,7 @@ pins: $(SUPPLY)/.ready
 STRICT := --strict
 audit: $(SUPPLY)/.ready
 	$(SUPPLY)/bin/pip-audit $(STRICT) --disable-pip --no-deps $(addprefix --requirement ,\
-		requirements.txt requirements-torch.txt requirements-dev.txt requirements-supply.txt)
+		$(addprefix requirements,.txt -torch.txt -dev.txt -fuzz.txt -supply.txt))
 
 # What a run needs, as CycloneDX; no dates, so the same pins have the same bytes.
 sbom: $(SUPPLY)/.ready
@@ -140,4 +153,4 @@ sbom: $(SUPPLY)/.ready
 	@echo dist/sbom.cdx.json
 
 clean:
-	rm -rf .venv-bench $(LOWEST) $(SUPPLY) $(VENV) build dist *.egg-info
+	rm -rf .venv-bench .venv-fuzz $(LOWEST) $(SUPPLY) $(VENV) build dist *.egg-info

@@ -225,7 +225,7 @@ def difference(pair: Pair, name: str, looks: Looks) -> Difference:
         a=side(pair.a, pair.a_name),
         b=side(pair.b, pair.b_name),
         layers=[pair.a.layers[i] for i in here],
-        values=rounded(np.log10(b / a) if divided else b - a),
+        values=rounded(np.log10(b) - np.log10(a) if divided else b - a),
         same=(pair.a.top()[here] == pair.b.top()[there]).tolist(),
     )
 

@@ -104,9 +104,9 @@ class Followed(Record, frozen=True, kw_only=True):
     labels: list[str]
     ranks: list[list[Count]]
     """[layer][token], 1 is best"""
-    logits: list[list[float | None]] = []
+    logits: list[list[Number | None]] = []
     """[layer][token]"""
-    probs: list[list[float]] = []
+    probs: list[list[Number]] = []
     """[layer][token]"""
     chosen: list[Id] = []
     """the ids that were asked for"""
@@ -241,22 +241,40 @@ class Reading(Record, frozen=True):
         for what, grid in grids.items():
             if len(grid) != layers or any(len(row) != positions for row in grid):
                 raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
-        if not all(cell for row in guesses.ids for cell in row) or not all(
-            cell for row in guesses.labels for cell in row
-        ):
-            raise ValueError("a cell without a guess")
+        parts = (guesses.ids, guesses.labels, guesses.logits, guesses.probs)
+        for rows in zip(*parts, strict=True):
+            for cell in zip(*rows, strict=True):
+                if not cell[0] or len({len(part) for part in cell}) > 1:
+                    raise ValueError(
+                        "a cell without a guess, or a guess without its label, logit or probability"
+                    )
         if len(self.final_ids) != positions:
             raise ValueError(f"final_ids is not of {positions} positions")
         if self.next_ranks is not None and len(self.next_ranks) != positions:
             raise ValueError(f"next_ranks is not of {positions} positions")
-        if self.command == TRACE and self.followed is None and not self.metrics:
-            raise ValueError("a trace of nothing")
         if not isinstance(self.options.get("color", ""), str):
             raise ValueError("options.color is not a string")
         for name, scores in self.metrics.items():
             require_scale(f"metrics.{name}.scale", scores.scale)
+            values = (value for row in scores.values for value in row if value is not None)
+            if scores.scale.kind == "log" and min(values, default=1) <= 0:
+                raise ValueError(
+                    f"metrics.{name} is logarithmic and has a value that is not above 0"
+                )
         if self.followed is not None:
             require_followed(self.followed, layers, {token.position for token in self.tokens})
+        if self.command == TRACE and self.options.get("metric") not in self.traced():
+            raise ValueError(
+                f"a trace of {self.options.get('metric')!r}, of which it holds nothing"
+            )
+
+    def traced(self) -> list[str]:
+        """What a trace of it can show."""
+        if self.followed is None:
+            return list(self.metrics)
+        if not self.followed.probs:  # by which tokens are chosen
+            return []
+        return ["prob", "rank", *(["logit"] if self.followed.logits else [])]
 
     def values(self, metric: str) -> Floats:
         """(layer, position) scores of ``metric``, NaN where there is none."""
@@ -292,6 +310,9 @@ def require_followed(followed: Followed, layers: int, positions: set[int]) -> No
     for name, grid in grids.items():
         if len(grid) != layers or any(len(row) != count for row in grid):
             raise ValueError(f"followed.{name} is not of {layers} layers by {count} tokens")
+    for number in followed.chosen:
+        if number not in followed.ids:
+            raise ValueError(f"followed.chosen {number} is none of its ids")
     if followed.position not in positions:
         raise ValueError(f"followed.position {followed.position} is no column")
 

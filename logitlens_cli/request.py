@@ -675,7 +675,7 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
 
 def layer_spec(spec: str) -> tuple[int, ...]:
     """The numbers that "0,4,8-12" stands for, ascending."""
-    chosen: set[int] = set()
+    ranges = []
     for part in spec.split(","):
         match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", part)
         if match is None:
@@ -683,8 +683,11 @@ def layer_spec(spec: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
             raise UsageError(f"--layers {spec}: {part!r} runs backwards", f"write {last}-{first}")
-        chosen.update(range(first, last + 1))
-    return tuple(sorted(chosen))
+        ranges.append((first, last))
+    chosen: list[int] = []
+    for first, last in sorted(ranges):  # every number once, however often it is named
+        chosen += range(max(first, chosen[-1] + 1) if chosen else first, last + 1)
+    return tuple(chosen)
 
 
 K = Annotated[
@@ -726,8 +729,8 @@ def rank_measures(targets: Sequence[str] | None) -> dict[str, Measure]:
     made: dict[str, Measure] = {}
     for n, target in enumerate(ranked, 1):
         words = re.sub(r"[^a-z0-9]+", "-", target.lower()).strip("-") or str(n)
-        key = f"rank-{words}" if f"rank-{words}" not in made else f"rank-{words}-{n}"
-        made[key] = Measure(metric="rank", target=target)
+        keys = (f"rank-{words}", *(f"rank-{words}-{i}" for i in range(n, 2 * n)))
+        made[next(key for key in keys if key not in made)] = Measure(metric="rank", target=target)
     return made
 
 

@@ -92,6 +92,8 @@ def trace(reading: Reading, looks: Looks) -> Trace:
     metric = str(reading.options["metric"])
     notes = [decoded_words(reading)]
     rows = [n for n, layer in enumerate(reading.layers) if shows(layer.kind, metric, looks)]
+    if not rows:
+        raise UsageError("there is no row but the input row", "give --input-row")
     drawn: Lines | Band
     if reading.followed is None and not np.isfinite(reading.values(metric)).any():
         quantity = reading.metrics[metric].quantity

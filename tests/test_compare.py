@@ -62,6 +62,18 @@ def compared(a: Reading, b: Reading, name: str, **looks: Any) -> tuple[compare.D
 # ---- B minus A
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "tens"), [(1.0, 100.0, 2), (1e-320, 1e100, 420), (1e100, 1e-300, -400)]
+)
+def test_ratios_of_any_size(a: float, b: float, tens: float) -> None:
+    """What a foreign dump may hold as a rank is divided without an overflow."""
+    scale = Scale("log", 1, 100)
+    here, there = (kl([v] * 3, [v] * 3, [v] * 3, scale=scale) for v in (a, b))
+    made, panel = compared(scored(kl_final=here), scored(kl_final=there), "kl-final")
+    assert made.values == [[tens] * 3] * 3
+    assert (panel.colors.low, panel.colors.high) == (-abs(tens), abs(tens))
+
+
 OTHER = kl([30.0, 50.0, None], [7.0, 2.5, 1.0], [0.0, 0.04, 0.0])
 
 

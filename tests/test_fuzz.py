@@ -4,6 +4,7 @@ that it writes can be read again."""
 import copy
 import json
 import math
+import re
 import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
@@ -14,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 from conftest import Ran, Shell
+from fuzz.targets import CORPUS, TARGETS
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +23,7 @@ from PIL import Image
 from logitlens_cli import cli, prompts, reading, request, tokens
 from logitlens_cli.errors import UsageError, one_line
 
+ROOT = Path(__file__).parents[1]
 NASTY = (
     *("", "\x00", "\x1b[2J\x1b]0;x\x07", "\r\n", "\ud800", "\udcff", "\u202e", "\u200b\u200d", "א"),
     *("</text><script>alert(1)</script>", "&amp;<!--", "]]>", "$\\frac{", "{n}", "..", "../x"),
@@ -346,3 +349,32 @@ def test_a_line_of_a_megabyte(tiny_folder: Path, place: Path, logitlens: Shell) 
     ran = logitlens(*line, "--format", "none", "--jobs", "0")
     assert (ran.code, len(ran.out), len(ran.err)) == (4, 1, 2)
     assert "tokens, tiny-llama takes 64" in ran.err[0] or "takes 64" in ran.err[0]
+
+
+# ---- what `make fuzz` starts from
+
+SEEDS = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_seeds(seed: str, tmp_path: Path) -> None:
+    target = seed.partition("/")[0]
+    TARGETS[target]((CORPUS / seed).read_bytes(), tmp_path)
+
+
+def test_every_target_has_seeds() -> None:
+    assert {path.name for path in CORPUS.iterdir()} == TARGETS.keys()
+    assert sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()) < 2**15
+
+
+@pytest.mark.parametrize("path", sorted((CORPUS / "dump").iterdir()), ids=lambda path: path.stem)
+def test_seeds_are_dumps(path: Path, validator: Any) -> None:
+    validator.validate(json.loads(path.read_bytes()))
+    reading.from_json(path)
+
+
+def test_what_is_fuzzed_is_what_runs() -> None:
+    """The same versions as those of requirements.txt."""
+    pins = [set(re.findall(r"^\w[^\s;]*", (ROOT / name).read_text(), re.MULTILINE))
+            for name in ("requirements.txt", "requirements-fuzz.txt")]  # fmt: skip
+    assert {pin.partition("==")[0] for pin in pins[1] - pins[0]} == {"atheris"}

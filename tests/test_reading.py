@@ -225,6 +225,15 @@ WRONG_FOR_THE_READER: dict[str, tuple[Callable[[Dump], object], str]] = {
     ),
     "a cell without a guess": (put([], "guesses", "ids", 1, 1), "a cell without a guess"),
     "a cell without a label": (put([], "guesses", "labels", 1, 1), "a cell without a guess"),
+    "a guess without a label": (
+        lambda dump: dump["guesses"]["labels"][1][1].pop(),
+        "a cell without a guess, or a guess without its label, logit or probability",
+    ),
+    "a guess without a probability": (put([], "guesses", "probs", 1, 1), "or probability"),
+    "a rank of nothing": (
+        put(0, "metrics", "rank", "values", 1, 1),
+        "metrics.rank is logarithmic and has a value that is not above 0",
+    ),
     "a final guess less": (lambda dump: dump["final_ids"].pop(), "final_ids is not of 7 positions"),
 }
 
@@ -247,6 +256,45 @@ def test_dumps_of_the_wrong_shape(how: str, dump: Dump, tmp_path: Path) -> None:
     assert said.startswith(f"{path} is not a dump of this version of logitlens (")
     assert words in said
     assert said.endswith("; make it again with logitlens all")
+
+
+FOLLOWED = {
+    "position": 7,
+    "ids": [5, 6],
+    "labels": ["a", "b"],
+    "ranks": [[1, 2]] * 5,
+    "logits": [[2.5, None]] * 5,
+    "probs": [[0.5, 0.25]] * 5,
+    "chosen": [6],
+}
+
+
+@pytest.mark.parametrize(
+    ("followed", "metric", "words"),
+    [
+        (None, "kl-final", ""),
+        (FOLLOWED, "prob", ""),
+        (FOLLOWED, "logit", ""),
+        (None, "overlap", "a trace of 'overlap', of which it holds nothing"),
+        (None, None, "a trace of None, of which it holds nothing"),
+        (None, ["rank"], "a trace of ['rank'], of which it holds nothing"),
+        (FOLLOWED, "kl-final", "a trace of 'kl-final', of which it holds nothing"),
+        (FOLLOWED | {"logits": []}, "logit", "a trace of 'logit', of which it holds nothing"),
+        (FOLLOWED | {"probs": []}, "rank", "a trace of 'rank', of which it holds nothing"),
+        (FOLLOWED | {"chosen": [6, 7]}, "rank", "followed.chosen 7 is none of its ids"),
+        (FOLLOWED | {"logits": [[1e101, 0]] * 5}, "logit", "Expected `float` <= 1e+100"),
+        (FOLLOWED | {"probs": [[1e101, 0]] * 5}, "prob", "Expected `float` <= 1e+100"),
+    ],
+)
+def test_traces(followed: Dump | None, metric: Any, words: str, dump: Dump, tmp_path: Path) -> None:
+    """What a trace is of must be there to be drawn."""
+    dump |= {"command": "trace", "followed": followed, "options": {"metric": metric}}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(dump))
+    if words:
+        assert words in refusal(path)
+    else:
+        reading.from_json(path)
 
 
 def test_keys_of_a_later_version_are_passed_over(dump: Dump, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """argv, environment and presets -> Request."""
 
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -87,12 +88,19 @@ def preset(tmp_path: Path) -> Callable[[str], Path]:
         ("0,4,8-12", (0, 4, 8, 9, 10, 11, 12)),
         ("2-4,3-5,4", (2, 3, 4, 5)),
         ("7-7", (7,)),
+        ("0-9,3,2-5,9-11", tuple(range(12))),
         (" 1 , 2 - 3 ", (1, 2, 3)),
     ],
 )
 def test_layers(spec: str, expected: tuple[int, ...]) -> None:
     assert layer_spec(spec) == expected
     assert TopK(text="a", layers=spec).rows(13) == expected
+
+
+def test_layers_that_are_named_again_take_no_time() -> None:
+    start = time.perf_counter()
+    assert layer_spec(",".join(["0-999999"] * 500)) == tuple(range(10**6))
+    assert time.perf_counter() - start < 10  # it was half a minute
 
 
 @pytest.mark.parametrize(
@@ -210,6 +218,22 @@ def test_commands(
     assert request_.figures == figures
     assert request_.measures == measures
     assert request_.guesses == guesses
+
+
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (["next", "final"], ["rank-next", "rank-final"]),
+        (["a", "A", "日"], ["rank-a", "rank-a-2", "rank-3"]),
+        (["a 3", "a", "a!"], ["rank-a-3", "rank-a", "rank-a-4"]),  # not the third's number again
+    ],
+)
+def test_every_rank_has_a_name_of_its_own(targets: list[str], names: list[str]) -> None:
+    made = Rank(text="a", target=targets)
+    assert made.measures == {
+        name: measure("rank", target=target) for name, target in zip(names, targets, strict=True)
+    }
+    assert made.figures == tuple(names)
 
 
 # What a trace is of: one column (which), followed tokens, chosen ones, target of the metric.

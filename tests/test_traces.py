@@ -46,10 +46,12 @@ def column(reading: Reading, n: int) -> Reading:
 
 
 def traced(metric: str, *, followed: Followed | None = FOLLOWED, **options: Any) -> Reading:
-    reading = msgspec.structs.replace(
-        column(make(), 2), command="trace", options={"metric": metric, **options}
+    return msgspec.structs.replace(
+        column(make(), 2),
+        command="trace",
+        options={"metric": metric, **options},
+        followed=followed,
     )
-    return msgspec.structs.replace(reading, followed=followed)
 
 
 def lines(reading: Reading, **looks: Any) -> Lines:
@@ -177,3 +179,27 @@ def test_positions_without_a_value_do_not_count() -> None:
     assert "positions 4–5 of 20 tokens" in made.notes
     with pytest.raises(UsageError, match="there is no rank of the final top guess here; take a"):
         trace(column(reading, 2), Looks())
+
+
+@pytest.mark.parametrize(("metric", "followed"), [("prob", FOLLOWED), ("kl-final", None)])
+def test_nothing_but_an_input_row(metric: str, followed: Followed | None) -> None:
+    reading = traced(metric, followed=followed)
+    cut = msgspec.structs.replace(
+        reading,
+        layers=reading.layers[:1],
+        guesses=msgspec.structs.replace(
+            reading.guesses,
+            **{n: getattr(reading.guesses, n)[:1] for n in ("ids", "labels", "logits", "probs")},
+        ),
+        metrics={
+            name: msgspec.structs.replace(scores, values=scores.values[:1])
+            for name, scores in reading.metrics.items()
+        },
+        followed=followed
+        and msgspec.structs.replace(
+            followed, **{n: getattr(followed, n)[:1] for n in ("ranks", "logits", "probs")}
+        ),
+    )
+    with pytest.raises(UsageError, match="there is no row but the input row; give --input-row"):
+        trace(cut, Looks(input_row=False))
+    assert len(lines(cut, input_row=True).layers) == 1

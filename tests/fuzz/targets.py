@@ -1,0 +1,367 @@
+"""What is fuzzed: for each target a function of one input, which ends quietly where the input is
+refused as it should be, and raises where anything else happens. Files go to a folder that is given.
+
+A choice that is no part of what is parsed (the look of a figure, the command of a preset) hangs on
+a checksum, so that corpora are plain dumps and presets.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, TypeVar
+from zlib import crc32
+
+import msgspec
+import numpy as np
+import typer
+from rich.cells import cell_len
+from typer.exceptions import TyperException
+
+from logitlens_cli import caption, cli, compare, prompts, show, stats, tables, tokens
+from logitlens_cli.errors import LONGEST, UsageError, one_line
+from logitlens_cli.metrics import TRACE, Scale
+from logitlens_cli.outputs import outputs
+from logitlens_cli.panels import TOPK, Looks, Panel, figures_of, limits, panels
+from logitlens_cli.reading import Key, Reading, from_json, require_scale, rounded, to_json
+from logitlens_cli.request import MOST, LogitDiff, Rank, Read, TopK, Trace, shard_spec
+from logitlens_cli.traces import trace
+
+T = TypeVar("T")
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def placed(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def as_text(data: bytes) -> str:
+    """As Python hands over a command line: what is not UTF-8 becomes surrogates."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def chosen(among: Sequence[T], data: bytes) -> T:
+    return among[crc32(data) % len(among)]
+
+
+def same(one: object, other: object) -> bool:
+    """NaN too, and 0 and -0 are two."""
+    return one == other or repr(one) == repr(other)
+
+
+# ---------------------------------------------------------------------------------------------
+# Dumps
+
+LOOKS = (
+    Looks(),
+    Looks(delta=True, input_row=True, next_ranks=True),
+    Looks(probs=True, lock_in=True, changes_only=True, split=1, color="prob"),
+    Looks(input_row=False, skip_first=2, vmin=-1, vmax=5, title="\x1b[2J"),
+    Looks(vmin=0.5, color="entropy", input_row=True),
+)
+
+
+def dump(data: bytes, folder: Path) -> None:
+    """What is accepted is written and read again as the same, and a figure of it can be made."""
+    with suppress(UsageError):
+        reading = from_json(placed(folder / "x.json", data))
+        written = to_json(reading)
+        again = from_json(placed(folder / "y.json", written))
+        assert same(again, reading)
+        assert to_json(again) == written
+        draw = Random(crc32(data))
+        looks = draw.choice(LOOKS)
+        if reading.command == TRACE:
+            trace(reading, looks)
+        elif draw.randrange(3):
+            made = panels(reading, draw.choice(figures_of(reading) or [TOPK]), looks)
+            require_panel(draw.choice(made), draw)
+        else:
+            compared(draw.choice((reading, seed())), reading, looks, draw)
+
+
+@cache
+def seed() -> Reading:
+    return from_json(CORPUS / "dump" / "all.json")
+
+
+def compared(other: Reading, reading: Reading, looks: Looks, draw: Random) -> None:
+    """Where a reading is compared with itself, there is no difference."""
+    pair = compare.Pair(other, reading, "a", "b")
+    name = draw.choice(pair.figures() or [TOPK])
+    if draw.randrange(2):
+        made = compare.stacked_panels(pair, name, looks)
+    else:
+        numbers = compare.difference(pair, name, looks)
+        assert other is not reading or not any(v for row in numbers.values for v in row)
+        msgspec.json.decode(compare.to_json(numbers))
+        made = compare.difference_panels(pair, name, numbers, looks)
+    require_panel(draw.choice(made), draw)
+
+
+def require_panel(panel: Panel, draw: Random) -> None:
+    """Its parts fit, and what is said of it cannot act."""
+    shape = len(panel.rows), len(panel.bottom)
+    assert panel.values.shape == panel.outlined.shape == shape
+    assert len(panel.texts) == shape[0]
+    assert {len(row) for row in panel.texts} == {len(panel.top)} == {shape[1]}
+    assert -np.inf < panel.colors.low < panel.colors.high < np.inf
+    assert panel.colors.kind != "log" or panel.colors.low > 0
+    made = draw.choice((caption.caption, caption.alt, tables.to_csv, tables.to_markdown, shown))
+    text = made(panel)
+    assert text.replace("\n", "").isprintable()
+    text.encode()
+
+
+def shown(panel: Panel) -> str:
+    """A panel for a terminal of 80 columns, but for the table itself."""
+    grid = show.Grid(panel, None, brackets=True)
+    first = grid.first(80)
+    grid.table(first)
+    return grid.notes(first) + grid.legend().plain
+
+
+def summary(data: bytes, folder: Path) -> None:
+    """What is accepted can be written, read again as the same, and merged."""
+    with suppress(UsageError):
+        path = placed(folder / "x.json", data)
+        made = stats.load(path)
+        written = stats.to_json(made)
+        again = stats.load(placed(folder / "y.json", written))
+        assert same(again, made)
+        match crc32(data) % 4:
+            case 0:
+                assert stats.to_json(again) == written
+            case 1:
+                stats.to_csv(made).decode()
+            case 2:
+                stats.missing(made)
+            case _:
+                others = msgspec.structs.replace(again, shards=[])  # else they hold the same lines
+                whole = stats.merge([(path, made), (path, others)], "x")
+                assert whole.prompts == 2 * made.prompts
+
+
+# ---------------------------------------------------------------------------------------------
+# Options
+
+
+def layers(data: bytes, folder: Path) -> None:
+    blocks = 1 + int.from_bytes(data[:1])
+    with suppress(UsageError):
+        rows = TopK(text="a", layers=as_text(data[1:])).rows(blocks)
+        assert rows == tuple(sorted(set(rows)))
+        assert 0 <= rows[0] <= rows[-1] < blocks
+
+
+def shard(data: bytes, folder: Path) -> None:
+    with suppress(UsageError):
+        number, parts = shard_spec(as_text(data))
+        assert 0 <= number < parts
+        request = TopK(lines=Path("x"), shard=as_text(data))
+        assert request.part == (number, parts)
+
+
+WINDOWED = "Time flies like an arrow; 日本語 e\u0301\n\nfruit flies like it: 12:30"
+
+
+def window(data: bytes, folder: Path) -> None:
+    """A byte for the tokenizer, one for the position; the rest is what is asked for."""
+    kind, place, spec = int.from_bytes(data[:1]), int.from_bytes(data[1:2]) - 128, as_text(data[2:])
+    width = 1 + kind % 7
+    starts = range(0, len(WINDOWED), width)
+    spans = [(start, min(start + width, len(WINDOWED))) for start in starts]
+    spans = [(0, 0)] * (kind // 7 % 2) + spans
+    count = len(spans)
+    known = tuple(spans) if kind < 200 else ()
+    with suppress(UsageError):
+        made = tokens.window(spec, WINDOWED, tokens.Encoded((0,) * count, known, spans[0][1] == 0))
+        assert 0 <= made.start < made.stop <= count
+        first, colon, last = spec.partition(":")
+        if spec in WINDOWED and not (colon and (first + last).strip("-0123456789 ") == ""):
+            assert spec in WINDOWED[spans[made.start][0] : spans[made.stop - 1][1]]
+        else:
+            here, there = (int(side) if side else None for side in (first.strip(), last.strip()))
+            assert range(count)[here:there] == made
+        (column,) = tokens.column(place, made, count)
+        assert column in made
+        assert column % count == place % count
+
+
+def names(data: bytes, folder: Path) -> None:
+    text = as_text(data)
+    short = prompts.slug(text)
+    assert 0 < len(short) <= prompts.NAME_LENGTH
+    assert prompts.safe_name(short) == short
+    with suppress(UsageError):
+        assert prompts.from_text(text, None).name == short
+    with suppress(UsageError):
+        require_name(prompts.safe_name(text))
+
+
+def require_name(name: str) -> None:
+    """Nothing that leaves its folder, hides, looks like an option, or that no system takes."""
+    assert prompts.safe_name(name) == name
+    assert name.isprintable()
+    request = TopK(text="a", out=Path("out"))
+    made = list(outputs(request, name, "topk", ("topk",), 1, json=True).paths())
+    assert len(set(made)) == len(made) == 3
+    for path in made:
+        assert path.is_relative_to("out")
+        assert all(len(part.encode()) < 255 for part in path.parts)
+        assert not any(part.startswith(("-", ".")) for part in path.parts)
+
+
+def targets(data: bytes, folder: Path) -> None:
+    """A target a line, of one of the commands that take them."""
+    with suppress(UsageError):
+        chosen((ranked, subtracted, followed), data)(as_text(data).split("\n"))
+
+
+def ranked(words: list[str]) -> None:
+    request = Rank(text="a", target=words)
+    made, wanted = request.measures, set(words) - {"auto"}
+    assert {measure.target for measure in made.values()} == wanted
+    assert len(made) == len(wanted)
+    msgspec.convert(list(made), list[Key])
+    assert len(set(request.figures)) == len(made) + ("auto" in words)
+
+
+def subtracted(words: list[str]) -> None:
+    made = LogitDiff(text="a", target=words[0], minus=words[-1]).measure
+    assert made.target != made.minus
+    assert "auto" not in (made.target, made.minus)
+
+
+def followed(words: list[str]) -> None:
+    request = Trace(text="a", target=words[1:] or None, position=words[0])
+    assert (request.column is None) == (words[0] == "all") == (not request.single)
+    assert set(words[1:]) <= {"auto", *request.chosen}
+    assert request.follows == ("auto" in request.targets)
+
+
+def preset(data: bytes, folder: Path) -> None:
+    """A preset of any command, up to the checked request."""
+    path = placed(folder / "p.toml", data)
+    name, given = chosen(COMMANDS, data)
+    command: Any = group().commands[name]
+    with suppress(UsageError, TyperException):
+        context = command.make_context(name, [*given, "--config", str(path)])
+        request = command.invoke(context)
+        assert 30 <= request.dpi <= 1200
+        assert request.writes or request.show
+        assert all(limit is None or abs(limit) <= MOST for limit in (request.vmin, request.vmax))
+        if isinstance(request, Read):
+            msgspec.convert(list(request.measures), list[Key])
+            with suppress(UsageError):
+                assert request.rows(12)[-1] < 12
+            number, parts = request.part
+            assert 0 <= number < parts
+
+
+@cache
+def group() -> Any:
+    return typer.main.get_command(cli.app)
+
+
+COMMANDS = (
+    *((name, ["--text", "a"]) for name in ("topk", "rank", "all", "kl-input", "logit-diff")),
+    ("trace", ["--text", "a"]),
+    ("stats", ["--lines", "x"]),
+    ("render", ["x.json"]),
+    ("diff", ["a.json", "b.json"]),
+)
+
+
+# ---------------------------------------------------------------------------------------------
+# Texts
+
+
+def lines(data: bytes, folder: Path) -> None:
+    """A file of --lines, of either kind, with a name or without."""
+    file, name = chosen((("x.txt", None), ("x.jsonl", None), ("x.jsonl", "a/{n}")), data)
+    with suppress(UsageError):
+        made = prompts.from_lines(placed(folder / file, data), name)
+        assert len({prompt.name for prompt in made}) == len(made)
+        numbers = [prompt.line or 0 for prompt in made]
+        assert numbers == sorted(set(numbers))
+        assert numbers[0] > 0
+        for prompt in made:
+            assert prompts.safe_name(prompt.name) == prompt.name
+            prompt.text.encode()
+
+
+def texts(data: bytes, folder: Path) -> None:
+    """What is shown of a text, a token or a message cannot act, wherever it is shown."""
+    text = as_text(data)
+    shown = tokens.visible(text)
+    assert shown.isprintable()
+    assert " " not in shown
+    assert tokens.harmless(shown) == shown
+    shown = tokens.harmless(text)
+    assert shown.isprintable()
+    assert tokens.harmless(shown) == shown
+    shown.encode()
+    tokens.from_bytes(data).encode()
+    for kind in ("ByteLevel", "Metaspace"):
+        assert tokens.label(tokenizer(text, kind), 0).isprintable()
+    assert tokens.label(tokenizer(text, "ByteLevel", added={0}), 0) == tokens.visible(text)
+    for line in (one_line(text), str(UsageError(text, text))):
+        assert line.isprintable()
+        assert len(line) <= 2 * (2 * LONGEST + 5) + 2
+    assert cell_len(show.fitted(text)) <= show.WIDEST
+    cell = tables.escaped(text)
+    assert cell.replace("\\\\", "").count("|") == cell.replace("\\\\", "").count("\\|")
+    assert not {"<", ">"} & set(cell)
+
+
+def tokenizer(piece: str, decoder: str, added: Sequence[int] | set[int] = ()) -> Any:
+    """One of a single token, as far as labels are concerned."""
+    return SimpleNamespace(
+        is_fast=True,
+        convert_ids_to_tokens=lambda token_id: piece,
+        added_tokens_decoder=dict.fromkeys(added, piece),
+        backend_tokenizer=SimpleNamespace(decoder=decoder),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Numbers
+
+
+def numbers(data: bytes, folder: Path) -> None:
+    """Limits of colours: a byte for the kind of scale, then floats, of which NaN is none."""
+    kind = int.from_bytes(data[:1])
+    floats = [
+        value for (value,) in struct.iter_unpack("<d", data[1 : 1 + (len(data) - 1) // 8 * 8])
+    ]
+    given = [None if np.isnan(value) else value for value in floats]
+    low, high, center, vmin, vmax = (given + [None] * 5)[:5]
+    values = np.array(floats[5:]).clip(-MOST, MOST)
+    scale = Scale("log" if kind & 1 else "linear", low, high, "vlag", center)
+    for value, made in zip(values.tolist(), rounded(values), strict=True):
+        assert (made is None) == np.isnan(value)
+        assert made is None or not 1e-12 < abs(value) < 1e22 or abs(made / value - 1) < 1e-6
+    with suppress(UsageError, ValueError):
+        require_scale("x", scale)
+        looks = TopK(text="a", vmin=vmin, vmax=vmax)
+        made = limits(scale, values, Looks(vmin=looks.vmin, vmax=looks.vmax))
+        assert -np.inf < made.low < made.high < np.inf
+        assert made.kind != "log" or made.low > 0
+        differences = np.array(rounded(values), float)
+        centred = compare.centred(differences, Looks(vmin=looks.vmin, vmax=looks.vmax))
+        assert -np.inf < centred.low < centred.high < np.inf
+
+
+TARGETS: dict[str, Callable[[bytes, Path], None]] = {
+    function.__name__: function
+    for function in (
+        *(dump, summary),
+        *(layers, shard, window, names, targets, preset),
+        *(lines, texts, numbers),
+    )
+}
