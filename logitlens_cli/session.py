@@ -14,6 +14,7 @@ from logitlens_cli.errors import LogitLensError, UsageError, known
 from logitlens_cli.metrics import TARGET_WORDS, Measure
 from logitlens_cli.model import open_model
 from logitlens_cli.outputs import options_of
+from logitlens_cli.pages import require_drawable
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.reader import (
@@ -80,9 +81,16 @@ class Session:
         return read_together(self.subject, self.task, [planned])[0]
 
     def plan(self, prompt: Prompt) -> Plan:
-        """Its tokens and columns; UsageError for a text or window that does not fit."""
+        """Its tokens and columns; UsageError for a text or window that does not fit, and for
+        figures that would be too large."""
         prompts.require_text(prompt.text, "its text")
-        return plan(self.subject, self.task, prompt.text, prompt.name)
+        planned = plan(self.subject, self.task, prompt.text, prompt.name)
+        request = self.request
+        if request.formats and request.of_cells:
+            rows = len(rows_of(self.subject.parts, self.task)) - self.task.input_row
+            columns = min(len(planned.columns), request.split or len(planned.columns))
+            require_drawable(rows, columns, request.width.value, request.dpi)
+        return planned
 
 
 def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> Subject:

@@ -12,7 +12,18 @@ PACKAGE = Path(logitlens_cli.__file__).parent
 ORDER = (
     *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
     *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
-    *("stats", "reader", "panels", "compare", "traces", "caption", "fonts", "layout", "figure"),
+    *(
+        "stats",
+        "reader",
+        "panels",
+        "compare",
+        "traces",
+        "caption",
+        "fonts",
+        "pages",
+        "layout",
+        "figure",
+    ),
     *("curves", "lines", "parquet", "tables", "show", "terminal", "outputs", "batch", "session"),
     *("cluster", "run", "redraw", "corpus", "api", "cli", "__main__"),
 )
