@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from logitlens_cli import embedded
+from logitlens_cli import embedded, limits
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
 from logitlens_cli.progress import Progress
 
@@ -419,7 +418,7 @@ def _read_tokenizer(
     there = files.gguf or (files.folder / "tokenizer.json").is_file()
     what = "the tokenizer" if there else "the tokenizer (there is no tokenizer.json)"
     _check_tokenizer_files(files)
-    with _reading(what, files), _without_panics():
+    with _reading(what, files), limits.without_panics():
         from transformers import AutoTokenizer
 
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -795,7 +794,7 @@ def _reading(what: str, files: _Files) -> Iterator[None]:
     except LogitLensError:
         raise
     except BaseException as error:  # a broken or hostile file can raise anything, Rust's panic too
-        if not isinstance(error, Exception) and "Panic" not in type(error).__name__:
+        if not isinstance(error, Exception) and not limits.is_panic(error):
             raise
         if "trust_remote_code" in str(error):  # transformers' way of asking for it
             raise _needs_code(files, f"{what} needs it") from error
@@ -803,21 +802,6 @@ def _reading(what: str, files: _Files) -> Iterator[None]:
             f"cannot read {what} of {files}: {_short(error)}",
             "fetch or save the model again; a package that is named may have to be installed",
         ) from error
-
-
-@contextmanager
-def _without_panics() -> Iterator[None]:
-    """Send to nowhere what Rust writes past Python when it panics; the panic is raised too."""
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
