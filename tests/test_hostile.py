@@ -154,6 +154,15 @@ def replacing(pattern: str) -> Callable[[Path], None]:
     return lambda folder: edit(folder / "tokenizer.json", normalizer=step)
 
 
+def slow_to_read(folder: Path) -> None:
+    """What is added is normalized when the tokenizer is read."""
+    replacing(BACK)(folder)
+    token = {"content": "b" * 10**5, "normalized": True, "special": False, "lstrip": False,
+             "rstrip": False, "single_word": False, "id": 270}  # fmt: skip
+    made = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    edit(folder / "tokenizer.json", added_tokens=[*made, token])
+
+
 def chat(template: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "chat_template.jinja").write_text(template)
 
@@ -205,10 +214,13 @@ DUMPS: dict[str, tuple[Callable[[Dump], object] | bytes, int, str]] = {
 }
 
 
-def watched(work: Path, lines: list[list[str]]) -> list[tuple[int, float, float, list[Any], str]]:
-    """Exit code, seconds, more megabytes than a sound model took, deeds, and what was said."""
+def watched(
+    work: Path, lines: list[list[str]], first: str = ""
+) -> list[tuple[int, float, float, list[Any], str]]:
+    """Exit code, seconds, more megabytes than a sound model took, deeds, and what was said.
+    ``first`` is Python code."""
     done = subprocess.run(
-        [sys.executable, "-c", WATCH, json.dumps([str(work), lines])],
+        [sys.executable, "-c", first + WATCH, json.dumps([str(work), lines])],
         capture_output=True,
         text=True,
         timeout=300,
@@ -301,3 +313,19 @@ def test_a_text_is_cut_before_it_is_measured(length: int) -> None:
     ruler = Ruler([BASE])
     assert ruler.shortened("x" * length, 8, 1.0) == ruler.shortened("x" * 500, 8, 1.0)
     assert max(len(text) for text, _ in ruler.known) < 1000
+
+
+def test_a_tokenizer_that_cannot_be_read(tiny_folder: Path, tmp_path: Path) -> None:
+    """Its reader holds Python's lock, so it is tried in another process, which can be ended."""
+    line = ["topk", "-t", "the cat", "-o", str(tmp_path / "out"), "--format", "none", "-q", "-m"]
+    hostile, sound = (Path(shutil.copytree(tiny_folder, tmp_path / n)) for n in ("hostile", "odd"))
+    slow_to_read(hostile)
+    replacing("x{3,}")(sound)
+    lines = [[*line, str(folder)] for folder in (tiny_folder, hostile, sound)]
+    refused, read = watched(tmp_path, lines, "import logitlens_cli.model as m; m._READ_LIMIT = 15")
+    assert refused[0] == 1
+    assert refused[-1].startswith(f"logitlens: the tokenizer of {hostile} cannot be read within 15")
+    assert refused[1] < 30
+    assert read[0] == 0
+    for _, _, _, deeds, _ in (refused, read):
+        assert deeds == [["subprocess.Popen", sys.executable]]
