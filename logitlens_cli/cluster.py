@@ -9,15 +9,17 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.state import actors
 from ray.exceptions import RayError
 
-from logitlens_cli.errors import LogitLensError, WorkError
+from logitlens_cli.errors import LogitLensError, UsageError, WorkError
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Read
@@ -31,6 +33,10 @@ RETRIES = 4
 """of a part whose worker is lost; a prompt that kills its worker must not go on for ever"""
 AHEAD = 2
 """parts that wait for each actor: it never idles, and memory stays bounded"""
+LOOK = 60.0
+"""seconds after which those who wait look whether anybody works"""
+PATIENCE = 1800.0
+"""seconds without a worker; it may take machines that start, and models that load"""
 
 
 class Reader:
@@ -79,22 +85,22 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Itera
     before = sys.stdout
     sys.stdout = aside = Aside(before, progress)
     try:
-        actors = start(request)
-        size = max(1, min(PART, len(todo) // (SHARE * len(actors))))
+        readers = start(request)
+        size = max(1, min(PART, len(todo) // (SHARE * len(readers))))
         parts = [todo[n : n + size] for n in range(0, len(todo), size)]
         waiting: dict[Any, Any] = {}
-        idle = [actor for _ in range(AHEAD) for actor in actors]
+        idle = [reader for _ in range(AHEAD) for reader in readers]
         for part in parts:
             if not idle:
-                done, _ = ray.wait(list(waiting))
-                idle.append(waiting.pop(done[0]))
-                yield from result(done[0])
+                done = first_of(waiting, progress)
+                idle.append(waiting.pop(done))
+                yield from result(done)
             actor = idle.pop(0)
             waiting[actor.read.remote(part)] = actor
         while waiting:
-            done, _ = ray.wait(list(waiting))
-            del waiting[done[0]]
-            yield from result(done[0])
+            done = first_of(waiting, progress)
+            del waiting[done]
+            yield from result(done)
     finally:
         aside.owner = -1  # what Ray held back it prints now
         ray.shutdown()
@@ -117,13 +123,26 @@ def join(request: Read) -> None:
         ) from error
 
 
+def cores_each(machines: Sequence[int], workers: int) -> int:
+    """Most cores that each of so many workers can have, on machines with so many cores; 0 where
+    there is no place for all of them, and some would be waited for in vain."""
+    most = max(machines, default=0)
+    fitting = (n for n in range(most, 0, -1) if sum(m // n for m in machines) >= workers)
+    return next(fitting, 0)
+
+
 def start(request: Read) -> list[Any]:
     """The actors: --workers of them, or one for each GPU, or for each machine without any."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
-    machines = sum(1 for node in ray.nodes() if node["Alive"])
-    count = request.workers or gpus or machines
-    cores = max(1, int(resources.get("CPU", 1)) // count)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    count = request.workers or gpus or len(alive)
+    cores = cores_each([int(node["Resources"].get("CPU", 0)) for node in alive], count)
+    if not cores:
+        raise UsageError(
+            f"--workers {count}: the cluster has {resources.get('CPU', 0):.0f} cores",
+            "give fewer workers, a core each at the least",
+        )
     # Elsewhere the folder we are in may be another; names of the hub stay names.
     local = Path(request.model)
     model = str(local.resolve()) if local.exists() else request.model
@@ -135,6 +154,27 @@ def start(request: Read) -> list[Any]:
         max_task_retries=RETRIES,
     )
     return [actor.remote(replace(request, model=model)) for _ in range(count)]
+
+
+def first_of(waiting: Mapping[Any, Any], progress: Progress) -> Any:
+    """The first part that is done; WorkError where for long none of the actors that have parts is
+    there. A part that somebody works on may take as long as it takes."""
+    since = time.monotonic()
+    while True:
+        done, _ = ray.wait(list(waiting), timeout=LOOK)
+        if done:
+            return done[0]
+        states = {actors(actor._actor_id.hex()).get("State") for actor in waiting.values()}
+        now = time.monotonic()
+        if "ALIVE" in states:
+            since = now
+        elif now - since > PATIENCE:
+            raise WorkError(
+                f"the cluster has had no worker for {PATIENCE / 60:.0f} minutes",
+                "see ray status, or run the command without --engine ray to see why",
+            )
+        else:
+            progress.note(f"waiting for a worker of the cluster, {now - since:.0f} s by now")
 
 
 def result(reference: Any) -> list[Outcome]:

@@ -158,11 +158,14 @@ def gathered(
             outcomes = readings(request, left, progress)
             with progress.count(len(left)) as shown:
                 for name, outcome in outcomes:
-                    if isinstance(outcome, LogitLensError):
-                        failures.add(by_name[name], outcome)
+                    try:
+                        if isinstance(outcome, LogitLensError):
+                            raise outcome
+                        before = stats or summaries.empty(outcome, request.measures, stem)
+                        stats = summaries.add(before, outcome)
+                    except LogitLensError as error:
+                        failures.add(by_name[name], error)
                     else:
-                        stats = stats or summaries.empty(outcome, request.measures, stem)
-                        stats = summaries.add(stats, outcome)
                         done.add(name)
                         failures.settle(by_name[name])
                         shown.add(tokens=len(outcome.text_ids))

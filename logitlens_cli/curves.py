@@ -16,8 +16,9 @@ from logitlens_cli.figure import (
     style,
 )
 from logitlens_cli.fonts import escaped, fallback
-from logitlens_cli.layout import LINE, PAGES
+from logitlens_cli.layout import LINE
 from logitlens_cli.metrics import KL_SCALE, METRICS, Floats, Measure
+from logitlens_cli.pages import PAGES, require_size
 from logitlens_cli.panels import Looks, count_of
 from logitlens_cli.reading import Layer
 from logitlens_cli.stats import (
@@ -109,6 +110,7 @@ def curves(stats: Stats, title: str, looks: Looks) -> Figure:
     columns = min(3, len(metrics) + 1)
     rows = -(-(len(metrics) + 1) // columns)
     size = (PANEL[0] * columns, PANEL[1] * rows + 0.75)
+    require_size(*size, looks.dpi)
     figure = Figure(figsize=size, facecolor="white")
     heading(figure, [title], [notes(stats)])
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -210,6 +212,7 @@ def positions(stats: Stats, title: str, looks: Looks) -> Figure:
     rows = len(stats.layers)
     width, height = 3.0, max(1.8, 0.13 * rows)
     size = ((width + 1.35) * len(shown) + 0.1, height + 1.45)
+    require_size(*size, looks.dpi)
     figure = Figure(figsize=size, facecolor="white")
     heading(figure, [title], [notes(stats) + f"; mean of every {100 // BINS} % of the text"])
     for n, name in enumerate(shown):

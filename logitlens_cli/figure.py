@@ -32,12 +32,9 @@ from logitlens_cli import caption
 from logitlens_cli.errors import UsageError
 from logitlens_cli.layout import LINE, SECOND, Layout, lay_out
 from logitlens_cli.metrics import Floats
+from logitlens_cli.pages import require_drawable, require_size
 from logitlens_cli.panels import Colors, Looks, Panel, panels
 from logitlens_cli.reading import Reading
-
-PIXELS = 2**16 - 1  # what the raster backend can do in one direction
-AREA = 400_000_000  # pixels; four bytes each while it is painted
-WORDS = 200_000  # texts in cells, 3 kB of memory and a line of SVG each, whatever the resolution
 
 
 def require_cmap(name: str) -> None:
@@ -118,26 +115,14 @@ def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
 
 def draw_panel(panel: Panel, looks: Looks) -> Drawing:
     """Lay a panel out and paint it; UsageError where it gets too large for its resolution."""
+    rows, columns = panel.values.shape
+    require_drawable(rows, columns, looks.width, looks.dpi)
     layout, missing = lay_out(panel, looks.width)
-    require_size(layout, looks.dpi, panel.values.size if layout.words.size else 0)
+    texts = rows * columns if layout.words.size else 0
+    require_size(layout.width, layout.height, looks.dpi, columns, texts)
     with style(layout.families):
         figure = paint(panel, layout)
     return Drawing(figure, layout.families, missing, caption.title(panel), caption.alt(panel))
-
-
-def require_size(layout: Layout, dpi: int, words: int) -> None:
-    """UsageError for a figure of so many inches, with so many cells that hold a text, that no
-    memory would do."""
-    width, height = layout.width * dpi, layout.height * dpi
-    if max(width, height) > PIXELS or width * height > AREA or words > WORDS:
-        raise UsageError(
-            f"the figure would be {layout.width:.0f} x {layout.height:.0f} inches, at {dpi} dpi "
-            f"{width:.0f} x {height:.0f} pixels"
-            + (f", with {words} texts in its cells" if words > WORDS else ""),
-            "use --split, --window, --every, --width or a lower --dpi"
-            if words <= WORDS
-            else "use --split, --window, --every or --width",
-        )
 
 
 def paint(panel: Panel, layout: Layout) -> Figure:

@@ -1,10 +1,13 @@
 """Files that appear whole or not at all."""
 
 import errno
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +21,47 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def hint(error: OSError) -> str:
     return f"free some space, or {HINT}" if error.errno in FULL else HINT
+
+
+PREFIX = ".logitlens-"
+
+
+@cache
+def place() -> str:
+    """Where a process's number means this process: the machine, since it started, and its name
+    space of processes. Several of each may share a folder."""
+    try:
+        parts = (
+            Path("/proc/sys/kernel/random/boot_id").read_text(),
+            os.readlink("/proc/self/ns/pid"),
+        )
+    except OSError:
+        return "somewhere"
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def sweep(folder: Path) -> None:
+    """Remove what processes left half-written that were killed here; once in each folder. What may
+    be of a process that lives stays, and so does whatever is not known to be ours."""
+    with suppress(OSError):
+        for left in folder.glob(f"{PREFIX}*.part"):
+            made = re.fullmatch(
+                rf"{re.escape(PREFIX)}([0-9a-f]{{16}})-([0-9]{{1,9}})-.*", left.name
+            )
+            if made is not None and made[1] == place() and not alive(int(made[2])):
+                with suppress(OSError):
+                    left.unlink()
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 class Staged:
@@ -34,9 +78,11 @@ class Staged:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():  # found out at the end, it would leave some files renamed and some not
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        sweep(target.parent)
         with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=".logitlens-", suffix=".part", delete=False
-        ) as file:
+            dir=target.parent, prefix=f"{PREFIX}{place()}-{os.getpid()}-", suffix=".part",
+            delete=False,
+        ) as file:  # fmt: skip
             self.pairs.append((Path(file.name), target))
             fill(file)
             file.flush()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from logitlens_cli.fonts import Ruler, escaped, fallback
+from logitlens_cli.pages import COLUMNS, LEAST_CELL, PAGES, PLAIN, TEXT_CELL, Page, require_room
 from logitlens_cli.panels import Panel
 
 LINE = 1.35 / 72  # height of a line of text, per point
@@ -16,41 +17,10 @@ GLYPH = 1.0 / 72  # height of its letters
 SECOND = 0.8  # size of the second line of a cell, of the first
 SLOPE = math.sqrt(0.5)  # labels are tilted by 45 degrees
 STAR = " (*)"
-COLUMNS = 64  # more columns than that are drawn without text, where the page may grow
 LONGEST = 1000  # characters of a text that may be drawn; no room takes as many
 STEP = 0.5  # points between two sizes that are tried
 
 
-@dataclass(frozen=True)
-class Page:
-    """What a figure must fit into; inches, and points of text."""
-
-    width: float | None
-    """None: as wide as the texts need"""
-    height: float | None
-    text: tuple[float, float]
-    """in cells, at least and at most"""
-    label: float
-    title: float
-    note: float
-    margin: float
-    bar: tuple[float, float, float]
-    """gap, width, room for tick labels of the colour bar"""
-    name: float
-    """longest label"""
-
-    @property
-    def scale(self) -> float:
-        """Of lines, gaps and cells."""
-        return self.label / 8
-
-
-PAGES = {
-    "auto": Page(None, None, (7.5, 7.5), 8, 11, 7.5, 0.15, (0.22, 0.16, 0.42), 1.35),
-    "single": Page(3.5, None, (6, 7.5), 6.5, 8.5, 6, 0.04, (0.10, 0.09, 0.28), 0.75),
-    "double": Page(7.2, None, (6, 7.5), 7, 9.5, 6.5, 0.04, (0.15, 0.12, 0.34), 1.1),
-    "slide": Page(13.333, 7.5, (8, 14), 11, 18, 10, 0.25, (0.3, 0.22, 0.6), 1.3),
-}
 LEAST_WIDTH = 3.4  # of a page that grows: room for a title
 TITLE_LINES = 3
 BAR_HEIGHT = 1.3  # at least, times the page's scale
@@ -117,7 +87,7 @@ class Layout:
 
 def lay_out(panel: Panel, width: str = "auto") -> tuple[Layout, frozenset[str]]:
     """Measure the texts and place everything; also the characters that no font has. ``width`` is a
-    key of PAGES."""
+    key of PAGES. UsageError where a page of given width has no room for the columns."""
     grids = (panel.texts, panel.second, [strip.texts for strip in panel.strips])
     every = {text for grid in grids for row in grid for text in row}
     every.update(panel.headings.values(), (strip.label for strip in panel.strips))
@@ -180,6 +150,8 @@ class Draft:
         tall = max(grid, min(BAR_HEIGHT * page.scale, most * count))
         left, right = self.around(cell[0], tall)
         needed = left + columns * cell[0] + right + page.margin
+        if cell[0] <= LEAST_CELL:  # nothing could be made smaller
+            require_room(needed, columns, page)
         width = max(needed, LEAST_WIDTH) if page.width is None else page.width
         title, header, head = self.heading(width - 2 * page.margin)
         bottom = self.foot() + len(strips) * strip + 0.06 * page.scale * bool(strips)
@@ -238,7 +210,7 @@ class Draft:
         for _ in range(4):  # narrower cells let labels stick out further; this settles at once
             left, right = self.around(cell, tall)
             cell = (self.page.width - left - right - self.page.margin) / len(self.below)
-            cell = max(cell, 0.01)
+            cell = max(cell, LEAST_CELL)
         return min(cell, 1.2 * self.page.scale)
 
     def row_room(self) -> float:
@@ -281,7 +253,7 @@ class Draft:
         if width is None:
             if len(panel.bottom) > COLUMNS:
                 return self.wordless(f"no text in the cells of more than {COLUMNS} columns")
-            return self.written(large, 1.05 - self.padding(large))
+            return self.written(large, TEXT_CELL[1][0] - self.padding(large))
         whole = [size for size in fitting if self.longest(size) <= width - self.padding(size)]
         if whole:
             return self.written(whole[0], width - self.padding(whole[0]))
@@ -331,13 +303,13 @@ class Draft:
     def cell(self, words: Words, width: float | None, most: float) -> tuple[float, float]:
         scale = self.page.scale
         if not words.size:
-            plain = 0.16 * scale
+            plain = PLAIN * scale
             if width is None:
                 return plain, plain
             return width, min(most, max(0.5 * plain, min(width, plain)))
         if width is None:
             longest = max(words.widths.values(), default=0.0)
-            width = max(0.36 * scale, longest + self.padding(words.size))
+            width = max(TEXT_CELL[0][0] * scale, longest + self.padding(words.size))
         return width, min(most, words.size * LINE * (words.lines + 0.53))
 
     def thinned(self, labels: list[str], least: float, noun: str = "") -> list[str]:

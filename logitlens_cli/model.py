@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from logitlens_cli import embedded
+from logitlens_cli import embedded, limits
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
 from logitlens_cli.progress import Progress
 
@@ -32,6 +33,8 @@ _PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]  # all but weights and code
 _JSON_LIMIT = 128 * 2**20  # bytes; the largest tokenizers have some 40 MB
 _MOST_GROWTH = 10_000  # of a text's length, by a tokenizer; none is known that makes more than 20
+_USUAL = {" {2,}"}  # patterns of normalizers that the tools for converting tokenizers write
+_READ_LIMIT = 60.0  # s; for a tokenizer, most of which go to transformers
 _MOST_TENSORS = 2**18  # the largest mixtures of experts have half of that
 _CAUSAL_HINT = "give a causal (decoder-only) language model"
 
@@ -419,7 +422,7 @@ def _read_tokenizer(
     there = files.gguf or (files.folder / "tokenizer.json").is_file()
     what = "the tokenizer" if there else "the tokenizer (there is no tokenizer.json)"
     _check_tokenizer_files(files)
-    with _reading(what, files), _without_panics():
+    with _reading(what, files), limits.without_panics():
         from transformers import AutoTokenizer
 
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -438,8 +441,8 @@ def _read_tokenizer(
 def _check_tokenizer_files(files: _Files) -> None:
     """Refuse a tokenizer_config.json that names a file outside the model's folder."""
     config, whole = (files.folder / f"tokenizer{end}.json" for end in ("_config", ""))
-    if whole.is_file() and not files.gguf:
-        _check_growth(whole)
+    if whole.is_file() and not files.gguf and _check_growth(whole) - _USUAL:
+        _try_tokenizer(files)
     if files.gguf or not config.is_file():
         return
     for key, value in _read_json(config).items():
@@ -459,12 +462,13 @@ class _Normalized(msgspec.Struct):
     normalizer: Any = None
 
 
-def _check_growth(path: Path) -> None:
-    """Refuse a normalizer that can blow any text up; its steps multiply."""
+def _check_growth(path: Path) -> set[str]:
+    """Refuse a normalizer that can blow any text up; its steps multiply. The patterns in it."""
+    patterns: set[str] = set()
     try:
         todo = [msgspec.json.decode(path.read_bytes(), type=_Normalized).normalizer]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return  # the tokenizer's reader says it better
+        return patterns  # the tokenizer's reader says it better
     growth = 1
     while todo:
         step = todo.pop()
@@ -473,11 +477,42 @@ def _check_growth(path: Path) -> None:
         elif isinstance(step, dict):
             todo.append(step.get("normalizers"))
             growth *= max(1, len(str(step.get("content", ""))))
+            pattern = step.get("pattern")
+            if isinstance(pattern, dict) and "Regex" in pattern:
+                patterns.add(str(pattern["Regex"]))
         if growth > _MOST_GROWTH:
             raise WorkError(
                 f"{path} makes texts more than {_MOST_GROWTH} times as long",
                 "fetch the model again",
             )
+    return patterns
+
+
+_TRY = """
+import sys
+from transformers import AutoTokenizer
+AutoTokenizer.from_pretrained(sys.argv[1], local_files_only=True)
+"""
+
+
+def _try_tokenizer(files: _Files) -> None:
+    """Read a tokenizer in a process of its own first. A normalizer runs over the tokens that are
+    added when it is read, in Rust, and some patterns take years: nothing in this process could stop
+    that, not even an interrupt."""
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            [sys.executable, "-P", "-c", _TRY, str(files.folder)],
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_READ_LIMIT,
+            check=False,  # what is wrong is told when it is read here
+        )
+        return
+    raise WorkError(
+        f"the tokenizer of {files} cannot be read within {_READ_LIMIT:.0f} s", "fetch it again"
+    )
 
 
 def _drop_invented(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
@@ -795,7 +830,7 @@ def _reading(what: str, files: _Files) -> Iterator[None]:
     except LogitLensError:
         raise
     except BaseException as error:  # a broken or hostile file can raise anything, Rust's panic too
-        if not isinstance(error, Exception) and "Panic" not in type(error).__name__:
+        if not isinstance(error, Exception) and not limits.is_panic(error):
             raise
         if "trust_remote_code" in str(error):  # transformers' way of asking for it
             raise _needs_code(files, f"{what} needs it") from error
@@ -803,21 +838,6 @@ def _reading(what: str, files: _Files) -> Iterator[None]:
             f"cannot read {what} of {files}: {_short(error)}",
             "fetch or save the model again; a package that is named may have to be installed",
         ) from error
-
-
-@contextmanager
-def _without_panics() -> Iterator[None]:
-    """Send to nowhere what Rust writes past Python when it panics; the panic is raised too."""
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -186,10 +186,14 @@ class Plan:
         return self.encoded.ids
 
 
+def as_read(subject: Subject, task: Task, text: str) -> str:
+    """A text as the model sees it."""
+    return tokens.in_template(subject.tokenizer, text) if task.chat else text
+
+
 def plan(subject: Subject, task: Task, text: str, name: str) -> Plan:
-    """Tokens and columns of a text; UsageError for a text or window that does not fit."""
-    if task.chat:
-        text = tokens.in_template(subject.tokenizer, text)
+    """Tokens and columns of a text ``as_read``; UsageError for a text or window that does not
+    fit."""
     encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
     columns = tokens.window(task.window, text, encoded)
     require_length(len(encoded.ids), subject)
@@ -209,7 +213,8 @@ def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
     Raises UsageError for a text or window that does not fit, ProofError where the lens does not
     reproduce the model's own logits, WorkError where a logit is not a number.
     """
-    return read_together(subject, task, [plan(subject, task, text, name)])[0]
+    planned = plan(subject, task, as_read(subject, task, text), name)
+    return read_together(subject, task, [planned])[0]
 
 
 def read_together(subject: Subject, task: Task, plans: Sequence[Plan]) -> list[Reading]:

@@ -631,6 +631,11 @@ class Read(Many, Figures, Grid, Opening, Named, Prompting, ABC):
         return (self.command,)
 
     @property
+    def of_cells(self) -> bool:
+        """Have its figures a column for every position?"""
+        return True
+
+    @property
     @abstractmethod
     def measures(self) -> dict[str, Measure]:
         """What is measured, by its key in the dump."""
@@ -1022,6 +1027,10 @@ class Trace(Read):
         return self.metric in OF_TOKENS if self.position is None else self.position != "all"
 
     @property
+    def of_cells(self) -> bool:
+        return False
+
+    @property
     def column(self) -> int | None:
         return int(self.position) if self.position not in (None, "all") else None
 
@@ -1115,6 +1124,10 @@ class Stats(Read):
     @property
     def figures(self) -> tuple[str, ...]:
         return ("stats", "positions")
+
+    @property
+    def of_cells(self) -> bool:
+        return False
 
     @property
     def measures(self) -> dict[str, Measure]:

@@ -9,17 +9,19 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TypeAlias
 
-from logitlens_cli import batch, prompts, tokens
+from logitlens_cli import batch, limits, prompts, tokens
 from logitlens_cli.errors import LogitLensError, UsageError, known
 from logitlens_cli.metrics import TARGET_WORDS, Measure
 from logitlens_cli.model import open_model
 from logitlens_cli.outputs import options_of
+from logitlens_cli.pages import require_drawable
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.reader import (
     Plan,
     Subject,
     Task,
+    as_read,
     plan,
     read_together,
     reads_together,
@@ -41,7 +43,9 @@ class Session:
     def __init__(self, request: Read, progress: Progress) -> None:
         self.request = request
         self.subject = open_subject(request, progress, subblocks=request.subblocks)
-        self.task = task_of(request, self.subject)
+        what = f"the tokenizer of {self.subject.record.name}"
+        targets = sum(map(len, request.chosen))
+        self.task = limits.aside(what, targets, lambda: task_of(request, self.subject))
 
     @cached_property
     def budget(self) -> int:
@@ -80,9 +84,23 @@ class Session:
         return read_together(self.subject, self.task, [planned])[0]
 
     def plan(self, prompt: Prompt) -> Plan:
-        """Its tokens and columns; UsageError for a text or window that does not fit."""
+        """Its tokens and columns; UsageError for a text or window that does not fit, and for
+        figures that would be too large."""
         prompts.require_text(prompt.text, "its text")
-        return plan(self.subject, self.task, prompt.text, prompt.name)
+        request, name, text = self.request, self.subject.record.name, prompt.text
+        if request.chat:
+            with limits.bounded(f"--chat: the chat template of {name}", "leave the option out"):
+                text = as_read(self.subject, self.task, text)
+        planned = limits.aside(
+            f"the tokenizer of {name}",
+            len(text),
+            lambda: plan(self.subject, self.task, text, prompt.name),
+        )
+        if request.formats and request.of_cells:
+            rows = len(rows_of(self.subject.parts, self.task)) - self.task.input_row
+            columns = min(len(planned.columns), request.split or len(planned.columns))
+            require_drawable(rows, columns, request.width.value, request.dpi)
+        return planned
 
 
 def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> Subject:

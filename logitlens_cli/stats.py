@@ -52,7 +52,8 @@ MOST_PARTS = 2**20
 
 
 # What a file may hold, far beyond what is counted: nothing overflows, and no loop is endless.
-Whole = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+MOST = 2**62
+Whole = Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)]
 Many = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Place = Annotated[int, msgspec.Meta(ge=-(2**14), le=2**14)]
 Parts = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
@@ -235,8 +236,24 @@ def lock_in(top: Any, final: Sequence[int]) -> Any:
     return len(agrees) - stays.sum(0)
 
 
+def require_room(metric: str, total: float) -> None:
+    """UsageError for a sum, in UNIT, that no file of a summary could hold."""
+    if total > MOST:
+        raise UsageError(
+            f"{metric} adds up to {total * UNIT:.3g}, and a summary holds {MOST * UNIT:.3g}",
+            "leave texts with such numbers out, or sum up fewer lines, with --shard",
+        )
+
+
 def add(stats: Stats, reading: Reading) -> Stats:
-    """The summary with one more reading in it."""
+    """The summary with one more reading in it; UsageError where it cannot hold its numbers, and
+    then nothing of it is counted."""
+    for metric, sketches in stats.sketches.items():
+        if metric != LOCK_IN:
+            values = reading.values(metric)
+            sums = np.where(np.isfinite(values), values, 0).sum(1).tolist()
+            for sketch, more in zip(sketches, sums, strict=True):
+                require_room(metric, sketch.total + more / UNIT)
     bins = [
         min(BINS - 1, t.position * BINS // max(1, reading.lens.text_tokens)) for t in reading.tokens
     ]
@@ -259,7 +276,8 @@ def add(stats: Stats, reading: Reading) -> Stats:
 def merge(parts: Sequence[tuple[Path, Stats]], name: str) -> Stats:
     """The summary of everything in ``parts``: exactly what one run over all would have counted.
 
-    Raises UsageError where they are not of one kind, or hold the same part of the lines.
+    Raises UsageError where they are not of one kind, hold the same part of the lines, or add up
+    to more than a file holds.
     """
     (first_path, first), *rest = parts
     seen = [(shard, first_path) for shard in first.shards]
@@ -285,6 +303,7 @@ def merge(parts: Sequence[tuple[Path, Stats]], name: str) -> Stats:
         for metric, sketches in other.sketches.items():
             for mine, theirs in zip(first.sketches[metric], sketches, strict=True):
                 mine.merge(theirs)
+                require_room(metric, mine.total)
         for metric, tally in other.tallies.items():
             first.tallies[metric].merge(tally)
         first = msgspec.structs.replace(

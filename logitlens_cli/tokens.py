@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from logitlens_cli.errors import UsageError, WorkError
+from logitlens_cli.errors import LogitLensError, UsageError, WorkError
 
 SPACE, NEWLINE, TAB, RETURN, FIRM_SPACE = "·", "↵", "⇥", "↩", "⍽"
 MARKS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\r": RETURN, "\u00a0": FIRM_SPACE}
@@ -68,8 +68,11 @@ def in_template(tokenizer: Any, text: str) -> str:
     try:
         made = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         made.encode()
+    except LogitLensError:
+        raise
     except Exception as error:  # a template is a program that comes with the model
-        raise WorkError(f"--chat: the chat template fails: {error}", "leave it out") from error
+        said = str(error) or type(error).__name__
+        raise WorkError(f"--chat: the chat template fails: {said}", "leave it out") from error
     return str(made)
 
 

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from conftest import Shell, next_line
 from logitlens_cli import stats
 from logitlens_cli.reading import from_json
 
-pytest.importorskip("ray")
+cluster = pytest.importorskip("logitlens_cli.cluster", exc_type=ImportError)
 pytestmark = pytest.mark.xdist_group("ray")
 
 SCRIPT = Path(sys.executable).with_name("logitlens")
@@ -92,3 +94,55 @@ def test_no_cluster_and_no_model(
     assert ran.refusal(1).startswith("--address 127.0.0.1:1: no Ray cluster")
     ran = logitlens(*line, "--layers", "9")
     assert ran.refusal(2).startswith("--layers 9: there is no block 9")
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "cores"),
+    [
+        ([8], 1, 8), ([8], 3, 2), ([2], 3, 0), ([], 1, 0),
+        ([3, 1], 2, 1),  # not 2: the second machine would take none
+        ([4, 4, 4], 4, 2), ([16, 2], 8, 2), ([16, 2], 9, 2), ([16, 2], 10, 1),
+    ],
+)  # fmt: skip
+def test_every_worker_has_a_place(machines: list[int], workers: int, cores: int) -> None:
+    assert cluster.cores_each(machines, workers) == cores
+
+
+def test_more_workers_than_cores_are_not_waited_for(
+    logitlens: Shell, lines: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    line = ["rank", "--lines", lines, "-m", tiny_folder, "-o", tmp_path / "o", "--engine", "ray"]
+    ran = logitlens(*line, "--workers", "1000")
+    assert ran.refusal(2).startswith("--workers 1000: the cluster has ")
+
+
+# The command line, with little patience.
+HASTY = """
+from logitlens_cli import cluster
+from logitlens_cli.__main__ import entry
+cluster.LOOK, cluster.PATIENCE = 1.0, 5.0
+entry()
+"""
+
+
+def test_workers_that_never_live_are_not_waited_for(
+    lines: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Each is killed as soon as it is there, so that Ray starts it again and again."""
+    line = ["rank", "--lines", lines, "-m", tiny_folder, "-o", tmp_path / "o", "--format", "none"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", HASTY, *map(str, line), "--engine", "ray", "--workers", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + 100
+    while child.poll() is None and time.monotonic() < end:
+        for actor in actors(child.pid):
+            with suppress(ProcessLookupError):
+                os.kill(actor, signal.SIGKILL)
+        time.sleep(0.01)
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+    out, said = child.communicate(timeout=30)
+    assert child.returncode == 1, said
+    assert out == ""
+    assert "logitlens: the cluster has had no worker for 0 minutes; " in said

@@ -3,7 +3,6 @@
 import io
 import itertools
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -14,7 +13,7 @@ from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from logitlens_cli import caption, figure, layout, panels
+from logitlens_cli import caption, figure, panels
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import Scale
 from logitlens_cli.panels import Colors, Looks
@@ -338,17 +337,6 @@ def test_refusals() -> None:
     wide = make([["a"] * 4000] * 2)
     with pytest.raises(UsageError, match=r"inches, at 300 dpi \d+ x \d+ pixels; use --split"):
         figure.draw(wide, "topk", Looks())
-
-
-def test_figures_that_no_memory_would_do_are_refused() -> None:
-    """Before anything is painted, with their size and what cures it."""
-    words = layout.lay_out(panels.panels(make(), "topk", Looks())[0])[0]
-    square = replace(words, width=50, height=50)
-    figure.require_size(square, 300, 100)  # 225 million pixels
-    with pytest.raises(UsageError, match=r"50 x 50 inches, at 1200 dpi 60000 x 60000 pixels; use"):
-        figure.require_size(square, 1200, 100)
-    with pytest.raises(UsageError, match=r"with 245760 texts in its cells; use .* or --width$"):
-        figure.require_size(square, 10, 8192 * 30)
 
 
 def test_followed_tokens_are_drawn_by_layers() -> None:

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from conftest import next_line
 
 from logitlens_cli.errors import WorkError
-from logitlens_cli.files import HINT, require_writable, staged
+from logitlens_cli.files import HINT, PREFIX, place, require_writable, staged, sweep
 
 
 def put(data: bytes) -> Callable[[IO[bytes]], int]:
     return lambda file: file.write(data)
 
 
-def place(*files: tuple[Path, Callable[[IO[bytes]], object]]) -> None:
+def write(*files: tuple[Path, Callable[[IO[bytes]], object]]) -> None:
     with staged() as stage:
         for path, fill in files:
             stage.write(path, fill)
@@ -67,7 +68,7 @@ def full(file: IO[bytes]) -> None:
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"old")
     with pytest.raises(WorkError) as caught:
-        place((tmp_path / "a", put(b"new")), (tmp_path / "b", full))
+        write((tmp_path / "a", put(b"new")), (tmp_path / "b", full))
     assert (
         str(caught.value)
         == f"{tmp_path}/b cannot be written: No space left on device; free some space, or {HINT}"
@@ -119,7 +120,7 @@ def test_a_file_that_the_system_refuses_to_let_grow(tmp_path: Path) -> None:
 def test_a_folder_in_the_way(tmp_path: Path, order: tuple[str, str]) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(WorkError) as caught:
-        place(*((tmp_path / name, put(b"new")) for name in order))
+        write(*((tmp_path / name, put(b"new")) for name in order))
     assert str(caught.value) == f"{tmp_path}/taken cannot be written: Is a directory; {HINT}"
     assert everything(tmp_path) == ["taken"]
 
@@ -127,7 +128,7 @@ def test_a_folder_in_the_way(tmp_path: Path, order: tuple[str, str]) -> None:
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WorkError) as caught:
-        place((tmp_path / "file" / "a", put(b"new")))
+        write((tmp_path / "file" / "a", put(b"new")))
     assert str(caught.value).startswith(f"{tmp_path}/file/a cannot be written: ")
     assert everything(tmp_path) == ["file"]
 
@@ -135,7 +136,7 @@ def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     long = tmp_path / ("n" * 300)
     with pytest.raises(WorkError) as caught:
-        place((tmp_path / "a", put(b"new")), (long, put(b"new")))
+        write((tmp_path / "a", put(b"new")), (long, put(b"new")))
     assert str(caught.value) == f"{long} cannot be written: File name too long; {HINT}"
     assert everything(tmp_path) == []
 
@@ -177,3 +178,53 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
 def test_a_folder_of_the_system() -> None:
     with pytest.raises(WorkError, match="--out /proc/x cannot be written: "):
         require_writable(Path("/proc/x"))
+
+
+# Begins to write, says so, and waits.
+HALF_WRITTEN = """
+import sys, time
+from pathlib import Path
+from logitlens_cli.files import staged
+with staged() as stage:
+    stage.write(Path(sys.argv[1]), lambda file: file.write(b"half"))
+    print("begun", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def begin(target: Path) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HALF_WRITTEN, target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert next_line(child) == "begun\n"
+    return child
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    """Not what a process that lives is writing, here or elsewhere."""
+    killed, living = begin(tmp_path / "x"), begin(tmp_path / "y")
+    killed.kill()
+    killed.communicate(timeout=10)
+    number = killed.pid
+    strange = [
+        f"{PREFIX}{'0' * 16}-{number}-abc.part",  # another machine's
+        f"{PREFIX}somewhere-{number}-abc.part",
+        f"{PREFIX}abcdefgh.part",
+        f"{PREFIX}{place()}-{number}-abc.png",
+        f"{PREFIX}{place()}-{number}-folder.part",
+        f"x{PREFIX}{place()}-{number}-abc.part",
+    ]
+    for name in strange:
+        (tmp_path / name).mkdir() if "folder" in name else (tmp_path / name).touch()
+    assert len(everything(tmp_path)) == 8
+    sweep.cache_clear()
+    write((tmp_path / "z", put(b"new")))
+    left = set(everything(tmp_path)) - {"z"} - set(strange)
+    assert len(left) == 1
+    assert left.pop().startswith(f"{PREFIX}{place()}-{living.pid}-")
+    living.communicate("go on\n", timeout=10)
+    assert set(everything(tmp_path)) == {"y", "z", *strange}
+    assert (tmp_path / "y").read_bytes() == b"half"

@@ -142,6 +142,51 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
 }
 
+
+def split_by(pattern: str) -> Callable[[Path], None]:
+    """A tokenizer that cuts texts by a pattern first."""
+    step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return lambda folder: edit(folder / "tokenizer.json", pre_tokenizer=step)
+
+
+def replacing(pattern: str) -> Callable[[Path], None]:
+    step = {"type": "Replace", "pattern": {"Regex": pattern}, "content": "a"}
+    return lambda folder: edit(folder / "tokenizer.json", normalizer=step)
+
+
+def slow_to_read(folder: Path) -> None:
+    """What is added is normalized when the tokenizer is read."""
+    replacing(BACK)(folder)
+    token = {"content": "b" * 10**5, "normalized": True, "special": False, "lstrip": False,
+             "rstrip": False, "single_word": False, "id": 270}  # fmt: skip
+    made = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    edit(folder / "tokenizer.json", added_tokens=[*made, token])
+
+
+def chat(template: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(template)
+
+
+# The library behind tokenizers gives up after ten million steps back, but only at each character.
+BACK = r"(?:.|.){20}[^\s\S]"
+LOOP = "{% for i in range(99999) %}"
+DOUBLING = "{% set ns = namespace(x='ab') %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}"
+TRIED = ["subprocess.Popen", sys.executable]
+"""what is done of a tokenizer whose normalizer has patterns"""
+STUCK: dict[str, tuple[Callable[[Path], object], str]] = {
+    "patterns without an end": (split_by(r"(a|a)*$"), "the tokenizer of"),
+    "patterns that go back": (split_by(BACK), "needs more than 11 s for a text of 10000 char"),
+    "replacements that go back": (replacing(BACK), "needs more than 11 s for a text of 10000 char"),
+    "loops": (chat(f"{LOOP}{LOOP}{'{% endfor %}' * 2}"), "template of loops needs more than 10 s"),
+    "output": (chat(f"{LOOP}{LOOP}xxxxxxxxx{'{% endfor %}' * 2}"), "the chat template"),
+    "range": (chat("{% for i in range(10**9) %}x{% endfor %}"), "Range too big"),
+    "powers": (chat("{{ (9**99999999) % 7 }}"), "template of powers needs more than 10 s"),
+    "repetition": (chat("{{ 'x' * 10**10 }}"), "the chat template fails: MemoryError"),
+    "width": (chat("{{ '%09999999999d' % 1 }}"), "the chat template fails"),
+    "padding": (chat("{{ 'x'.center(10**10) }}"), "the chat template fails: MemoryError"),
+    "doubling": (chat(DOUBLING + "{% endfor %}"), "the chat template fails: MemoryError"),
+}
+
 Dump = dict[str, Any]
 
 
@@ -171,10 +216,13 @@ DUMPS: dict[str, tuple[Callable[[Dump], object] | bytes, int, str]] = {
 }
 
 
-def watched(work: Path, lines: list[list[str]]) -> list[tuple[int, float, float, list[Any], str]]:
-    """Exit code, seconds, more megabytes than a sound model took, deeds, and what was said."""
+def watched(
+    work: Path, lines: list[list[str]], first: str = ""
+) -> list[tuple[int, float, float, list[Any], str]]:
+    """Exit code, seconds, more megabytes than a sound model took, deeds, and what was said.
+    ``first`` is Python code."""
     done = subprocess.run(
-        [sys.executable, "-c", WATCH, json.dumps([str(work), lines])],
+        [sys.executable, "-c", first + WATCH, json.dumps([str(work), lines])],
         capture_output=True,
         text=True,
         timeout=300,
@@ -203,6 +251,35 @@ def test_folders_of_models(tiny_folder: Path, tmp_path: Path) -> None:
         assert megabytes < MEGABYTES, (name, megabytes)
         print(f"{name}: {seconds:.2f} s, {megabytes:.0f} MB")
     assert not list(tmp_path.rglob("ran"))
+
+
+def test_tokenizers_and_templates(tiny_folder: Path, tmp_path: Path) -> None:
+    """Programs that a model brings along: of patterns, and of templates."""
+    reads = [
+        "topk",
+        "-t",
+        "a" * 9999 + "!",
+        "-o",
+        str(tmp_path / "out"),
+        "--format",
+        "none",
+        "-q",
+        "-m",
+    ]
+    lines = [["topk", "-t", "the cat", *reads[3:], str(tiny_folder)]]
+    for name, (change, _) in STUCK.items():
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / name))
+        change(folder)
+        lines.append([*reads, str(folder), *["--chat"] * (folder / "chat_template.jinja").exists()])
+    for (name, (_, word)), ended in zip(STUCK.items(), watched(tmp_path, lines), strict=True):
+        code, seconds, megabytes, deeds, said = ended
+        print(f"{name}: {seconds:.2f} s, {megabytes:.0f} MB")
+        assert code == 1, (name, ended)
+        assert all(deed == TRIED for deed in deeds), (name, deeds)
+        assert word in said, (name, said)
+        assert said.count("\n") == 1, (name, said)
+        assert seconds < 4 * SECONDS, (name, seconds)
+        assert megabytes < MEGABYTES, (name, megabytes)
 
 
 def test_dumps(tiny_folder: Path, tmp_path: Path) -> None:
@@ -239,3 +316,19 @@ def test_a_text_is_cut_before_it_is_measured(length: int) -> None:
     ruler = Ruler([BASE])
     assert ruler.shortened("x" * length, 8, 1.0) == ruler.shortened("x" * 500, 8, 1.0)
     assert max(len(text) for text, _ in ruler.known) < 1000
+
+
+def test_a_tokenizer_that_cannot_be_read(tiny_folder: Path, tmp_path: Path) -> None:
+    """Its reader holds Python's lock, so it is tried in another process, which can be ended."""
+    line = ["topk", "-t", "the cat", "-o", str(tmp_path / "out"), "--format", "none", "-q", "-m"]
+    hostile, sound = (Path(shutil.copytree(tiny_folder, tmp_path / n)) for n in ("hostile", "odd"))
+    slow_to_read(hostile)
+    replacing("x{3,}")(sound)
+    lines = [[*line, str(folder)] for folder in (tiny_folder, hostile, sound)]
+    refused, read = watched(tmp_path, lines, "import logitlens_cli.model as m; m._READ_LIMIT = 15")
+    assert refused[0] == 1
+    assert refused[-1].startswith(f"logitlens: the tokenizer of {hostile} cannot be read within 15")
+    assert refused[1] < 30
+    assert read[0] == 0
+    for _, _, _, deeds, _ in (refused, read):
+        assert deeds == [TRIED]

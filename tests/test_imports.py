@@ -10,11 +10,11 @@ import logitlens_cli
 
 PACKAGE = Path(logitlens_cli.__file__).parent
 ORDER = (
-    *("errors", "progress", "files", "metrics", "request", "prompts", "tokens", "embedded"),
-    *("model", "anatomy", "capture", "decode", "reading", "kernel", "reduction", "lens"),
-    *("stats", "reader", "panels", "compare", "traces", "caption", "fonts", "layout", "figure"),
-    *("curves", "lines", "parquet", "tables", "show", "terminal", "outputs", "batch", "session"),
-    *("cluster", "run", "redraw", "corpus", "api", "cli", "__main__"),
+    *("errors", "progress", "files", "metrics", "request", "prompts", "limits", "tokens"),
+    *("embedded", "model", "anatomy", "capture", "decode", "reading", "kernel", "reduction"),
+    *("lens", "stats", "reader", "panels", "compare", "traces", "caption", "fonts", "pages"),
+    *("layout", "figure", "curves", "lines", "parquet", "tables", "show", "terminal", "outputs"),
+    *("batch", "session", "cluster", "run", "redraw", "corpus", "api", "cli", "__main__"),
 )
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

@@ -11,8 +11,9 @@ from matplotlib.text import Text
 from test_figure import make, overlap, texts_of
 
 from logitlens_cli import figure
-from logitlens_cli.layout import GLYPH, PAGES, SLOPE, Layout, lay_out
+from logitlens_cli.layout import GLYPH, SLOPE, Layout, lay_out
 from logitlens_cli.metrics import Scale
+from logitlens_cli.pages import PAGES
 from logitlens_cli.panels import Looks, Panel, panels
 from logitlens_cli.reading import Reading, Scores
 from logitlens_cli.request import Width

@@ -322,3 +322,63 @@ def test_refusals(run: Any, tmp_path: Path) -> None:
 def test_a_dump_is_no_summary(run: Any, readings: list[Reading], tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(to_json(readings[0]))
     assert "is no summary" in run("--merge", tmp_path / "a.json").refusal(2)
+
+
+# ---- sums that no file could hold
+
+
+def with_kl(reading: Reading, value: float) -> Reading:
+    kl = reading.metrics["kl-final"]
+    values: list[list[float | None]] = [[value] * len(row) for row in kl.values]
+    made = msgspec.structs.replace(kl, values=values)
+    return msgspec.structs.replace(reading, metrics={**reading.metrics, "kl-final": made})
+
+
+def test_sums_are_right_up_to_what_a_file_holds(readings: list[Reading]) -> None:
+    """2**62 units of 2**-24 are 2**38, 274877906944."""
+    cat = readings[0]
+    columns = len(cat.tokens)
+    made = stats.add(stats.empty(cat, MEASURED, "x"), with_kl(cat, 2.0**37 / columns))
+    before = stats.to_json(made)
+    assert made.sketches["kl-final"][1].total == 2**61
+    with pytest.raises(UsageError, match=r"^kl-final adds up to 3\.44e\+11, and a summary holds "
+                       r"2\.75e\+11; .*--shard"):  # fmt: skip
+        stats.add(made, with_kl(cat, 1.5 * 2.0**37 / columns))
+    with pytest.raises(UsageError, match=r"^kl-final adds up to 1e\+300, "):
+        stats.add(made, with_kl(cat, 1e300 / columns))
+    assert stats.to_json(made) == before  # nothing of them was counted
+    whole = stats.add(made, with_kl(cat, 2.0**37 / columns))
+    assert whole.sketches["kl-final"][1].total == 2**62
+    assert whole.sketches["kl-final"][1].mean() == 2.0**37 / columns
+
+
+def test_merged_sums_that_no_file_could_hold(readings: list[Reading], tmp_path: Path) -> None:
+    paths = []
+    for n in range(3):
+        path = tmp_path / f"{n}.stats.json"
+        cat = readings[0]
+        made = stats.empty(cat, MEASURED, "x")
+        made = stats.add(made, with_kl(cat, 2.0**37 / len(cat.tokens)))
+        made = msgspec.structs.replace(made, shards=[("x", n, 3)])
+        path.write_bytes(stats.to_json(made))
+        paths.append((path, stats.load(path)))
+    both = stats.merge(paths[:2], "both")
+    assert both.sketches["kl-final"][1].total == 2**62
+    with pytest.raises(UsageError, match=r"^kl-final adds up to 4\.12e\+11, and a summary holds "):
+        stats.merge([(paths[0][0], both), paths[2]], "all")
+
+
+def test_a_text_for_which_there_is_no_room_is_told_apart(
+    read: Shell, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "set.txt"
+    lines.write_text(f"a\n{'the cat ' * 20}\ncat\n")
+    assert read("stats", "--lines", lines, "-o", tmp_path / "all").code == 0
+    whole = stats.load(tmp_path / "all" / "set.stats.json")
+    largest = max(sketch.total for sketch in whole.sketches["rank"])
+    monkeypatch.setattr(stats, "MOST", largest // 2)
+    ran = read("stats", "--lines", lines)
+    assert (ran.code, len(ran.err)) == (4, 2)
+    assert ran.err[0].startswith("logitlens: line 2 (2): rank adds up to ")
+    made = stats.load(out / "set.stats.json")
+    assert (made.prompts, made.failed) == (2, 1)
