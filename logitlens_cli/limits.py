@@ -17,7 +17,8 @@ from logitlens_cli.errors import WorkError
 
 Made = TypeVar("Made")
 
-SECONDS = 10.0
+SECONDS = 30.0
+"""for what takes none on an idle machine"""
 PACE = 10_000.0
 """characters of a text that get a second more; the slowest tokenizers do some 100 000"""
 MEMORY = 2**29
