@@ -243,8 +243,8 @@ class Reading(Record, frozen=True):
                 raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
         parts = (guesses.ids, guesses.labels, guesses.logits, guesses.probs)
         for rows in zip(*parts, strict=True):
-            for cell in zip(*rows, strict=True):
-                if not cell[0] or len({len(part) for part in cell}) > 1:
+            for ids, labels, logits, probs in zip(*rows, strict=True):
+                if not 0 < len(ids) == len(labels) == len(logits) == len(probs):
                     raise ValueError(
                         "a cell without a guess, or a guess without its label, logit or probability"
                     )
