@@ -317,9 +317,9 @@ def test_a_tokenizer_that_cannot_be_read(tiny_folder: Path, tmp_path: Path) -> N
     slow_to_read(hostile)
     replacing("x{3,}")(sound)
     lines = [[*line, str(folder)] for folder in (tiny_folder, hostile, sound)]
-    refused, read = watched(tmp_path, lines, "import logitlens_cli.model as m; m._READ_LIMIT = 15")
+    refused, read = watched(tmp_path, lines, "import logitlens_cli.model as m; m._READ_LIMIT = 10")
     assert refused[0] == 1
-    assert refused[-1].startswith(f"logitlens: the tokenizer of {hostile} cannot be read within 15")
+    assert refused[-1].startswith(f"logitlens: the tokenizer of {hostile} cannot be read within 10")
     assert refused[1] < 30
     assert read[0] == 0
     for _, _, _, deeds, _ in (refused, read):
