@@ -46,8 +46,8 @@ class Done(msgspec.Struct, frozen=True):
 
     name: str
     key: str
-    files: list[str]
-    """relative to the folder"""
+    files: dict[str, tuple[int, int]]
+    """bytes and time of change in ns of each, by its path relative to the folder"""
 
 
 class Ledger:
@@ -66,21 +66,29 @@ class Ledger:
                 self.known[done.name] = done
 
     def has(self, name: str, key: str) -> bool:
-        """Is a prompt finished with this key, and are its files still there?"""
+        """Is a prompt finished with this key, and are its files as they were written then?"""
         done = self.known.get(name)
         if done is None or done.key != key:
             return False
-        return all((self.folder / file).exists() for file in done.files)
+        with suppress(OSError):
+            return all(stamp(self.folder / file) == then for file, then in done.files.items())
+        return False
 
     def add(self, name: str, key: str, files: Sequence[Path]) -> None:
         """Record a prompt whose files are there; one write, so that processes do not mix."""
-        done = Done(name, key, [str(file.relative_to(self.folder)) for file in files])
+        done = Done(name, key, {str(f.relative_to(self.folder)): stamp(f) for f in files})
         line = msgspec.json.encode(done) + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             if file.tell() and not ends_line(self.path):
                 line = b"\n" + line
             file.write(line)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Changes when another command writes the file anew."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def ends_line(path: Path) -> bool:
@@ -156,19 +164,23 @@ class Failures:
                 self.replace()
 
     def replace(self) -> None:
-        kept = []
+        kept, foreign = [], []
         if self.path.exists():
             for line in self.path.read_bytes().splitlines():
-                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                try:
                     old = msgspec.json.decode(line, type=Failure)
-                    mine = (old.lines, old.command) == (self.lines, self.command)
-                    if not mine or old.line in self.there - self.settled:
-                        kept.append(old)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    foreign.append(line)
+                    continue
+                mine = (old.lines, old.command) == (self.lines, self.command)
+                if not mine or old.line in self.there - self.settled:
+                    kept.append(old)
         every = sorted([*kept, *self.made], key=lambda f: (f.lines, f.command, f.line))
-        if not every:
+        lines = [*foreign, *map(msgspec.json.encode, every)]
+        if not lines:
             self.path.unlink(missing_ok=True)
             return
-        data = b"".join(msgspec.json.encode(failure) + b"\n" for failure in every)
+        data = b"".join(line + b"\n" for line in lines)
         with staged() as stage:
             stage.write(self.path, lambda file: file.write(data))
 

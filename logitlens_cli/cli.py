@@ -21,6 +21,7 @@ from logitlens_cli.errors import (
     UsageError,
     WorkError,
     known,
+    let_go,
     one_line,
 )
 from logitlens_cli.request import (
@@ -117,21 +118,17 @@ stop = Stop()
 
 
 def tell(path: Path) -> None:
-    """Print a path that was written; the reader of standard output may be gone or full."""
+    """Print a path that was written. The reader of standard output may be gone, which is its right
+    and does not stop the work; or full."""
     try:
         print(path, flush=True)
     except BrokenPipeError:
-        raise
+        let_go(sys.stdout)
     except OSError as error:
-        let_go()
+        let_go(sys.stdout)
         raise WorkError(
             f"standard output cannot be written: {error.strerror}", f"{path} is there all the same"
         ) from error
-
-
-def let_go() -> None:
-    """Let what is still buffered for standard output vanish, or Python complains of it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
@@ -248,14 +245,18 @@ def main(arguments: list[str] | None = None) -> int:
         return made if isinstance(made, int) else 0
     except KeyboardInterrupt:
         return stopped()
-    except BrokenPipeError:  # the reader went away, which is its right
-        let_go()
+    except BrokenPipeError:  # the reader of a help or a list went away
+        let_go(sys.stdout)
         return 0
     except TyperException as error:
         return say(worded(error), 2) if error.format_message() else 2  # no words: help is printed
     except SystemExit:
         raise
     except BaseException as error:  # not only Exception: tokenizers in Rust panic with another
+        if (
+            stop.number is not None
+        ):  # a module in C that was interrupted while it loads says another
+            return stopped()
         if os.environ.get("LOGITLENS_DEBUG"):
             raise
         told = known(error)

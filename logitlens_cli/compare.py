@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import COLORS, DIFFERENCE_SCALE, FOLLOWED, Floats
+from logitlens_cli.metrics import COLORS, DIFFERENCE_SCALE, FOLLOWED, TRACE, Floats
 from logitlens_cli.panels import (
     CHAT,
     OUTLINED,
@@ -141,9 +141,10 @@ class Pair:
         return [name for name in figures_of(self.a) if name in self.held()]
 
     def held(self) -> set[str]:
-        """Figures and metrics that both hold the numbers of; followed tokens are no columns."""
+        """Figures and metrics that both hold the numbers of; followed tokens and lines have no
+        columns."""
         a, b = ({*figures_of(reading), *reading.metrics} for reading in (self.a, self.b))
-        return (a & b) - {FOLLOWED}
+        return (a & b) - {FOLLOWED, TRACE}
 
     def key(self, name: str, looks: Looks) -> str:
         """The metric behind a figure, which must mean the same in both."""

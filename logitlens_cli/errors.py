@@ -1,7 +1,7 @@
 """What a user can get wrong. Every message is one line: what is wrong, the value, what to do."""
 
 import os
-from typing import Any
+from typing import IO, Any
 
 LONGEST = 600
 """characters of a problem or a hint, so that a message fits one line of a log"""
@@ -70,3 +70,11 @@ def known(error: BaseException) -> LogitLensError:
         f"internal error: {type(error).__name__}: {said}",
         "LOGITLENS_DEBUG=1 shows the traceback; please report it",
     )
+
+
+def let_go(stream: IO[str]) -> None:
+    """Let what is written to a stream that nobody reads any more vanish: the work goes on, and
+    Python does not complain at its exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -102,8 +102,9 @@ def require_size(
     cures = [f"--split {split}"] if 0 < split < columns else []
     if SHARP <= sharp < dpi and texts <= WORDS:
         cures.append(f"--dpi {sharp}")
+    inches = f"{math.ceil(width)} x {math.ceil(height)} inches"
     raise UsageError(
-        f"the figure would be {'at least ' * (most is not None)}{width:.0f} x {height:.0f} inches,"
+        f"the figure would be {'at least ' * (most is not None)}{inches},"
         f" at {dpi} dpi {width * dpi:.0f} x {height * dpi:.0f} pixels"
         + f", with {texts} texts in its cells"
         * (texts > WORDS),

@@ -362,7 +362,7 @@ CHAT = "in the model's chat template"
 
 
 def decoded_words(reading: Reading) -> str:
-    norm = NORM_WORDS.get(reading.lens.norm, reading.lens.norm)
+    norm = NORM_WORDS[reading.lens.norm]
     late = reading.lens.decoder_blocks
     blocks = f"the last {count_of(late, 'block')} and " if late else ""
     return f"decoded with {blocks}the model's head, {norm}"

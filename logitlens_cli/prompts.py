@@ -14,6 +14,9 @@ import msgspec
 
 from logitlens_cli.errors import UsageError
 
+LARGEST = 2**30
+"""bytes of a file of texts"""
+
 NAME_LENGTH = 40
 LONGEST_NAME, LONGEST_PART = 1000, 200
 """bytes; systems take 4096 and 255, and what follows the name needs some"""
@@ -101,7 +104,13 @@ def read(path: Path, option: str) -> str:
     try:
         if str(path) == "-" and sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed")
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(LARGEST + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:  # perhaps it has no end
+            raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 20} MB")
     except IsADirectoryError as error:
         raise UsageError(f"{option} {path} is a folder", "name a text file") from error
     except FileNotFoundError as error:

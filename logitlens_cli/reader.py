@@ -461,10 +461,16 @@ def rows_of(parts: Anatomy, task: Task) -> tuple[Row, ...]:
     """The rows of the grid, from the lowest up; UsageError where the model has no such rows."""
     last = len(parts.blocks) - 1 - task.decoder_blocks
     chosen = [block for block in task.blocks if block <= last]
-    if not chosen:
+    if last < 0:
         raise UsageError(
             f"--decoder-blocks {task.decoder_blocks} leaves no row",
             f"the model has {len(parts.blocks)} blocks",
+        )
+    if not chosen:
+        raise UsageError(
+            f"--decoder-blocks {task.decoder_blocks} leaves blocks 0 to {last}, of which none is "
+            "chosen",
+            "choose some with --layers or --every",
         )
     if not task.subblocks:
         rows = [Row(block, 1) for block in chosen]

@@ -180,7 +180,7 @@ class ModelRecord(Record, frozen=True):
 class LensRecord(Record, frozen=True):
     """How the residual stream was decoded."""
 
-    norm: str
+    norm: Annotated[str, msgspec.Meta(pattern="^(full|no-affine|none)$")]
     chain: list[str]
     """the decode chain found in the model, a step a line"""
     window: tuple[Count, Count]
@@ -333,10 +333,20 @@ def from_json(path: Path) -> Reading:
         require_single_keys(data)
         return made
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        for kind, (what, hint) in OTHERS.items():
+            if f'"{kind}/'.encode() in data[:200]:
+                raise UsageError(f"{path} is {what}, and no dump of a text", hint) from error
         raise UsageError(
             f"{path} is not a dump of this version of logitlens ({error})",
             "make it again with logitlens all",
         ) from error
+
+
+OTHERS = {
+    "logitlens-stats": ("a summary of many texts", "logitlens stats --merge draws it again"),
+    "logitlens-diff": ("a difference of two dumps", "logitlens diff draws it from these"),
+}
+"""what else has a schema of ours"""
 
 
 def bounded(path: Path) -> bytes:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from logitlens_cli import prompts
 from logitlens_cli.errors import UsageError
+from logitlens_cli.metrics import FOLLOWED, TRACE
 from logitlens_cli.outputs import Compared, looks_of, outputs, write, write_compared
 from logitlens_cli.progress import Progress
-from logitlens_cli.request import Diff, Render
+from logitlens_cli.request import OF_CELLS, Diff, Render, refuse
 from logitlens_cli.run import check_extras, note_missing, pieces, show, show_reading, skipped
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def render(request: Render) -> Iterator[Path]:
     for dump in request.dumps:
         reading = from_json(dump)
         chosen = chosen_of(request, dump, reading)
+        if TRACE in chosen:
+            refuse(request, OF_CELLS, "a trace, which has no cells")
         name = prompts.safe_name(request.name or stem(dump, reading.command))
         count = pieces(reading.tokens, request.split)
         files = outputs(request, name, reading.command, chosen, count, json=False)
@@ -70,7 +73,6 @@ def chosen_of(request: Render, dump: Path, reading: "Reading") -> tuple[str, ...
 def shared_colors(request: Render, looks: "Looks") -> "Mapping[str, Colors]":
     """By figure, colours whose limits are the widest of any dump's; UsageError where the same
     figure shows different quantities."""
-    from logitlens_cli.metrics import FOLLOWED, TRACE
     from logitlens_cli.panels import panels
     from logitlens_cli.reading import from_json
 

@@ -130,7 +130,8 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
         raise UsageError(f"--config {path}: {error.strerror}", "name a preset file") from error
     except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise UsageError(f"--config {path} is not TOML ({error})", "mend the file") from error
-    known = {p.name: p for p in context.command.params if p.name not in (None, "config", "help")}
+    options = (p for p in context.command.params if p.param_type_name == "option")
+    known = {p.name: p for p in options if p.name not in (None, "config", "help")}
     defaults: dict[str, Any] = {}
     for key, value in preset.items():
         name = key.replace("-", "_")
@@ -141,7 +142,8 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
             )
         repeats = getattr(known[name], "multiple", False)
         many = repeats and isinstance(value, list) and all(isinstance(v, str) for v in value)
-        if not many and not isinstance(value, (str, int, float, bool)):
+        stray = isinstance(value, bool) and not getattr(known[name], "is_flag", False)
+        if stray or (not many and not isinstance(value, (str, int, float, bool))):
             raise UsageError(
                 f"--config {path}: {key} is a {type(value).__name__}",
                 "write the value as on the command line",
@@ -179,6 +181,8 @@ class Command(TyperCommand):
                 formatter.write_dl(records)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for p in self.params:  # what the environment says is one value, spaces and all: " Paris"
+            p.envvar_list_splitter = "\0"  # type: ignore[misc]
         rest = super().parse_args(ctx, args)
         for group in RIVALS:
             rivals = [p for p in self.params if p.name in group]
@@ -195,6 +199,10 @@ class Command(TyperCommand):
 
 OF_ONE_READING = ("lock_in", "next_ranks", "probs", "delta")
 """looks that neither a summary nor a comparison has"""
+OF_CELLS = (
+    *("split", "cmap", "skip_first", "changes_only", "width", "show", "table", "caption"),
+    *OF_ONE_READING,
+)
 PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
 METRIC, FIGURE, OUTPUT, MANY = "Metric", "Figure", "Output", "Many prompts"
 
@@ -1085,8 +1093,7 @@ class Trace(Read):
             raise UsageError(f"--log is not of {name}", "ranks have it anyhow, the others are logs")
         if self.parquet:
             raise UsageError("--format parquet is of cells, not of lines", "use rank or all")
-        of_cells = ("split", "cmap", "skip_first", "changes_only", "width", "show", "table")
-        refuse(self, (*of_cells, "caption", *OF_ONE_READING), "a trace, which has no cells")
+        refuse(self, OF_CELLS, "a trace, which has no cells")
         _ = self.measures
 
     def require_one_target(self) -> None:
@@ -1183,12 +1190,16 @@ class Render(Figures):
     def metric(self) -> str | None:
         """The last of what was given, if it is no file."""
         last = self.given[-1]
-        is_file = len(self.given) == 1 or last.endswith(".json") or Path(last).exists()
-        return None if is_file else last
+        return None if self.only_files or last == "all" else last
 
     @property
     def dumps(self) -> list[Path]:
-        return [Path(name) for name in self.given[: -1 if self.metric else None]]
+        return [Path(name) for name in self.given[: None if self.only_files else -1]]
+
+    @property
+    def only_files(self) -> bool:
+        last = self.given[-1]
+        return len(self.given) == 1 or last.endswith(".json") or Path(last).exists()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from logitlens_cli.caption import LONGEST, number
-from logitlens_cli.errors import WorkError
+from logitlens_cli.errors import WorkError, let_go
 from logitlens_cli.panels import OUTLINED, Panel, count_of
 from logitlens_cli.tokens import harmless
 
@@ -30,7 +30,7 @@ def print_panel(panel: Panel, hues: "Hues", stream: TextIO | None) -> None:
 
     Colours only where the terminal has 256 of them or more, and not with NO_COLOR; what is
     outlined is bold and underlined, or in brackets where nothing can be. Raises WorkError where
-    ``stream`` cannot be written, but for a closed pipe.
+    ``stream`` cannot be written; that its reader went away is no error.
     """
     if stream is None:  # the shell closed it
         return
@@ -40,7 +40,7 @@ def print_panel(panel: Panel, hues: "Hues", stream: TextIO | None) -> None:
         stream.write(made.encode(coding, "backslashreplace").decode(coding) + "\n")
         stream.flush()
     except BrokenPipeError:
-        raise
+        let_go(stream)
     except OSError as error:
         raise WorkError(
             f"the table cannot be written: {error.strerror}", "free some space, or leave --show out"
@@ -77,7 +77,7 @@ def written(panel: Panel, hues: "Hues", stream: TextIO) -> str:
 def width() -> int | None:
     """Columns of the terminal; COLUMNS goes before it. None where nothing is a terminal."""
     given = os.environ.get("COLUMNS", "")
-    if given.isdecimal() and int(given):
+    if given.isdecimal() and len(given) < 10 and int(given):
         return int(given)
     for stream in (sys.stdout, sys.stderr, sys.stdin):
         with suppress(AttributeError, OSError, ValueError):  # closed, captured, or no terminal

@@ -1,11 +1,14 @@
 """What is printed for people to read: tables on standard output."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from logitlens_cli.errors import let_go
 
 if TYPE_CHECKING:
     from logitlens_cli.model import AtHand
@@ -55,5 +58,13 @@ def print_examination(lines: Mapping[str, Sequence[str]]) -> None:
     console().print(shown)
 
 
+class Plain(Console):
+    """What rich would make of a reader that went away is an exit code of its own."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        let_go(sys.stdout)
+
+
 def console() -> Console:
-    return Console(markup=False, highlight=False, soft_wrap=True)
+    return Plain(markup=False, highlight=False, soft_wrap=True)

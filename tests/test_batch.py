@@ -59,12 +59,18 @@ def failed(folder: Path) -> list[dict[str, Any]]:
 def test_the_ledger_knows_what_is_done(tmp_path: Path) -> None:
     (tmp_path / "a.json").touch()
     Ledger(tmp_path, "set.rank").add("a", "k1", [tmp_path / "a.json"])
+    for name in ("gone.json", "other.json"):
+        (tmp_path / name).write_bytes(b"{}")
     Ledger(tmp_path, "set.rank").add("b", "k1", [tmp_path / "gone.json"])
+    Ledger(tmp_path, "set.rank").add("d", "k1", [tmp_path / "other.json"])
+    (tmp_path / "gone.json").unlink()
+    (tmp_path / "other.json").write_bytes(b"[]")
     ledger = Ledger(tmp_path, "set.rank")
     assert ledger.has("a", "k1")
     assert not ledger.has("a", "k2")  # another text, or other options
     assert not ledger.has("b", "k1")  # its file is not there
     assert not ledger.has("c", "k1")
+    assert not ledger.has("d", "k1")  # its file was written by somebody else
     assert not Ledger(tmp_path, "set.topk").has("a", "k1")
 
 
@@ -126,6 +132,14 @@ def test_failures_of_other_batches_stay(tmp_path: Path) -> None:
     assert [(f["command"], f["line"]) for f in failed(tmp_path)] == [("topk", 1)]
     fail(tmp_path, "topk", [1], [])
     assert not (tmp_path / "failures.jsonl").exists()
+
+
+def test_a_file_of_that_name_that_is_not_ours_stays(tmp_path: Path) -> None:
+    (tmp_path / "failures.jsonl").write_text("my own notes\n")
+    fail(tmp_path, "rank", [1, 2], [2])
+    assert (tmp_path / "failures.jsonl").read_text().startswith('my own notes\n{"lines":')
+    fail(tmp_path, "rank", [1, 2], [])
+    assert (tmp_path / "failures.jsonl").read_text() == "my own notes\n"
 
 
 @pytest.mark.parametrize(
@@ -401,6 +415,18 @@ def test_what_is_done_is_done_again_only_where_something_changed(
     (out / "set-5.rank.svg").unlink()
     ran = read(*line, "--norm", "no-affine")
     assert written_by(ran, out) == ["set-5.rank.json", "set-5.rank.svg"]
+
+
+def test_what_another_command_wrote_over_is_done_again(
+    read: Shell, out: Path, tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"{name}.txt" for name in ("first", "second")}
+    for name, file in files.items():
+        file.write_text(f"the {name}\n")
+    for name in ("first", "second", "first"):
+        ran = read("rank", "--lines", files[name], "--name", "x-{n}")
+        assert written_by(ran, out) == ["x-1.rank.json", "x-1.rank.svg"]
+        assert from_json(out / "x-1.rank.json").text == f"the {name}"
 
 
 def test_a_split_batch_goes_on_too(read: Shell, out: Path, lines: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,22 @@ def test_a_reader_that_goes_away(dump: Path, tmp_path: Path) -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as closed:
         ran = process("render", dump, "-o", tmp_path, "--format", "svg", stdout=closed)
-    assert ran == Ran(0, [], [])
+        lists = process("models", "families", stdout=closed)
+    assert ran == lists == Ran(0, [], [])
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_work_goes_on_when_its_reader_goes_away(tiny_folder: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "set.txt"
+    lines.write_text("the cat\n" * 3)
+    reader, writer = os.pipe()
+    os.close(reader)
+    read = ["rank", "-m", tiny_folder, "--format", "svg", "-q"]
+    with os.fdopen(writer, "w") as closed:
+        ran = process(*read, "--lines", lines, "-o", tmp_path / "many", stdout=closed)
+        shown = process(*read, "--no-json", "--format", "none", "--show", "-t", TEXT, stdout=closed)
+    assert ran == shown == Ran(0, [], [])
+    assert len(list((tmp_path / "many").glob("*.json"))) == 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
@@ -299,3 +314,19 @@ def test_nothing_heavy_is_loaded_in_vain(
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert done.stderr.splitlines()[-1] == loaded
+
+
+def test_what_an_interrupt_does_to_a_library_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A module in C whose loading is interrupted raises an ImportError of its own."""
+
+    def loading(request: object) -> None:
+        with suppress(KeyboardInterrupt):
+            cli.stop(signal.SIGINT, None)
+        raise ImportError("initialization failed")
+
+    monkeypatch.setattr(cli, "stop", cli.Stop())
+    monkeypatch.setattr(cli, "paths_of", loading)
+    assert cli.main(["topk", "-t", "a"]) == 130
+    assert capsys.readouterr().err == "logitlens: interrupted\n"

@@ -210,7 +210,7 @@ def test_texts_within_a_dump(
     words = [word.encode("utf-8", "replace").decode() for word in words]
     dump = copy.deepcopy(whole)
     token = dump["tokens"][0]
-    dump["name"], dump["text"], dump["model"]["name"], dump["lens"]["norm"] = words[:4]
+    dump["name"], dump["text"], dump["model"]["name"], dump["lens"]["chain"][0] = words[:4]
     token["label"], dump["layers"][0]["label"], dump["guesses"]["labels"][1][1][0] = words[4:7]
     token["next_label"] = dump["followed"]["labels"][0] = words[7]
     dump["metrics"]["rank-final"]["quantity"] = dump["metrics"]["rank-final"]["unit"] = words[0]

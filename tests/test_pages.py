@@ -128,7 +128,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_nobody_waits_for_a_refusal(read: Shell, passes: list[str], out: Path) -> None:
     ran = read("rank", "-t", "x" * 40)
     assert re.fullmatch(
-        r"the figure would be at least 14 x 1 inches, at 300 dpi 4320 x 252 pixels; "
+        r"the figure would be at least 15 x 1 inches, at 300 dpi 4320 x 252 pixels; "
         r"use --split \d", ran.refusal(2),
     )  # fmt: skip
     assert passes == []
@@ -141,7 +141,7 @@ def test_of_a_batch_one_prompt_fails(read: Shell, passes: list[str], tmp_path: P
     lines.write_text("\n".join(["x" * 40, "xx"]))
     ran = read("rank", "--lines", lines)
     assert ran.code == 4
-    assert "line 1 (set-1): the figure would be at least 14 x 1 inches" in ran.err[0]
+    assert "line 1 (set-1): the figure would be at least 15 x 1 inches" in ran.err[0]
     assert passes == ["set-2"]
 
 
@@ -189,7 +189,7 @@ def test_a_summary_of_no_sane_number_of_layers(
     path.write_bytes(msgspec.json.encode(made))
     ran = logitlens("stats", "--merge", path, "-o", tmp_path / "merged", "-q", "--dpi", "1200")
     assert re.fullmatch(
-        r"the figure would be 9 x 66 inches, at 1200 dpi \d+ x 79740 pixels; use --dpi \d+",
+        r"the figure would be 9 x 67 inches, at 1200 dpi \d+ x 79740 pixels; use --dpi \d+",
         ran.refusal(2),
     )
     sharp = ran.err[0].rpartition(" ")[2]

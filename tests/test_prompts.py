@@ -22,6 +22,16 @@ def type_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
+def test_a_file_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "LARGEST", 2**20)
+    too_large = "{} /dev/zero: it has more than 1 MB; name a readable file"
+    assert refusal(prompts.read, Path("/dev/zero"), "--file") == too_large.format("--file")
+    type_in(monkeypatch, b"x" * 2**20)
+    assert prompts.read(Path("-"), "--lines") == "x" * 2**20
+    type_in(monkeypatch, b"x" * (2**20 + 1))
+    assert "-: it has more than 1 MB" in refusal(prompts.read, Path("-"), "--lines")
+
+
 # ---- names
 
 

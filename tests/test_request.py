@@ -540,6 +540,13 @@ def test_the_stronger_source_wins(
     assert getattr(parsed("all", *flags, *config, "-t", "a"), name) == flag
 
 
+def test_a_value_of_the_environment_keeps_its_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGITLENS_TARGET", " Paris is")
+    made = parsed("rank", "-t", "a")
+    assert isinstance(made, Rank)
+    assert made.target == [" Paris is"]
+
+
 def test_a_preset_named_by_the_environment(
     preset: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

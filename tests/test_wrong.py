@@ -42,6 +42,8 @@ FILES: dict[str, bytes] = {
     "key.toml": b"colour = 3\n",
     "escape.toml": b'"\\u001b[31m" = 3\n',
     "kind.toml": b'every = "x"\n',
+    "bool.toml": b"every = true\n",
+    "argument.toml": b'given = "x.json"\n',
     "zero.toml": b"every = 0\n",
     "broken.toml": b"every = \n",
     "twice.toml": b"k = 1\nk = 2\n",
@@ -192,6 +194,10 @@ def things(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     BertConfig().save_pretrained(folder / "bert")
     line = ["all", "-t", TEXT, "-m", str(folder / "tiny"), "-o", str(folder), "--name", "x"]
     assert cli.main([*line, "--format", "none"]) == 0
+    line[0], line[-1] = "trace", "x"
+    assert cli.main([*line, "--format", "none"]) == 0
+    lines = ["stats", "--lines", str(folder / "two.txt"), *line[3:]]
+    assert cli.main([*lines, "--format", "none"]) == 0
     text = (folder / "x.all.json").read_text()
     for name, spoil in DUMPS.items():
         dump = json.loads(text)
@@ -333,6 +339,17 @@ USAGE: list[Row] = [
         2,
         "Invalid value '0' for '--every': Input should be greater than or equal to 1; see "
         "logitlens topk --help",
+    ),
+    ("topk --config bool.toml", 2, "--config bool.toml: every is a bool; write the value as on…"),
+    (
+        "render x.all.json --config argument.toml",
+        2,
+        "--config argument.toml: unknown key 'given'; keys are the options of logitlens render",
+    ),
+    (
+        "topk --decoder-blocks 3 --layers 1",
+        2,
+        "--decoder-blocks 3 leaves blocks 0 to 0, of which none is chosen; choose some with…",
     ),
     (
         "topk --config none.toml",
@@ -653,6 +670,21 @@ DUMPS_AND_SUMMARIES: list[Row] = [
         "render x.all.json zzz",
         2,
         "x.all.json holds no 'zzz'; it holds topk, rank, kl-final, kl-input",
+    ),
+    (
+        "render x.stats.json",
+        2,
+        "x.stats.json is a summary of many texts, and no dump of a text; logitlens stats --merge…",
+    ),
+    (
+        "render x.trace.json trace --format none --show",
+        2,
+        "--show has no meaning for a trace, which has no cells; leave it out",
+    ),
+    (
+        "diff x.trace.json x.trace.json",
+        2,
+        "x.trace.json and x.trace.json share no grid; read both with logitlens all",
     ),
     ("render x.all.json topk extra", 2, "x.all.json holds no 'extra'; it holds topk, rank…"),
     (
