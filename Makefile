@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-families test-ray test-lowest families lint gallery readme bench kill soak \
-	fuzz pins audit sbom clean
+.PHONY: demo test test-slow test-families test-ray test-lowest families lint gallery readme bench \
+	kill soak fuzz pins audit sbom clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -36,7 +36,11 @@ lint: $(VENV)/.ready-dev
 
 test: lint
 	$(BIN)/logitlens models fetch
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not families"
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not families and not slow"
+
+# What takes long, or much memory; continuous integration runs it too.
+test-slow: $(VENV)/.ready-dev
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m slow
 
 # Every preset of the default model, as committed: byte-stable, so that git shows what changed.
 PRESETS := $(wildcard configs/smollm2/*.toml)

@@ -498,7 +498,12 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
 )
 def test_a_batch_that_was_stopped_goes_on(
     number: signal.Signals, code: int, many: Path, out: Path, tiny_folder: Path
@@ -532,6 +537,7 @@ def test_a_batch_that_was_stopped_goes_on(
     assert stamps == {path: Path(path).stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.slow
 def test_four_at_once_on_one_batch_and_one_folder(
     many: Path, out: Path, tiny_folder: Path, logitlens: Shell
 ) -> None:

@@ -16,7 +16,7 @@ from logitlens_cli import stats
 from logitlens_cli.reading import from_json
 
 cluster = pytest.importorskip("logitlens_cli.cluster", exc_type=ImportError)
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 SCRIPT = Path(sys.executable).with_name("logitlens")
 PROMPTS = 200

@@ -253,6 +253,7 @@ def test_folders_of_models(tiny_folder: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("ran"))
 
 
+@pytest.mark.slow
 def test_tokenizers_and_templates(tiny_folder: Path, tmp_path: Path) -> None:
     """Programs that a model brings along: of patterns, and of templates."""
     text, rest = "a" * 9999 + "!", ["-o", str(tmp_path / "out"), "--format", "none", "-q", "-m"]
@@ -274,6 +275,7 @@ def test_tokenizers_and_templates(tiny_folder: Path, tmp_path: Path) -> None:
         assert megabytes < MEGABYTES, (name, megabytes)
 
 
+@pytest.mark.slow
 def test_dumps(tiny_folder: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     lines = [["all", "-t", "the cat", "-o", out, "-m", str(tiny_folder), "--name", "x", "-q"]]
@@ -310,6 +312,7 @@ def test_a_text_is_cut_before_it_is_measured(length: int) -> None:
     assert max(len(text) for text, _ in ruler.known) < 1000
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_cannot_be_read(tiny_folder: Path, tmp_path: Path) -> None:
     """Its reader holds Python's lock, so it is tried in another process, which can be ended."""
     line = ["topk", "-t", "the cat", "-o", str(tmp_path / "out"), "--format", "none", "-q", "-m"]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import family_table
+import pytest
 import readme
 
 
@@ -17,6 +18,7 @@ def test_help_texts_and_schema_are_fresh() -> None:
     assert readme.SCHEMA.read_text() == readme.schema_text(), "run: python tests/readme.py"
 
 
+@pytest.mark.slow
 def test_makefile_recipe(tmp_path: Path, tiny_folder: Path) -> None:
     recipe = re.search(
         r"<!-- makefile -->\n```make\n(.*?)```", readme.README.read_text(), re.DOTALL
