@@ -75,11 +75,11 @@ class Ledger:
         return False
 
     def add(self, name: str, key: str, files: Sequence[Path]) -> None:
-        """Record a prompt whose files are there; one write, so that processes do not mix."""
+        """Record a prompt whose files are there, one process at a time."""
         done = Done(name, key, {str(f.relative_to(self.folder)): stamp(f) for f in files})
         line = msgspec.json.encode(done) + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab", buffering=0) as file:
+        with alone(self.path.parent), self.path.open("ab", buffering=0) as file:
             if file.tell() and not ends_line(self.path):
                 line = b"\n" + line
             file.write(line)
