@@ -253,9 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit:
         raise
     except BaseException as error:  # not only Exception: tokenizers in Rust panic with another
-        if (
-            stop.number is not None
-        ):  # a module in C that was interrupted while it loads says another
+        if stop.number is not None:  # interrupted while it loads, C code raises errors of its own
             return stopped()
         if os.environ.get("LOGITLENS_DEBUG"):
             raise
