@@ -35,7 +35,7 @@ def entry() -> None:
     try:
         heed(cli.stop)
         code = cli.main()
-        signal.setitimer(signal.ITIMER_REAL, 0)  # see Stop.lost
+        cli.stop.rest()
         heed(leave)
     except KeyboardInterrupt:  # a line before or after the command line's own care
         code = cli.stopped()

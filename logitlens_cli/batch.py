@@ -6,11 +6,11 @@ ledger, so that a batch that was stopped at any moment goes on with the same com
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,16 +22,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import psutil
+from filelock import FileLock
 
 from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError, known
 from logitlens_cli.files import staged
-from logitlens_cli.progress import Progress
+from logitlens_cli.progress import Progress, hush_matplotlib
 from logitlens_cli.prompts import Prompt
 
 if TYPE_CHECKING:
     from logitlens_cli.reader import Plan, Subject
 
 FAILURES = "failures.jsonl"
+LOCK = ".logitlens.lock"
+"""a file that is there only while a process writes to the ledger or to the failures"""
 LONG = 1024
 """tokens; longer prompts fill the machine by themselves, and families that turn to other positions
 from some length on (dynamic scaling) must not see a fill"""
@@ -159,7 +163,7 @@ class Failures:
         stay, and without any failure there is no file."""
         if self.made:  # perhaps nothing else was written
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.parent.exists():
+        if self.made or self.path.exists():  # else nothing is to be changed, or perhaps may be
             with alone(self.path.parent):
                 self.replace()
 
@@ -221,8 +225,6 @@ def budget_of(subject: Subject, rows: int) -> int:
     if device.type == "cuda":
         free, most = torch.cuda.mem_get_info(device)[0], 16384
     else:
-        import psutil
-
         # On two cores, passes of 512 tokens are as fast as longer ones, and shorter ones are not.
         free, most = psutil.virtual_memory().available, 512
     width = subject.parts.layout.width
@@ -248,11 +250,13 @@ def deaf() -> Iterator[None]:
     came: list[int] = []
     # A mask is not enough: other threads take the signal, and the handler runs in this one.
     handlers = {number: signal.signal(number, lambda n, _: came.append(n)) for number in SIGNALS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if masks else ()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if came:
@@ -262,26 +266,31 @@ def deaf() -> Iterator[None]:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a lock on a folder; other processes that want it wait."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    path = folder / LOCK
+    with FileLock(path, mode=0o666, poll_interval=0.01):  # whoever may write here may lock
+        try:
+            yield
+        finally:
+            # Who waits for a file that is gone begins again with a new one: filelock looks. On
+            # Windows a file that is open stays, and filelock removes it.
+            with suppress(OSError):
+                path.unlink()
 
 
 def begin() -> None:
     """In a process that draws: the parent hears the user's interrupt and decides; if it is killed,
     this process goes too."""
+    hush_matplotlib()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    if hasattr(signal, "pthread_sigmask"):  # see deaf
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def follow() -> None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
+        psutil.Process().kill()
 
     threading.Thread(target=follow, daemon=True).start()
 
@@ -301,16 +310,28 @@ KILLED = WorkError(
 )
 
 
+def cpu_count() -> int:
+    """Processors that this process may use, which are those of the machine where it cannot be bound
+    to some (macOS)."""
+    process = psutil.Process()
+    bound = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None
+    return len(bound or ()) or os.cpu_count() or 1
+
+
+MOST = 61
+"""processes that Python can wait for on Windows"""
+
+
 class Workers:
     """Processes that write files while this one goes on; none: work is done at once."""
 
     def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+        self.jobs = min(jobs, MOST) if sys.platform == "win32" else jobs
         self.pool: ProcessPoolExecutor | None = None
-        if jobs:
+        if self.jobs:
             # Not forked: torch's threads would not come along, and their locks would.
             context = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=begin)
+            self.pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=begin)
         self.waiting: deque[tuple[Any, Future[Any]]] = deque()
 
     def __enter__(self) -> Workers:

@@ -61,6 +61,9 @@ EPILOG = (
 
 def carry_out(request: Read | Render | Diff) -> None:
     """Do what a command asks for, and print each path once it is written."""
+    from logitlens_cli.progress import hush_matplotlib
+
+    hush_matplotlib()
     # Loading the libraries makes a million objects, all of which stay: to look for garbage among
     # them again and again takes a fifth of a short run (measured).
     gc.disable()
@@ -98,7 +101,7 @@ class Stop:
 
     def __call__(self, number: int, frame: Any) -> None:
         now = time.monotonic()
-        again = number == signal.SIGALRM or now - self.raised > PATIENCE
+        again = number not in STOPPED or now - self.raised > PATIENCE
         if self.number is None or again:
             self.number = self.number or number
             self.raised = now
@@ -106,12 +109,20 @@ class Stop:
 
     def lost(self, error: Any) -> None:
         """A hook for what is raised where nothing can be (in destructors, and when the import of a
-        module ends): an interrupt comes again a moment later."""
-        if issubclass(error.exc_type, KeyboardInterrupt):
+        module ends): an interrupt comes again a moment later. Not on Windows, which has no such
+        timers: there the user has to interrupt again."""
+        if not issubclass(error.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(error)
+        elif hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, self)
             signal.setitimer(signal.ITIMER_REAL, 0.01)
         else:
-            sys.__unraisablehook__(error)
+            self.number = None
+
+    def rest(self) -> None:
+        """No interrupt comes again."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 stop = Stop()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,29 +83,34 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Itera
     """
     with progress.step("joining the cluster"):
         join(request)
-    before = sys.stdout
-    sys.stdout = aside = Aside(before, progress)
-    try:
-        readers = start(request)
-        size = max(1, min(PART, len(todo) // (SHARE * len(readers))))
-        parts = [todo[n : n + size] for n in range(0, len(todo), size)]
-        waiting: dict[Any, Any] = {}
-        idle = [reader for _ in range(AHEAD) for reader in readers]
-        for part in parts:
-            if not idle:
-                done = first_of(waiting, progress)
-                idle.append(waiting.pop(done))
-                yield from result(done)
-            actor = idle.pop(0)
-            waiting[actor.read.remote(part)] = actor
-        while waiting:
+    aside = Aside(sys.stdout, progress)
+    with redirect_stdout(aside):  # Ray prints by itself, and has no way to say where
+        try:
+            yield from gathered(start(request), todo, progress)
+        finally:
+            aside.owner = -1  # what Ray held back it prints now
+            ray.shutdown()
+
+
+def gathered(
+    readers: Sequence[Any], todo: Sequence[Prompt], progress: Progress
+) -> Iterator[Outcome]:
+    """What the actors made of parts of the prompts, as they come."""
+    size = max(1, min(PART, len(todo) // (SHARE * len(readers))))
+    parts = [todo[n : n + size] for n in range(0, len(todo), size)]
+    waiting: dict[Any, Any] = {}
+    idle = [reader for _ in range(AHEAD) for reader in readers]
+    for part in parts:
+        if not idle:
             done = first_of(waiting, progress)
-            del waiting[done]
+            idle.append(waiting.pop(done))
             yield from result(done)
-    finally:
-        aside.owner = -1  # what Ray held back it prints now
-        ray.shutdown()
-        sys.stdout = before
+        actor = idle.pop(0)
+        waiting[actor.read.remote(part)] = actor
+    while waiting:
+        done = first_of(waiting, progress)
+        del waiting[done]
+        yield from result(done)
 
 
 def join(request: Read) -> None:

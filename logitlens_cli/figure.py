@@ -27,6 +27,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullLocator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from seaborn.utils import relative_luminance
 
 from logitlens_cli import caption
 from logitlens_cli.errors import UsageError
@@ -330,10 +331,8 @@ def inks_on(rgba: Floats) -> npt.NDArray[np.str_]:
 
 def luminance(rgba: Floats) -> Floats:
     """Relative luminance of sRGB colours (WCAG 2); black and white text tie at 0.179."""
-    rgb = rgba[..., :3]
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    relative: Floats = linear @ np.array([0.2126, 0.7152, 0.0722])
-    return relative
+    *cells, channels = rgba.shape
+    return np.reshape(relative_luminance(rgba.reshape(-1, channels)), cells)
 
 
 def outline(ax: Axes, outlined: npt.NDArray[np.bool_], layout: Layout) -> None:

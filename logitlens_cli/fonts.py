@@ -3,11 +3,11 @@
 A character that no font has is shown as an escape instead of a box.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
+import regex
 from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
@@ -69,41 +69,43 @@ def escaped(text: str, missing: frozenset[str]) -> str:
     return "".join(f"<U+{ord(char):04X}>" if char in missing else char for char in text)
 
 
-PACKAGES = {
-    **dict.fromkeys(("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"), "fonts-noto-cjk"),
-    "emoji": "fonts-symbola",
-}
+CJK = {"Hani", "Hira", "Kana", "Hang", "Bopo"}
+"""scripts that share their signs, and a package of fonts"""
+PACKAGES = {**dict.fromkeys(CJK, "fonts-noto-cjk"), "emoji": "fonts-symbola"}
 """Which package of Debian and Ubuntu brings a font; of all other scripts fonts-noto-core."""
 
 
+def script_of(char: str) -> str:
+    """ISO 15924 code of a character's script ("Hani"), or "emoji"."""
+    from fontTools.unicodedata import script, script_extension
+
+    if ord(char) >= 0x1F000 and script(char) == "Zyyy":  # of no script; with skin tones
+        return "emoji"
+    scripts: set[str] = script_extension(char)
+    return "Hani" if len(scripts) > 1 and scripts & CJK else min(scripts)
+
+
 def scripts_of(characters: Iterable[str]) -> dict[str, str]:
-    """The scripts of characters, each with a package that brings a font for it."""
-    scripts = {
-        "emoji" if ord(char) >= 0x1F000 and unicodedata.category(char) == "So"
-        else unicodedata.name(char, "unknown").split()[0]
-        for char in characters
-    }  # fmt: skip
-    return {script: PACKAGES.get(script, "fonts-noto-core") for script in sorted(scripts)}
+    """The names of the scripts of characters, each with a package that brings a font for it."""
+    from fontTools.unicodedata import script_name
+
+    names = {"emoji": "emoji", "Zyyy": "symbols"}  # which Unicode calls "Common"
+    return {
+        names.get(code) or script_name(code): PACKAGES.get(code, "fonts-noto-core")
+        for code in sorted({script_of(char) for char in characters})
+    }
 
 
-JOINERS = "\u200d\ufe0e\ufe0f"
-"""what ties emoji together, or says how they look"""
-
-
-ESCAPE = re.compile(r"<(?:U\+[0-9A-F]{4,6}|0x[0-9A-F]{2})>")
+CLUSTER = regex.compile(
+    r"<(?:U\+[0-9A-F]{4,6}|0x[0-9A-F]{2})>[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]*|\X"
+)
+"""an escape with the marks upon it, or a grapheme cluster: a letter with its marks, a flag, an
+emoji with its skin tone"""
 
 
 def ends(text: str) -> list[int]:
-    """Where a text may be cut: marks, joined characters and escapes stay whole."""
-    within = {
-        n for escape in ESCAPE.finditer(text) for n in range(escape.start() + 1, escape.end())
-    }
-
-    def stays(n: int) -> bool:
-        joined = text[n] in JOINERS or text[n - 1] == "\u200d"
-        return joined or n in within or unicodedata.category(text[n]).startswith("M")
-
-    return [n for n in range(len(text)) if not n or not stays(n)]
+    """Where a text may be cut: grapheme clusters and escapes stay whole."""
+    return [cluster.start() for cluster in CLUSTER.finditer(text)]
 
 
 class Ruler:

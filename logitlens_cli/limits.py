@@ -3,7 +3,6 @@ is code in Rust full of the model's patterns, and its chat template, which is a 
 """
 
 import os
-import resource
 import signal
 import sys
 import threading
@@ -14,6 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from logitlens_cli.errors import WorkError
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 Made = TypeVar("Made")
 
@@ -78,10 +82,22 @@ def without_panics() -> Iterator[None]:
         os.close(nowhere)
 
 
+PAGES = Path("/proc/self/statm")
+"""how much memory this process has, in pages; Linux alone has it, and heeds a limit of it"""
+
+
+def unbounded() -> list[str]:
+    """What ``bounded`` cannot limit on this system: "time" (on Windows), "memory" (on all but
+    Linux)."""
+    missing = [] if hasattr(signal, "setitimer") else ["time"]
+    return missing if resource is not None and PAGES.exists() else [*missing, "memory"]
+
+
 @contextmanager
 def bounded(what: str, hint: str) -> Iterator[None]:
     """Stop Python code by WorkError when its time is over, and by MemoryError when it takes too
-    much memory. Signals reach the main thread only, so elsewhere there are no limits."""
+    much memory, as far as the system can (``unbounded``). Signals reach the main thread only, so
+    elsewhere there are no limits."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -89,17 +105,37 @@ def bounded(what: str, hint: str) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise WorkError(f"{what} needs more than {SECONDS:.0f} s", hint)
 
+    with bounded_memory(), bounded_time(stop):
+        yield
+
+
+@contextmanager
+def bounded_time(stop: Callable[[int, Any], None]) -> Iterator[None]:
+    """Call ``stop`` as a handler of signals after SECONDS."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
     before = signal.signal(signal.SIGALRM, stop)
-    memory = resource.getrlimit(resource.RLIMIT_AS)
     try:
-        with suppress(OSError, ValueError):  # there may be no /proc, and a lower limit by now
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            most = pages * resource.getpagesize() + MEMORY
-            resource.setrlimit(resource.RLIMIT_AS, (most, memory[1]))
         signal.setitimer(signal.ITIMER_REAL, SECONDS, 1.0)  # again, should somebody swallow it
         yield
     finally:
         if signal.getsignal(signal.SIGALRM) is stop:  # else an interrupt is on its way
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        resource.setrlimit(resource.RLIMIT_AS, memory)
+
+
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    """Allow MEMORY more than there is."""
+    if resource is None:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        with suppress(OSError, ValueError):  # there may be no /proc, and a lower limit by now
+            most = int(PAGES.read_text().split()[0]) * resource.getpagesize() + MEMORY
+            resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -113,7 +113,9 @@ def open_model(
     UsageError for what cannot be asked, WorkError for what failed; nothing is opened half.
     """
     if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # a second fence; local_files_only is the first
+        # A second fence; local_files_only is the first. It stays for the rest of the process: a
+        # model's own code may run long after it was opened, and the hub's library looks at it once.
+        os.environ["HF_HUB_OFFLINE"] = "1"
     allowed = _Allowed(network=not offline, code=trust_remote_code, pickles=allow_pickle)
     with _disk_errors(name):
         kind = _kind(name, revision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from logitlens_cli.figure import Drawing
     from logitlens_cli.panels import Looks, Panel
     from logitlens_cli.reading import Reading
-
-# It warns of a home that cannot be written, which is nobody's concern here.
-logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
-
 
 # Options that say where a result goes and not what it is; the dump does not hold them.
 NOT_RECORDED = {

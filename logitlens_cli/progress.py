@@ -1,5 +1,6 @@
 """What is being done, on standard error, while it lasts. Silent when that is no terminal."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +15,12 @@ PERIOD = 30.0
 
 def on_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def hush_matplotlib() -> None:
+    """Let a process of ours not pass on that matplotlib's home cannot be written, which is nobody's
+    concern here. Not for who only imports us: it is their process."""
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)
 
 
 class Progress:

@@ -5,7 +5,6 @@ standard output, one a line; everything else to standard error. Tables for the t
 standard output where no path does: then they are what was asked for.
 """
 
-import os
 import sys
 from collections.abc import Iterator, Sequence, Sized
 from importlib.util import find_spec
@@ -110,7 +109,7 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
     require_writable(request.out)
     by_name = {prompt.name: prompt for prompt in todo}
     looks = looks_of(request)
-    jobs = len(os.sched_getaffinity(0)) if request.jobs is None else request.jobs
+    jobs = batch.cpu_count() if request.jobs is None else request.jobs
     if not request.formats:
         jobs = 0
     row = InputRow(request)

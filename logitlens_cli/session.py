@@ -43,7 +43,13 @@ class Session:
     def __init__(self, request: Read, progress: Progress) -> None:
         self.request = request
         self.subject = open_subject(request, progress, subblocks=request.subblocks)
-        what = f"the tokenizer of {self.subject.record.name}"
+        name = self.subject.record.name
+        if request.chat and (missing := limits.unbounded()):
+            progress.note(
+                f"--chat: this system sets no limit to the {' and '.join(missing)} that the chat "
+                f"template of {name} takes"
+            )
+        what = f"the tokenizer of {name}"
         targets = sum(map(len, request.chosen))
         self.task = limits.aside(what, targets, lambda: task_of(request, self.subject))
 

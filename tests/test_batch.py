@@ -459,6 +459,48 @@ def test_figures_are_the_same_from_workers(read: Shell, out: Path, lines: Path) 
         assert file.read_bytes() == (out / f"y{file.name[1:]}").read_bytes()
 
 
+# ---- one process at a time
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from logitlens_cli.batch import alone
+folder = Path(sys.argv[1])
+file = folder / "count"
+for _ in range(100):
+    with alone(folder):
+        file.write_text(str(int(file.read_text()) + 1))
+"""
+
+
+def test_processes_that_write_to_one_folder_take_turns(tmp_path: Path) -> None:
+    """None is lost, though the lock's file comes and goes."""
+    (tmp_path / "count").write_text("0")
+    line = [sys.executable, "-c", COUNT, str(tmp_path)]
+    for child in [subprocess.Popen(line) for _ in range(3)]:
+        assert child.wait(timeout=100) == 0
+    assert (tmp_path / "count").read_text() == "300"
+    assert files(tmp_path) == ["count"]
+
+
+def test_a_batch_that_is_done_changes_nothing(read: Shell, out: Path, lines: Path) -> None:
+    line = ["rank", "--lines", lines]
+    read(*line)
+    before = {path: path.stat().st_mtime_ns for path in (out, *out.iterdir())}
+    assert read(*line).out == []
+    assert before == {path: path.stat().st_mtime_ns for path in (out, *out.iterdir())}
+
+
+def test_processors_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert batch.cpu_count() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(psutil.Process, "cpu_affinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert batch.cpu_count() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert batch.cpu_count() == 1
+
+
 # ---- stopped at any moment
 
 

@@ -59,6 +59,10 @@ def test_notes_are_wrapped_into_few_lines() -> None:
         ("\u2764\ufe0fx", [0, 2]),
         ("\U0001f469\u200d\U0001f4bbx", [0, 3]),  # one emoji of three characters
         ("a<U+6F22><0xE6>", [0, 1, 9]),
+        ("<U+6F22>\u0301<0xE6", [0, 9, 10, 11, 12, 13]),  # an accent on an escape; none
+        ("\U0001f1eb\U0001f1f7\U0001f1ee\U0001f1f9x", [0, 2, 4]),  # two flags
+        ("\U0001f44b\U0001f3fdx", [0, 2]),  # a skin tone
+        ("\u1112\u1161\u11ab", [0]),  # a syllable of three letters
     ],
 )
 def test_texts_are_cut_where_nothing_is_torn(text: str, cuts: list[int]) -> None:

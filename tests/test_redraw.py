@@ -85,10 +85,12 @@ def test_the_last_word_is_a_metric_unless_it_is_a_file(tmp_path: Path) -> None:
 
 def test_scripts_are_named_with_what_brings_their_fonts() -> None:
     assert scripts_of("漢あ한ก") == {
-        "CJK": "fonts-noto-cjk",
-        "HANGUL": "fonts-noto-cjk",
-        "HIRAGANA": "fonts-noto-cjk",
-        "THAI": "fonts-noto-core",
+        "Han": "fonts-noto-cjk",
+        "Hangul": "fonts-noto-cjk",
+        "Hiragana": "fonts-noto-cjk",
+        "Thai": "fonts-noto-core",
     }
-    assert scripts_of("😀") == {"emoji": "fonts-symbola"}
-    assert scripts_of("\U000e0000") == {"unknown": "fonts-noto-core"}
+    assert scripts_of("。ー、") == {"Han": "fonts-noto-cjk"}  # of several scripts
+    assert scripts_of("😀🏽🇫") == {"emoji": "fonts-symbola"}
+    assert scripts_of("①") == {"symbols": "fonts-noto-core"}
+    assert scripts_of("\U000e0000") == {"Unknown": "fonts-noto-core"}

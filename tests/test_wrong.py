@@ -1052,8 +1052,8 @@ def test_characters_that_no_font_has(logitlens: Shell, things: Path, out: Path) 
     assert ran.code == 0
     if ran.err:  # else there is such a font
         assert ran.err == [
-            f"logitlens: no installed font has 1 of the characters ({strange}: EGYPTIAN), so "
-            "escapes stand for them; install fonts-noto-core"
+            f"logitlens: no installed font has 1 of the characters ({strange}: Egyptian "
+            "Hieroglyphs), so escapes stand for them; install fonts-noto-core"
         ]
     figure = (out / "x.topk.svg").read_text("utf-8")
     assert "&lt;U+001B&gt;[31m&lt;U+202E&gt;" in figure
