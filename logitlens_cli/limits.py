@@ -16,8 +16,10 @@ from logitlens_cli.errors import WorkError
 
 try:
     import resource
+
+    RESOURCES = True
 except ModuleNotFoundError:  # Windows
-    resource = None  # type: ignore[assignment]
+    RESOURCES = False
 
 Made = TypeVar("Made")
 
@@ -90,7 +92,7 @@ def unbounded() -> list[str]:
     """What ``bounded`` cannot limit on this system: "time" (on Windows), "memory" (on all but
     Linux)."""
     missing = [] if hasattr(signal, "setitimer") else ["time"]
-    return missing if resource is not None and PAGES.exists() else [*missing, "memory"]
+    return missing if RESOURCES and PAGES.exists() else [*missing, "memory"]
 
 
 @contextmanager
@@ -128,7 +130,7 @@ def bounded_time(stop: Callable[[int, Any], None]) -> Iterator[None]:
 @contextmanager
 def bounded_memory() -> Iterator[None]:
     """Allow MEMORY more than there is."""
-    if resource is None:
+    if not RESOURCES:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_AS)
