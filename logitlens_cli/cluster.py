@@ -54,7 +54,7 @@ class Reader:
         return self.error or list(self.session.readings(part))
 
 
-class Aside(io.TextIOBase):
+class ThreadStdout(io.TextIOBase):
     """Standard output for this thread alone: what Ray's own threads print on it becomes a note."""
 
     def __init__(self, stream: Any, progress: Progress) -> None:
@@ -83,7 +83,7 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Itera
     with progress.step("joining the cluster"):
         join(request)
     before = sys.stdout
-    sys.stdout = aside = Aside(before, progress)
+    sys.stdout = stdout = ThreadStdout(before, progress)
     try:
         readers = start(request)
         size = max(1, min(PART, len(todo) // (SHARE * len(readers))))
@@ -102,7 +102,7 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Itera
             del waiting[done]
             yield from result(done)
     finally:
-        aside.owner = -1  # what Ray held back it prints now
+        stdout.owner = -1  # what Ray held back it prints now
         ray.shutdown()
         sys.stdout = before
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from logitlens_cli.errors import WorkError
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 SECONDS = 30.0
 """for what takes none on an idle machine"""
@@ -25,14 +25,14 @@ MEMORY = 2**29
 """bytes that a template may take; what it makes is a text to be read"""
 
 
-def aside(what: str, characters: int, work: Callable[[], Made]) -> Made:
+def run_with_timeout(what: str, characters: int, work: Callable[[], Result]) -> Result:
     """What ``work`` gives, in a thread of its own. Code in Rust cannot be interrupted, but lets
     other threads run: so this one hears signals meanwhile, and does not wait for ever.
 
     WorkError, which names ``what`` works, where that takes too long (the thread is left behind, and
     ends with the process) or panics; whatever else it raises comes through.
     """
-    future: Future[Made] = Future()
+    future: Future[Result] = Future()
 
     def run() -> None:
         try:
@@ -79,7 +79,7 @@ def without_panics() -> Iterator[None]:
 
 
 @contextmanager
-def bounded(what: str, hint: str) -> Iterator[None]:
+def resource_limits(what: str, hint: str) -> Iterator[None]:
     """Stop Python code by WorkError when its time is over, and by MemoryError when it takes too
     much memory. Signals reach the main thread only, so elsewhere there are no limits."""
     if threading.current_thread() is not threading.main_thread():
