@@ -4,13 +4,13 @@ Knows no module names and no family. One probe pass (two rows of a few tokens) r
 module receives and returns; a module feeds another when the very same tensor leaves the one and
 enters the other. The elementwise tail behind the head (scale, soft-cap) is found by putting known
 numbers in place of the head's output and reading what the model makes of them. Where the way from
-the last block to the logits cannot be followed, the chain stays empty and ``decode`` replays it.
+the last block to the logits cannot be traced, the chain stays empty and ``decode`` replays it.
 """
 
 import inspect
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,7 +47,7 @@ class Elementwise:
 
 
 @dataclass(frozen=True)
-class Layout:
+class StreamLayout:
     """How a family lays out its residual stream: most (batch, position, width), some otherwise.
 
     The lens works on the canonical (batch, position, width); several streams of one position, as
@@ -69,8 +69,10 @@ class Layout:
 
     def read(self, value: Any, positions: int) -> Tensor:
         """The canonical stream (batch, position, width) in what a block receives or returns."""
-        made = [self.canonical(tensor, positions) for tensor in streams(value, self.count)]
-        return made[0] if len(made) == 1 else torch.cat(made, -1)
+        parallel = [
+            self.canonical(stream, positions) for stream in stream_tensors(value, self.count)
+        ]
+        return parallel[0] if len(parallel) == 1 else torch.cat(parallel, -1)
 
     def canonical(self, resid: Tensor, positions: int) -> Tensor:
         """(batch, position, width) of one tensor."""
@@ -80,21 +82,21 @@ class Layout:
         return moved.reshape(*moved.shape[:2], -1)
 
     def write(self, returned: Any, canonical: Tensor) -> Any:
-        """What a block returned, with a canonical stream in the place of its own."""
-        made = [self.restored(part) for part in canonical.chunk(self.count, -1)]
-        return with_streams(returned, iter(made), streams(returned)[0].shape)
+        """What a block returned, with its stream replaced by a canonical one."""
+        restored = [self.restored(chunk) for chunk in canonical.chunk(self.count, -1)]
+        return replace_streams(returned, iter(restored), stream_tensors(returned)[0].shape)
 
     def restored(self, canonical: Tensor) -> Tensor:
         """The family's own layout of one canonical tensor."""
         batch, positions = canonical.shape[:2]
         if self.batch is None:
             return canonical.reshape(batch * positions, *self.rest)
-        whole = canonical.reshape(batch, positions, *self.rest)
-        return whole.movedim((0, 1), (self.batch, self.position)).contiguous()
+        split = canonical.reshape(batch, positions, *self.rest)
+        return split.movedim((0, 1), (self.batch, self.position)).contiguous()
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelParts:
     """The parts of a model that the lens needs, in the order in which data flows."""
 
     blocks: tuple[nn.Module, ...]
@@ -102,17 +104,17 @@ class Anatomy:
     entry: nn.Module
     """receives the stream that the blocks work on: the first block, but where blocks are rows of
     parallel lists (XLM)"""
-    layout: Layout
+    layout: StreamLayout
     after: tuple[nn.Module, ...]
-    """every module with parameters of its own that runs after the last block"""
+    """every module that holds parameters itself and runs after the last block"""
     chain: tuple[nn.Module | float, ...]
     """between the last block and the head: modules (final norm, projection) and constant factors"""
     head: nn.Module
     """maps (..., width) to (..., vocabulary), linear"""
     tail: tuple[Elementwise, ...]
     """elementwise steps after the head"""
-    followed: bool
-    """could the way from the last block to the logits be followed? else chain and tail are empty"""
+    traceable: bool
+    """could the way from the last block to the logits be traced? else chain and tail are empty"""
     vocabulary: int
     """number of logits; may be less than the head's rows"""
     names: dict[nn.Module, str] = field(repr=False)
@@ -121,16 +123,16 @@ class Anatomy:
     """what each block returned in the probe: the form of its results"""
     inner: Tensor = field(repr=False)
     """(2, position, width) float32, two inner streams of the probe, for the proof"""
-    mids: tuple["Mid | None", ...] = field(repr=False)
+    mids: tuple["MidSite | None", ...] = field(repr=False)
     """by block: where the stream after its attention half is seen; None where there is none;
     empty if they were not looked for"""
-    samples: bool
+    samples_columns: bool
     """does the head take (batch, position, width), so that it can run on some columns only?"""
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the residual stream."""
-        return streams(self.returned[-1])[0].dtype
+        return stream_tensors(self.returned[-1])[0].dtype
 
     @property
     def weight(self) -> Tensor:
@@ -161,12 +163,12 @@ class Anatomy:
 
 
 @dataclass(frozen=True)
-class Mid:
-    """The module that receives the stream between the two halves of a block, and as which of the
-    tensors that it receives."""
+class MidSite:
+    """The module that receives the stream between the two halves of a block."""
 
     module: nn.Module
-    place: int
+    tensor_index: int
+    """which of the tensors that it receives is the stream"""
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -181,42 +183,42 @@ UNSUPPORTED = "this architecture is not supported"
 # Tensors in the arguments and results of modules
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
+def float_tensors(value: Any) -> Iterator[Tensor]:
     """The floating-point tensors with a position axis in a module's arguments or results."""
     if isinstance(value, Tensor):
         if value.is_floating_point() and value.ndim >= 2:
             yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors(item)
+            yield from float_tensors(item)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors(item)
+            yield from float_tensors(item)
 
 
-def streams(value: Any, count: int | None = None) -> list[Tensor]:
+def stream_tensors(value: Any, count: int | None = None) -> list[Tensor]:
     """The residual stream in what a block receives or returns: its first tensor, with those of the
     same shape that are returned beside it (Reformer has two); ``count`` of them if given."""
-    found = list(tensors(value))
+    found = list(float_tensors(value))
     if not found:
         raise ProofError("a block passes on no tensor", UNSUPPORTED)
     alike = [tensor for tensor in found if tensor.shape == found[0].shape]
     return alike[:count]
 
 
-def with_streams(value: Any, made: Iterator[Tensor], shape: torch.Size) -> Any:
-    """What a block returned, with other tensors in the place of its streams."""
+def replace_streams(value: Any, streams: Iterator[Tensor], shape: torch.Size) -> Any:
+    """What a block returned, with its streams (tensors of ``shape``) replaced by ``streams``."""
     if isinstance(value, Tensor):
-        return next(made) if value.shape == shape and value.is_floating_point() else value
+        return next(streams) if value.shape == shape and value.is_floating_point() else value
     if isinstance(value, dict):
-        return type(value)(**{k: with_streams(v, made, shape) for k, v in value.items()})
+        return type(value)(**{k: replace_streams(v, streams, shape) for k, v in value.items()})
     if isinstance(value, (tuple, list)):
-        items = [with_streams(item, made, shape) for item in value]
+        items = [replace_streams(item, streams, shape) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
 
-def same(a: Tensor, b: Tensor) -> bool:
+def equal_tensors(a: Tensor, b: Tensor) -> bool:
     """Do two names hold the same numbers: one storage, or equal copies?"""
     if a.numel() != b.numel() or a.shape[-1] != b.shape[-1]:
         return False
@@ -225,7 +227,7 @@ def same(a: Tensor, b: Tensor) -> bool:
     )
 
 
-def factor(a: Tensor, b: Tensor) -> float | None:
+def constant_factor(a: Tensor, b: Tensor) -> float | None:
     """The constant c with ``b == c * a``, or None."""
     if a.numel() != b.numel() or a.shape[-1] != b.shape[-1] or a.device != b.device:
         return None
@@ -243,7 +245,7 @@ def factor(a: Tensor, b: Tensor) -> float | None:
 
 
 @dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """One module called once during the probe."""
 
     module: nn.Module
@@ -296,8 +298,46 @@ def probe_ids(vocabulary: int, device: torch.device) -> Tensor:
     return torch.stack([ids, other])
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What one pass over two short texts shows."""
+
+    calls: list[ModuleCall]
+    """of every module, in the order in which they returned"""
+    injected: list[Tensor]
+    """(position, rows of the head), the known logits that stood in for the head's in the second
+    text, each time that it ran"""
+    logits: Tensor
+    """(2, position, vocabulary)"""
+
+
+def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
+    """One forward pass over ``ids`` (2, position), with what every module received and returned."""
+    calls: list[ModuleCall] = []
+    injected: list[Tensor] = []
+
+    def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        received, returned = list(float_tensors([args, kwargs])), list(float_tensors(output))
+        calls.append(ModuleCall(module, received, returned, output))
+
+    def inject(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if output.ndim != 3 or len(output) != 2:
+            return output
+        grid = torch.linspace(
+            -PROBE_LOGITS, PROBE_LOGITS, output[1].numel(), dtype=output.dtype, device=output.device
+        )
+        injected.append(grid.reshape(output[1].shape))
+        return torch.stack([output[0], injected[-1]])
+
+    handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
+    handles.append(head.register_forward_hook(inject))
+    with hooked(handles):
+        logits = forward(model, ids)
+    return Probe(calls, injected, logits)
+
+
 @torch.inference_mode()
-def find(model: Any, *, subblocks: bool = False) -> Anatomy:
+def find_parts(model: Any, *, subblocks: bool = False) -> ModelParts:
     """Probe ``model`` and return its parts; ``subblocks``: also where its blocks have a middle.
 
     Raises UsageError where the model is no causal LM, ProofError where its parts cannot be found.
@@ -309,30 +349,12 @@ def find(model: Any, *, subblocks: bool = False) -> Anatomy:
             f"{type(model).__name__} has no linear head that maps the residual stream to logits",
             "use a causal language model",
         )
-    calls: list[Call] = []
-    injected: list[Tensor] = []
-
-    def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        calls.append(Call(module, list(tensors([args, kwargs])), list(tensors(output)), output))
-
-    def inject(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        if output.ndim != 3 or len(output) != 2:
-            return output
-        grid = torch.linspace(
-            -PROBE_LOGITS, PROBE_LOGITS, output[1].numel(), dtype=output.dtype, device=output.device
-        )
-        injected.append(grid.reshape(output[1].shape))
-        return torch.stack([output[0], injected[-1]])
-
     ids = probe_ids(weight.shape[0], device_of(model))
-    handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
-    handles.append(head.register_forward_hook(inject))
-    with hooked(handles):
-        logits = forward(model, ids)
-    require_causal(model, logits, calls, head)
-    for found in candidates(model, calls):
-        parts = assemble(model, calls, found, head, injected, logits, subblocks)
-        if found.chained or is_state(model, parts, ids):
+    probe = run_probe(model, head, ids)
+    require_causal(model, head, probe)
+    for candidate in block_candidates(model, probe.calls):
+        parts = assemble(model, head, probe, candidate, subblocks)
+        if candidate.chained or settles_logits(model, parts, ids):
             return parts
     raise ProofError(
         f"the blocks of {type(model).__name__} could not be found: no list of modules hands one "
@@ -342,75 +364,81 @@ def find(model: Any, *, subblocks: bool = False) -> Anatomy:
 
 
 def assemble(
-    model: nn.Module,
-    calls: list[Call],
-    found: "Found",
-    head: nn.Module,
-    injected: list[Tensor],
-    logits: Tensor,
-    subblocks: bool,
-) -> Anatomy:
-    """The anatomy that follows from a choice of blocks."""
-    blocks = found.blocks
-    runs = {call.module: call for call in calls if call.module in set(blocks)}
-    end = max(i for i, call in enumerate(calls) if call.module is blocks[-1])
-    later = tail_calls(calls[end + 1 :], blocks)
-    heard = [call for call in calls if call.module is head]
-    leaving = runs[blocks[-1]].returned
+    model: nn.Module, head: nn.Module, probe: Probe, candidate: "BlockList", subblocks: bool
+) -> ModelParts:
+    """The parts that follow from a choice of blocks."""
+    blocks, calls = candidate.blocks, probe.calls
+    block_calls = {call.module: call for call in calls if call.module in set(blocks)}
+    last_block = max(i for i, call in enumerate(calls) if call.module is blocks[-1])
+    after_blocks = tail_calls(calls[last_block + 1 :], blocks)
+    head_calls = [call for call in calls if call.module is head]
+    leaving = block_calls[blocks[-1]].returned
     try:
-        chain = find_chain(later, leaving[0], heard)
-        tail = find_tail(model, injected, logits[1])
-        followed = True
-    except Unfollowed:
-        chain, tail, followed = (), (), False
-    after = dict.fromkeys(
-        call.module for call in later if any(True for _ in call.module.parameters(recurse=False))
+        chain = find_chain(after_blocks, leaving[0], head_calls)
+        tail = find_tail(model, probe.injected, probe.logits[1])
+        traceable = True
+    except UntraceableTail:
+        chain, tail, traceable = (), (), False
+    with_parameters = (
+        call.module
+        for call in after_blocks
+        if any(True for _ in call.module.parameters(recurse=False))
     )
-    layout = find_layout(streams(leaving))
-    inner = [
-        layout.read(runs[block].output, PROBE_TOKENS).to(leaving[0].device)
-        for block in (blocks[0], blocks[len(blocks) // 2])
-    ]
-    return Anatomy(
+    layout = find_layout(stream_tensors(leaving))
+    return ModelParts(
         blocks=blocks,
-        entry=found.entry,
+        entry=candidate.entry,
         layout=layout,
-        after=tuple(after),
+        after=tuple(dict.fromkeys(with_parameters)),
         chain=chain,
         head=head,
         tail=tail,
-        followed=followed,
-        vocabulary=logits.shape[-1],
+        traceable=traceable,
+        vocabulary=probe.logits.shape[-1],
         names={module: name for name, module in model.named_modules()},
-        returned=tuple(runs[block].output for block in blocks),
-        # With a single block there is no inner stream, so its own is taken at half its size.
-        inner=torch.stack([inner[0][0] * (0.5 if len(blocks) == 1 else 1), inner[1][1]]).float(),
+        returned=tuple(block_calls[block].output for block in blocks),
+        inner=inner_streams(layout, blocks, block_calls),
         mids=tuple(find_mid(block, calls) for block in blocks) if subblocks else (),
-        samples=len(injected) == 1 and heard[0].received[0].shape[:2] == (2, PROBE_TOKENS),
+        samples_columns=len(probe.injected) == 1
+        and head_calls[0].received[0].shape[:2] == (2, PROBE_TOKENS),
     )
 
 
-class Unfollowed(Exception):
-    """The way from the last block to the logits is not one that can be followed."""
+def inner_streams(
+    layout: StreamLayout, blocks: Sequence[nn.Module], calls: Mapping[nn.Module, ModuleCall]
+) -> Tensor:
+    """(2, position, width) float32: what the first block left of the first text, and a block half
+    way up of the second."""
+    device = calls[blocks[-1]].returned[0].device
+    low, middle = (
+        layout.read(calls[block].output, PROBE_TOKENS).to(device)
+        for block in (blocks[0], blocks[len(blocks) // 2])
+    )
+    # With a single block there is no inner stream, so its own is taken at half its size.
+    return torch.stack([low[0] * (0.5 if len(blocks) == 1 else 1), middle[1]]).float()
 
 
-def find_layout(leaving: list[Tensor]) -> Layout:
+class UntraceableTail(Exception):
+    """The way from the last block to the logits cannot be traced."""
+
+
+def find_layout(leaving: list[Tensor]) -> StreamLayout:
     """Which axes of a block's output are batch and position, from the probe's sizes."""
     sizes = list(leaving[0].shape)
     if sizes[0] == 2 * PROBE_TOKENS:
-        return Layout(None, 0, tuple(sizes[1:]), len(leaving))
+        return StreamLayout(None, 0, tuple(sizes[1:]), len(leaving))
     if 2 not in sizes or PROBE_TOKENS not in sizes:
         raise ProofError(
             f"a residual stream of shape {tuple(sizes)} has no axis of positions", UNSUPPORTED
         )
     batch, position = sizes.index(2), sizes.index(PROBE_TOKENS)
     rest = tuple(size for axis, size in enumerate(sizes) if axis not in (batch, position))
-    return Layout(batch, position, rest, len(leaving))
+    return StreamLayout(batch, position, rest, len(leaving))
 
 
-def leave(
+def logits_after(
     model: Any,
-    parts: Anatomy,
+    parts: ModelParts,
     ids: Tensor,
     resid: Tensor,
     parameters: Mapping[str, Tensor] | None = None,
@@ -425,19 +453,20 @@ def leave(
         return forward(model, ids, parameters)
 
 
-def is_state(model: nn.Module, parts: Anatomy, ids: Tensor) -> bool:
+def settles_logits(model: nn.Module, parts: ModelParts, ids: Tensor) -> bool:
     """Does what the last block leaves settle the logits, whatever the text was?"""
     resid = parts.inner.to(parts.dtype)
-    one = leave(model, parts, ids, resid)
-    other = leave(model, parts, ids.flip(1), resid)
+    one = logits_after(model, parts, ids, resid)
+    other = logits_after(model, parts, ids.flip(1), resid)
     return torch.equal(one, other)
 
 
-def require_causal(model: nn.Module, logits: Tensor, calls: list[Call], head: nn.Module) -> None:
+def require_causal(model: nn.Module, head: nn.Module, probe: Probe) -> None:
     """Refuse a model in which a later token changes what an earlier position predicts."""
-    received = [call.received[0] for call in calls if call.module is head and call.received]
+    received = [c.received[0] for c in probe.calls if c.module is head and c.received]
     # The second row's logits are made up, so what the head received is compared.
-    seen = received[0] if received and received[0].numel() % (2 * PROBE_TOKENS) == 0 else logits
+    whole_rows = received and received[0].numel() % (2 * PROBE_TOKENS) == 0
+    seen = received[0] if whole_rows else probe.logits
     a, b = seen.reshape(2, PROBE_TOKENS, -1)[:, :-1].float()
     # Batched kernels round the two rows differently; measured far below this in every dtype.
     slack = max(1e-3, 4 * torch.finfo(seen.dtype).eps) * float(a.abs().max())
@@ -450,7 +479,7 @@ def require_causal(model: nn.Module, logits: Tensor, calls: list[Call], head: nn
 
 
 @dataclass(frozen=True)
-class Found:
+class BlockList:
     """A list of modules that may be the blocks."""
 
     blocks: tuple[nn.Module, ...]
@@ -461,31 +490,31 @@ class Found:
     """when the last of them returned, as an index of the calls"""
 
 
-def candidates(model: nn.Module, calls: list[Call]) -> list[Found]:
+def block_candidates(model: nn.Module, calls: list[ModuleCall]) -> list[BlockList]:
     """Lists of modules that may be the blocks, those that return last in time first.
 
     Children that did not run (cross-attention on a text without pictures) are left out; of a block
-    that runs several times the last run counts. A block has parts of its own, unlike the members of
-    a tail that is written as a list. If no such list will do, rows of parallel lists of plain
+    that runs several times the last run counts. A block has children, unlike the members of a tail
+    that is written as a list. If no such list will do, rows of parallel lists of plain
     modules are tried (XLM).
     """
-    last = {call.module: i for i, call in enumerate(calls) if call.received and call.returned}
-    composite: list[Found] = []
-    plain: list[Found] = []
+    last_call = {call.module: i for i, call in enumerate(calls) if call.received and call.returned}
+    composite: list[BlockList] = []
+    plain: list[BlockList] = []
     entered: list[tuple[int, nn.Module]] = []
     for parent in model.modules():
         if not isinstance(parent, (nn.ModuleList, nn.Sequential)):
             continue
-        children = tuple(child for child in parent.children() if child in last)
+        children = tuple(child for child in parent.children() if child in last_call)
         if not children:
             continue
-        ends = [last[child] for child in children]
+        ends = [last_call[child] for child in children]
         shapes = {calls[end].returned[0].shape for end in ends}
         if ends != sorted(ends) or len(shapes) > 1:
             continue
         entered.append((ends[0], children[0]))
         chained = all(feeds(calls[a], calls[b]) for a, b in itertools.pairwise(ends))
-        found = Found(children, children[0], chained, ends[-1])
+        found = BlockList(children, children[0], chained, ends[-1])
         if all(any(True for _ in child.children()) for child in children):
             composite.append(found)
         elif len(children) > 1 and len({type(child) for child in children}) == 1:
@@ -496,16 +525,16 @@ def candidates(model: nn.Module, calls: list[Call]) -> list[Found]:
     return composite + [replace(found, entry=first) for found in plain if first is not None]
 
 
-def feeds(before: Call, after: Call) -> bool:
+def feeds(before: ModuleCall, after: ModuleCall) -> bool:
     """Does the stream that leaves one module enter the other, up to a constant factor?"""
     leaving = before.returned[0]
     return any(
-        same(leaving, entering) or factor(leaving, entering) is not None
+        equal_tensors(leaving, entering) or constant_factor(leaving, entering) is not None
         for entering in after.received
     )
 
 
-def tail_calls(calls: list[Call], blocks: tuple[nn.Module, ...]) -> list[Call]:
+def tail_calls(calls: list[ModuleCall], blocks: tuple[nn.Module, ...]) -> list[ModuleCall]:
     """The calls that belong to the tail, of all that ended after the last block: not those of the
     modules that hold the blocks."""
     held = set(blocks)
@@ -517,79 +546,84 @@ def tail_calls(calls: list[Call], blocks: tuple[nn.Module, ...]) -> list[Call]:
 
 
 def find_chain(
-    later: list[Call], leaving: Tensor, head_calls: list[Call]
+    later: list[ModuleCall], leaving: Tensor, head_calls: list[ModuleCall]
 ) -> tuple[nn.Module | float, ...]:
     """Walk back from what the head received to what the last block returned."""
     if len(head_calls) != 1 or not head_calls[0].received:
-        raise Unfollowed
+        raise UntraceableTail
     chain: list[nn.Module | float] = []
     wanted = head_calls[0].received[0]
-    while not same(leaving, wanted):
+    while not equal_tensors(leaving, wanted):
         # The outermost module comes last among those that return the same tensor.
         for call in reversed(later):
-            if same(call.returned[0], wanted) and not same(call.received[0], wanted):
+            if equal_tensors(call.returned[0], wanted) and not equal_tensors(
+                call.received[0], wanted
+            ):
                 chain.append(call.module)
                 wanted = call.received[0]
                 break
         else:
-            made = [call.returned[0] for call in reversed(later)] + [leaving]
-            scaled = [(c, tensor) for tensor in made if (c := factor(tensor, wanted)) is not None]
-            if not scaled or scaled[0][0] == 1.0:
-                raise Unfollowed
-            chain.append(scaled[0][0])
-            wanted = scaled[0][1]
+            sources = [call.returned[0] for call in reversed(later)] + [leaving]
+            pairs = ((constant_factor(source, wanted), source) for source in sources)
+            factor, source = next((pair for pair in pairs if pair[0] is not None), (None, leaving))
+            if factor is None or factor == 1.0:
+                raise UntraceableTail
+            chain.append(factor)
+            wanted = source
     return tuple(reversed(chain))
 
 
-def find_mid(block: nn.Module, calls: list[Call]) -> Mid | None:
+def find_mid(block: nn.Module, calls: list[ModuleCall]) -> MidSite | None:
     """Where the stream after the attention half of ``block`` can be seen, if there is one.
 
     It is the input of the norm before the MLP, or of the MLP where there is none: the first tensor
-    between the block's parts that none of them returned (an addition made it), and to which a later
-    part's result is added to give what leaves the block. In a parallel block nothing is between;
+    between the block's children that none of them returned (an addition made it), and to which a
+    later child's result is added to give what leaves the block. In a parallel block nothing is
+    between;
     in a block whose norms come after the additions nothing is added to it.
     """
     end = max((i for i, call in enumerate(calls) if call.module is block), default=-1)
     inside = set(block.children())
-    # Containers of a block's parts return nothing of their own, so their members count as parts.
-    parts = [call for call in calls[:end] if call.module in inside and call.returned]
+    # Lists of a block's children return nothing themselves, so their members count as children.
+    children = [call for call in calls[:end] if call.module in inside and call.returned]
     if end < 0 or not calls[end].returned:
         return None
     entering, leaving = calls[end].received, calls[end].returned[0]
     seen: list[Tensor] = list(entering)
-    for n, part in enumerate(parts):
-        for place, tensor in enumerate(part.received):
-            made = any(same(tensor, other) for other in seen)
+    for n, child in enumerate(children):
+        for index, tensor in enumerate(child.received):
+            is_new = not any(equal_tensors(tensor, other) for other in seen)
             # Bloom hands the stream into the attention, which adds to it and returns it.
-            taken = n > 0 and adds_inside(parts[n - 1], entering, tensor)
-            fits = tensor.numel() == leaving.numel() and (not made or taken)
-            if fits and is_added_to(tensor, parts[n:], leaving):
-                return Mid(part.module, place)
-        seen += part.returned
+            is_sum = is_new or (n > 0 and adds_inside(children[n - 1], entering, tensor))
+            fits = tensor.numel() == leaving.numel() and is_sum
+            if fits and is_added_to(tensor, children[n:], leaving):
+                return MidSite(child.module, index)
+        seen += child.returned
     return None
 
 
-def adds_inside(part: Call, entering: list[Tensor], returned: Tensor) -> bool:
-    """Does a part receive the block's stream beside another tensor, and return ``returned``?"""
-    alike = [tensor for tensor in part.received if tensor.numel() == returned.numel()]
+def adds_inside(child: ModuleCall, entering: list[Tensor], returned: Tensor) -> bool:
+    """Does a child receive the block's stream beside another tensor, and return ``returned``?"""
+    alike = [tensor for tensor in child.received if tensor.numel() == returned.numel()]
     return (
         len(alike) > 1
-        and any(same(tensor, entering[0]) for tensor in alike[1:])
-        and same(part.returned[0], returned)
+        and any(equal_tensors(tensor, entering[0]) for tensor in alike[1:])
+        and equal_tensors(child.returned[0], returned)
     )
 
 
-def is_added_to(tensor: Tensor, parts: list[Call], leaving: Tensor) -> bool:
-    """Is what leaves the block this tensor plus results of later parts, with constant factors?"""
-    for part in parts:  # a part may do the adding itself, and its result leaves the block
-        takes = any(same(tensor, received) for received in part.received)
-        if len(part.received) > 1 and takes and same(part.returned[0], leaving):
+def is_added_to(tensor: Tensor, later: list[ModuleCall], leaving: Tensor) -> bool:
+    """Is what leaves the block this tensor plus results of later children, with constant
+    factors?"""
+    for child in later:  # a child may do the adding itself, and its result leaves the block
+        receives = any(equal_tensors(tensor, received) for received in child.received)
+        if len(child.received) > 1 and receives and equal_tensors(child.returned[0], leaving):
             return True
     results = [
         result
-        for part in parts
-        for result in part.returned
-        if result.numel() == leaving.numel() and not same(result, leaving)
+        for child in later
+        for result in child.returned
+        if result.numel() == leaving.numel() and not equal_tensors(result, leaving)
     ]
     columns = torch.stack([t.double().reshape(-1).cpu() for t in (tensor, *results)], 1)
     y = leaving.double().reshape(-1).cpu()
@@ -607,17 +641,17 @@ def find_tail(model: nn.Module, injected: list[Tensor], logits: Tensor) -> tuple
     what is done with it follows from the numbers.
     """
     if len(injected) != 1:
-        raise Unfollowed
+        raise UntraceableTail
     raw = injected[0][..., : logits.shape[-1]]
     slack = max(2e-6, 2 * torch.finfo(logits.dtype).eps)
     stride = max(1, raw.numel() // 999)
     sample, wanted = (t.double().reshape(-1)[::stride] for t in (raw, logits))
 
     def misfit(steps: tuple[Elementwise, ...]) -> float:
-        made = sample.clone()
+        logits = sample.clone()
         for step in steps:
-            made = step.apply_(made)
-        return float(((made - wanted).abs() / (1 + wanted.abs())).max())
+            logits = step.apply_(logits)
+        return float(((logits - wanted).abs() / (1 + wanted.abs())).max())
 
     constants = sorted(config_numbers(model))
     scales = [Elementwise("scale", c) for value in constants for c in (value, 1 / value)]
@@ -627,15 +661,15 @@ def find_tail(model: nn.Module, injected: list[Tensor], logits: Tensor) -> tuple
         best = min(candidates, key=misfit, default=())
         if misfit(best) <= slack:
             return best
-    raise Unfollowed
+    raise UntraceableTail
 
 
 def config_numbers(model: nn.Module) -> set[float]:
     """Every number other than 0 and 1 in the configuration of the (text) model."""
     config: Any = model.config
     numbers: set[float] = set()
-    for part in (config, config.get_text_config()):
-        for value in part.to_dict().values():
+    for section in (config, config.get_text_config()):
+        for value in section.to_dict().values():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 number = float(value)
                 if math.isfinite(number) and number > 0 and number != 1:

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from logitlens_cli.reader import read as read_text
-from logitlens_cli.reader import subject_of
+from logitlens_cli.reader import lens_model_of, read_text
 from logitlens_cli.reading import Reading
 from logitlens_cli.request import All, Bos, Color, Direction, Norm
-from logitlens_cli.session import task_of
+from logitlens_cli.session import read_spec_of
 
 
 def read(
@@ -57,14 +56,14 @@ def read(
         one_hot=one_hot,
     )
     with evaluating(model):
-        subject = subject_of(
+        lens_model = lens_model_of(
             model,
             tokenizer,
             name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
             context=getattr(model.config.get_text_config(), "max_position_embeddings", None),
             subblocks=subblocks,
         )
-        return read_text(subject, task_of(request, subject), text, name)
+        return read_text(lens_model, read_spec_of(request, lens_model), text, name)
 
 
 @contextmanager

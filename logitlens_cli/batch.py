@@ -25,13 +25,13 @@ import msgspec
 import psutil
 from filelock import FileLock
 
-from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError, known
+from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError, as_known_error
 from logitlens_cli.files import staged
 from logitlens_cli.progress import Progress, hush_matplotlib
 from logitlens_cli.prompts import Prompt
 
 if TYPE_CHECKING:
-    from logitlens_cli.reader import Plan, Subject
+    from logitlens_cli.reader import LensModel, TokenizedPrompt
 
 FAILURES = "failures.jsonl"
 LOCK = ".logitlens.lock"
@@ -204,30 +204,30 @@ class Failures:
 # What shares a pass
 
 
-def groups(plans: Sequence[Plan], budget: int) -> Iterator[list[Plan]]:
-    """Plans of like length, as many as the longest times their number stays within ``budget``."""
-    group: list[Plan] = []
-    for plan in sorted(plans, key=lambda p: len(p.ids)):
-        full = (len(group) + 1) * len(plan.ids) > budget or len(plan.ids) > LONG
+def groups(prompts: Sequence[TokenizedPrompt], budget: int) -> Iterator[list[TokenizedPrompt]]:
+    """Prompts of like length, as many as the longest times their number stays within ``budget``."""
+    group: list[TokenizedPrompt] = []
+    for prompt in sorted(prompts, key=lambda p: len(p.ids)):
+        full = (len(group) + 1) * len(prompt.ids) > budget or len(prompt.ids) > LONG
         if group and full:
             yield group
             group = []
-        group.append(plan)
+        group.append(prompt)
     if group:
         yield group
 
 
-def budget_of(subject: Subject, rows: int) -> int:
+def budget_of(lens_model: LensModel, rows: int) -> int:
     """Tokens of a pass: enough to fill the machine, as far as a quarter of the free memory goes."""
     import torch
 
-    device = subject.model.device
+    device = lens_model.model.device
     if device.type == "cuda":
         free, most = torch.cuda.mem_get_info(device)[0], 16384
     else:
         # On two cores, passes of 512 tokens are as fast as longer ones, and shorter ones are not.
         free, most = psutil.virtual_memory().available, 512
-    width = subject.parts.layout.width
+    width = lens_model.parts.layout.width
     # The stream of every row, and some forty of its width at a time within a block.
     token = 4 * width * (rows + 40)
     return max(1, min(most, free // 4 // token))
@@ -376,7 +376,7 @@ class Workers:
             except BrokenProcessPool as error:
                 raise KILLED from error
             except Exception as error:  # of one prompt; the others go on
-                outcome = Made(about, error=known(error))
+                outcome = Made(about, error=as_known_error(error))
             yield outcome
             self.waiting.popleft()  # not before: an interrupt may come at any line
 

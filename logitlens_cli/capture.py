@@ -1,9 +1,9 @@
-"""One forward pass with hooks: the residual stream at the columns asked for, and the model's word.
+"""One forward pass with hooks: the residual stream and the model's logits at chosen columns.
 
-Several texts share a pass: the shorter ones are filled up at their ends, which a causal model does
-not look back on, so neither mask nor positions change. The head runs on a few sampled columns only,
-so the logits of a whole text are never made; what it would have received at every other column is
-kept. Knows nothing of norms, decoding or metrics.
+Several prompts share a pass: the shorter ones are filled up at their ends, which a causal model
+does not look back on, so neither mask nor positions change. The head runs on a few sampled columns
+only, so the logits of a whole text are never computed; what it would have received at every other
+column is kept. Knows nothing of norms, decoding or metrics.
 """
 
 from collections.abc import Sequence
@@ -15,34 +15,44 @@ import torch
 from torch import Tensor
 
 from logitlens_cli import anatomy
-from logitlens_cli.anatomy import Anatomy
+from logitlens_cli.anatomy import ModelParts
 from logitlens_cli.errors import WorkError
 
 
-class Row(NamedTuple):
-    """A place in the residual stream; rows sort from the lowest up."""
+class StreamSite(NamedTuple):
+    """Where the residual stream is looked at; sites sort from the lowest up."""
 
     block: int
-    half: int
-    """1: what leaves the block; 0: what is between its attention and its MLP"""
+    is_post: bool
+    """resid_post, what leaves the block; else resid_mid, what is between its attention and MLP"""
 
     @property
     def kind(self) -> Literal["input", "mid", "block"]:
-        return "input" if self.block < 0 else "block" if self.half else "mid"
+        return "input" if self.block < 0 else "block" if self.is_post else "mid"
 
     @property
     def label(self) -> str:
         if self.block < 0:
             return "input"
-        return str(self.block) if self.half else f"{self.block} mid"
+        return str(self.block) if self.is_post else f"{self.block} mid"
 
 
-INPUT = Row(-1, 1)
+def resid_post(block: int) -> StreamSite:
+    """What leaves a block."""
+    return StreamSite(block, True)
+
+
+def resid_mid(block: int) -> StreamSite:
+    """What is between the attention and the MLP of a block."""
+    return StreamSite(block, False)
+
+
+INPUT = resid_post(-1)
 """what enters block 0"""
 
 
-class Excerpt(NamedTuple):
-    """A text, and which of its positions are wanted."""
+class PromptSlice(NamedTuple):
+    """The tokens of a prompt, and which of their positions are wanted."""
 
     ids: Sequence[int]
     window: range
@@ -53,9 +63,9 @@ class Excerpt(NamedTuple):
 @dataclass(frozen=True)
 class Stream:
     """What one pass leaves behind, in the body's dtype, for the columns of a window; the windows of
-    several texts stand side by side."""
+    several prompts stand side by side."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[StreamSite, ...]
     """ascending; the last block is always there"""
     resid: Tensor
     """(row, position, width) residual stream: what enters block 0, what leaves each block"""
@@ -68,103 +78,118 @@ class Stream:
     """(checked, vocabulary) the model's own logits there"""
 
 
-class Kept:
-    """Rows of the stream, written into one tensor as they come: kept apart and stacked at the end,
-    they would take twice the memory."""
+class RowBuffer:
+    """Rows of the stream, written into one tensor as they come: kept one by one and stacked at the
+    end, they would need twice the memory."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
-        self.came: set[Row] = set()
-        self.stack = torch.empty(0)
+    def __init__(self, sites: Sequence[StreamSite]) -> None:
+        self.sites = sites
+        self.filled: set[StreamSite] = set()
+        self.rows = torch.empty(0)
 
-    def __setitem__(self, row: Row, value: Tensor) -> None:
-        if not self.came:
-            self.stack = value.new_empty((len(self.rows), *value.shape))
-        dtype = torch.promote_types(self.stack.dtype, value.dtype)
-        self.stack = self.stack.to(dtype)  # nothing, where all rows are of one
-        self.stack[self.rows.index(row)] = value
-        self.came.add(row)
+    def __setitem__(self, site: StreamSite, resid: Tensor) -> None:
+        if not self.filled:
+            self.rows = resid.new_empty((len(self.sites), *resid.shape))
+        dtype = torch.promote_types(self.rows.dtype, resid.dtype)
+        self.rows = self.rows.to(dtype)  # nothing, where all rows are of one
+        self.rows[self.sites.index(site)] = resid
+        self.filled.add(site)
 
     def stacked(self) -> Tensor:
         """(row, position, width); KeyError if a row did not come."""
-        for row in self.rows:
-            if row not in self.came:
-                raise KeyError(row)
-        return self.stack
+        for site in self.sites:
+            if site not in self.filled:
+                raise KeyError(site)
+        return self.rows
+
+
+class Hooks:
+    """What one pass over some prompts writes down, by hooks on the model's modules."""
+
+    def __init__(
+        self, parts: ModelParts, prompts: Sequence[PromptSlice], sites: Sequence[StreamSite]
+    ) -> None:
+        self.parts, self.prompts = parts, prompts
+        self.length = max(len(prompt.ids) for prompt in prompts)
+        self.device = parts.inner.device  # where the last block leaves its stream
+        starts = accumulate((len(prompt.window) for prompt in prompts), initial=0)
+        self.checked = torch.tensor(
+            [start + i for start, p in zip(starts, prompts, strict=False) for i in p.checked],
+            device=self.device,
+        )
+        self.buffer = RowBuffer(sites)
+        self.final: Tensor | None = None
+        """(position, width of the head) what the head received"""
+
+    def windows(self, value: Tensor) -> Tensor:
+        """(batch, position, ...) -> (position, ...). Copied: some blocks add to their input in
+        place, and a view would keep the whole text."""
+        slices = [value[n, p.window.start : p.window.stop] for n, p in enumerate(self.prompts)]
+        return torch.cat([window.to(self.device) for window in slices])
+
+    def keep(self, site: StreamSite, value: Any) -> None:
+        """Keep the stream in what a module received or returned."""
+        self.buffer[site] = self.windows(self.parts.layout.read(value, self.length))
+
+    def register(self, site: StreamSite) -> Any:
+        """Hook the module that sees the stream at ``site``; returns the hook's handle."""
+        if site == INPUT:
+            return self.parts.entry.register_forward_pre_hook(
+                lambda module, args, kwargs: self.keep(site, [args, kwargs]), with_kwargs=True
+            )
+        if site.is_post:
+            return self.parts.blocks[site.block].register_forward_hook(
+                lambda block, args, output: self.keep(site, output)
+            )
+        mid = self.parts.mids[site.block]
+        assert mid is not None
+        index = mid.tensor_index
+
+        def keep_mid(module: Any, args: Any, kwargs: Any) -> None:
+            received = list(anatomy.float_tensors([args, kwargs]))[index]
+            # Some families flatten batch and position before their MLP.
+            self.keep(site, received.reshape(len(self.prompts), self.length, -1))
+
+        return mid.module.register_forward_pre_hook(keep_mid, with_kwargs=True)
+
+    def sample_head(self, head: Any, args: Any) -> Any:
+        """Let the head run on the checked columns only, and keep what it would have received."""
+        self.final = self.windows(args[0])
+        return (self.final[self.checked].unsqueeze(0), *args[1:])
 
 
 @torch.inference_mode()
-def capture(model: Any, parts: Anatomy, texts: Sequence[Excerpt], rows: Sequence[Row]) -> Stream:
-    """Run ``model`` once on ``texts`` together and keep ``rows`` at the positions of their windows.
+def capture(
+    model: Any, parts: ModelParts, prompts: Sequence[PromptSlice], sites: Sequence[StreamSite]
+) -> Stream:
+    """Run ``model`` once on ``prompts`` together and keep the stream at ``sites``, at the positions
+    of their windows.
 
-    Hooks are gone afterwards, also after an exception.
+    Hooks are gone afterwards, also after an exception. Raises WorkError where memory runs out on an
+    accelerator.
     """
-    length = max(len(text.ids) for text in texts)
-    device = parts.inner.device  # where the last block leaves its stream
-    starts = list(accumulate((len(text.window) for text in texts), initial=0))
-    sampled = torch.tensor(
-        [start + i for start, text in zip(starts, texts, strict=False) for i in text.checked],
-        device=device,
-    )
-    kept = Kept(rows)
-    final: list[Tensor] = []
-
-    def windows(value: Tensor) -> Tensor:
-        """(batch, position, ...) -> (position, ...). Copied: some blocks add to their input in
-        place, and a view would keep the whole text."""
-        wanted = [value[n, t.window.start : t.window.stop] for n, t in enumerate(texts)]
-        return torch.cat([part.to(device) for part in wanted])
-
-    def stream(value: Any) -> Tensor:
-        return windows(parts.layout.read(value, length))
-
-    def keep_input(module: Any, args: Any, kwargs: Any) -> None:
-        kept[INPUT] = stream([args, kwargs])
-
-    def keep_mid(row: Row, place: int) -> Any:
-        def hook(module: Any, args: Any, kwargs: Any) -> None:
-            received = list(anatomy.tensors([args, kwargs]))[place]
-            # Some families flatten batch and position before their MLP.
-            kept[row] = stream(received.reshape(len(texts), length, -1))
-
-        return hook
-
-    def keep(row: Row) -> Any:
-        def hook(block: Any, args: Any, output: Any) -> None:
-            kept[row] = stream(output)
-
-        return hook
-
-    def sample(head: Any, args: Any) -> Any:
-        final.append(windows(args[0]))
-        return (final[-1][sampled].unsqueeze(0), *args[1:])
-
-    handles = [parts.head.register_forward_pre_hook(sample)] if parts.samples else []
-    for row in rows:
-        if row == INPUT:
-            handles.append(parts.entry.register_forward_pre_hook(keep_input, with_kwargs=True))
-        elif row.half:
-            handles.append(parts.blocks[row.block].register_forward_hook(keep(row)))
-        else:
-            mid = parts.mids[row.block]
-            assert mid is not None
-            hook = keep_mid(row, mid.place)
-            handles.append(mid.module.register_forward_pre_hook(hook, with_kwargs=True))
+    hooks = Hooks(parts, prompts, sites)
+    handles = []
+    if parts.samples_columns:
+        handles.append(parts.head.register_forward_pre_hook(hooks.sample_head))
+    handles += [hooks.register(site) for site in sites]
     # Which token fills up does not matter, as long as it is not one that the family masks.
-    filled = [[*text.ids, *[text.ids[-1]] * (length - len(text.ids))] for text in texts]
+    padded = [[*p.ids, *[p.ids[-1]] * (hooks.length - len(p.ids))] for p in prompts]
+    device = anatomy.device_of(model)
     with anatomy.hooked(handles):
         try:
-            logits = anatomy.forward(model, torch.tensor(filled, device=anatomy.device_of(model)))
+            logits = anatomy.forward(model, torch.tensor(padded, device=device))
         except torch.OutOfMemoryError as error:
             raise WorkError(
-                f"out of memory on {anatomy.device_of(model)} for {len(texts)} texts of up to "
-                f"{length} tokens",
+                f"out of memory on {device} for {len(prompts)} texts of up to "
+                f"{hooks.length} tokens",
                 "use shorter texts, --dtype bfloat16 or --device cpu",
             ) from error
+    sampled = hooks.final is not None
     return Stream(
-        rows=tuple(rows),
-        resid=kept.stacked(),
-        final=final[0] if final else None,
-        checked=sampled,
-        logits=logits[0] if final else windows(logits)[sampled],
+        rows=tuple(sites),
+        resid=hooks.buffer.stacked(),
+        final=hooks.final,
+        checked=hooks.checked,
+        logits=logits[0] if sampled else hooks.windows(logits)[hooks.checked],
     )

@@ -20,8 +20,8 @@ from logitlens_cli.errors import (
     ProofError,
     UsageError,
     WorkError,
-    known,
-    let_go,
+    as_known_error,
+    discard_stream,
     one_line,
 )
 from logitlens_cli.request import (
@@ -134,9 +134,9 @@ def tell(path: Path) -> None:
     try:
         print(path, flush=True)
     except BrokenPipeError:
-        let_go(sys.stdout)
+        discard_stream(sys.stdout)
     except OSError as error:
-        let_go(sys.stdout)
+        discard_stream(sys.stdout)
         raise WorkError(
             f"standard output cannot be written: {error.strerror}", f"{path} is there all the same"
         ) from error
@@ -199,10 +199,10 @@ def main_options(
 def list_models(context: typer.Context) -> None:
     """List the models at hand: name, blocks, width, vocabulary, size, path."""
     if context.invoked_subcommand is None:
-        from logitlens_cli.model import at_hand
+        from logitlens_cli.model import available_models
         from logitlens_cli.terminal import print_models
 
-        print_models(at_hand())
+        print_models(available_models())
 
 
 @models.command("fetch")
@@ -257,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return stopped()
     except BrokenPipeError:  # the reader of a help or a list went away
-        let_go(sys.stdout)
+        discard_stream(sys.stdout)
         return 0
     except TyperException as error:
         return say(worded(error), 2) if error.format_message() else 2  # no words: help is printed
@@ -268,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
             return stopped()
         if os.environ.get("LOGITLENS_DEBUG"):
             raise
-        told = known(error)
+        told = as_known_error(error)
         return say(str(told), EXIT_CODES[type(told)])
 
 

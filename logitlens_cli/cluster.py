@@ -55,7 +55,7 @@ class Reader:
         return self.error or list(self.session.readings(part))
 
 
-class Aside(io.TextIOBase):
+class ThreadStdout(io.TextIOBase):
     """Standard output for this thread alone: what Ray's own threads print on it becomes a note."""
 
     def __init__(self, stream: Any, progress: Progress) -> None:
@@ -83,12 +83,12 @@ def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Itera
     """
     with progress.step("joining the cluster"):
         join(request)
-    aside = Aside(sys.stdout, progress)
-    with redirect_stdout(aside):  # Ray prints by itself, and has no way to say where
+    stdout = ThreadStdout(sys.stdout, progress)
+    with redirect_stdout(stdout):  # Ray prints by itself, and has no way to say where
         try:
             yield from gathered(start(request), todo, progress)
         finally:
-            aside.owner = -1  # what Ray held back it prints now
+            stdout.owner = -1  # what Ray held back it prints now
             ray.shutdown()
 
 

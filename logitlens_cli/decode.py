@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from logitlens_cli import anatomy
-from logitlens_cli.anatomy import Anatomy, is_norm
+from logitlens_cli.anatomy import ModelParts, is_norm
 from logitlens_cli.capture import Stream
 from logitlens_cli.errors import ProofError, UsageError
 
@@ -55,15 +55,15 @@ class Route:
 class Decoder(Protocol):
     """A map from the residual stream to logits. ``resid`` is (layer, position, width)."""
 
-    whole: bool
+    whole_vocabulary: bool
     """does a tile hold the whole vocabulary?"""
-    alone: bool
-    """is every position decoded by itself?"""
-    shared: bool
-    """may threads make tiles side by side?"""
+    per_position: bool
+    """is each position decoded without looking at the others?"""
+    thread_safe: bool
+    """may threads decode tiles at the same time?"""
 
-    def sizes(self, positions: int) -> tuple[int, int]:
-        """(positions of a block, layers of a tile) that keep memory in bounds."""
+    def tile_shape(self, positions: int) -> tuple[int, int]:
+        """(positions, layers) of a tile that keep memory in bounds."""
 
     def prepare(self, resid: Tensor) -> Tensor:
         """What comes before the head, for all tiles at once."""
@@ -74,32 +74,33 @@ class Decoder(Protocol):
     def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
         """Logits (layer, position, entry) of a tile; may be written into ``out``, a flat buffer."""
 
-    def at(self, prepared: Tensor, ids: Tensor) -> Tensor | None:
-        """The logit of one token per position, (layer, position); None if only tiles tell."""
+    def target_logits(self, prepared: Tensor, ids: Tensor) -> Tensor | None:
+        """The logit of one token per position, (layer, position); None where only a tile of the
+        whole vocabulary holds it."""
 
-    def own(self, stream: Stream, columns: slice) -> tuple["Decoder", Tensor]:
-        """What makes the model's own logits, in float32: a decoder, and what to give it, prepared
-        (1, position, width)."""
+    def model_output(self, stream: Stream, columns: slice) -> tuple["Decoder", Tensor]:
+        """What gives the model's output in float32: a decoder, and its prepared input (1, position,
+        width)."""
 
-    def last(self, stream: Stream) -> Tensor:
-        """The last row decoded at the checked columns, (checked, vocabulary)."""
+    def last_layer(self, stream: Stream) -> Tensor:
+        """The logits of the last row at the checked columns, (checked, vocabulary)."""
 
 
-def decoder(
+def make_decoder(
     model: Any,
-    parts: Anatomy,
+    parts: ModelParts,
     route: Route,
     norm: str,
     ids: Sequence[int],
     window: range,
-    late: int = 0,
+    decoder_blocks: int = 0,
 ) -> Decoder:
-    """The decoder of a text by a proven route, with the last ``late`` blocks as a part of it.
+    """The decoder of a text by a proven route; the last ``decoder_blocks`` blocks are a part of it.
 
     Raises UsageError where the route cannot leave out the norm.
     """
-    if late:
-        return Late(model, parts, norm, ids, late)
+    if decoder_blocks:
+        return ReplayBlocks(model, parts, norm, ids, decoder_blocks)
     if route.direct:
         return Direct(parts, norm)
     return Replay(model, parts, route, norm, ids, window)
@@ -116,19 +117,19 @@ class Direct:
     "none" without the norm.
     """
 
-    whole = False
-    alone = True
+    whole_vocabulary = False
+    per_position = True
 
-    def __init__(self, parts: Anatomy, norm: str = "full") -> None:
+    def __init__(self, parts: ModelParts, norm: str = "full") -> None:
         self.parts = parts
-        self.shared = parts.weight.device.type == "cpu"
+        self.thread_safe = parts.weight.device.type == "cpu"
         self.steps = [
             step if isinstance(step, float) else in_float32(step, norm).to(parts.weight.device)
             for step in parts.chain
             if norm != "none" or isinstance(step, float) or not is_norm(step)
         ]
 
-    def sizes(self, positions: int) -> tuple[int, int]:
+    def tile_shape(self, positions: int) -> tuple[int, int]:
         size = min(positions, max(1, BLOCK_FLOATS // self.parts.vocabulary))
         return size, max(1, TILE_ROWS // size)
 
@@ -154,24 +155,24 @@ class Direct:
             logits = step.apply_(logits)
         return logits.view(*prepared.shape[:2], -1)
 
-    def at(self, prepared: Tensor, ids: Tensor) -> Tensor:
+    def target_logits(self, prepared: Tensor, ids: Tensor) -> Tensor:
         # More is multiplied than is used, since the tiles' own routine must be used for equal
         # logits to come out equal.
         return self.tile(prepared, ids).diagonal(dim1=1, dim2=2).clone()
 
-    def own(self, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
+    def model_output(self, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
         assert stream.final is not None
         return self, stream.final[columns].float().unsqueeze(0)
 
-    def last(self, stream: Stream) -> Tensor:
+    def last_layer(self, stream: Stream) -> Tensor:
         return self.logits(self.prepare(stream.resid[-1:, stream.checked])[0])
 
     def logits(self, prepared: Tensor) -> Tensor:
         """All logits of a few prepared rows: (row, width) -> (row, vocabulary)."""
-        made = prepared.new_empty(len(prepared), self.parts.vocabulary)
+        logits = prepared.new_empty(len(prepared), self.parts.vocabulary)
         for entries in self.entries():
-            made[:, entries] = self.tile(prepared.unsqueeze(0), entries)[0]
-        return made
+            logits[:, entries] = self.tile(prepared.unsqueeze(0), entries)[0]
+        return logits
 
 
 # Products with fewer rows or columns than this take another routine, which sums in another order
@@ -217,8 +218,8 @@ def remove_affine(norm: nn.Module) -> None:
     gains = []
     for parameter in parameters:
         parameter.fill_(1)
-        alone = norm(x)
-        if not torch.equal(alone, torch.ones_like(alone)):
+        normed = norm(x)
+        if not torch.equal(normed, torch.ones_like(normed)):
             gains.append(parameter)
         parameter.zero_()
     for gain in gains:
@@ -236,13 +237,13 @@ class Replay:
     whole forward pass over the text for every layer.
     """
 
-    whole = True
-    shared = False
+    whole_vocabulary = True
+    thread_safe = False
 
     def __init__(
         self,
         model: Any,
-        parts: Anatomy,
+        parts: ModelParts,
         route: Route,
         norm: str,
         ids: Sequence[int],
@@ -256,10 +257,10 @@ class Replay:
             )
         self.model, self.parts, self.route, self.norm = model, parts, route, norm
         self.ids, self.window = ids, window
-        self.alone = route.skips
+        self.per_position = route.skips
         self.parameters = tail_parameters(parts, norm, route.float32)
 
-    def sizes(self, positions: int) -> tuple[int, int]:
+    def tile_shape(self, positions: int) -> tuple[int, int]:
         if not self.route.skips:
             return positions, 1
         size = min(positions, max(1, BLOCK_FLOATS // self.parts.vocabulary))
@@ -274,11 +275,12 @@ class Replay:
     def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
         if self.route.skips:
             return replay(self.model, self.parts, prepared, self.parameters).float()
-        every = prepared.new_zeros(len(prepared), len(self.ids), prepared.shape[-1])
+        resid = prepared.new_zeros(len(prepared), len(self.ids), prepared.shape[-1])
         columns = slice(self.window.start, self.window.stop)
-        every[:, columns] = prepared
-        made = anatomy.leave(self.model, self.parts, self.text(prepared), every, self.parameters)
-        return made[:, columns].float()
+        resid[:, columns] = prepared
+        ids = self.text(prepared)
+        logits = anatomy.logits_after(self.model, self.parts, ids, resid, self.parameters)
+        return logits[:, columns].float()
 
     def text(self, prepared: Tensor) -> Tensor:
         """The ids of the whole text, once for every row of ``prepared``."""
@@ -286,7 +288,7 @@ class Replay:
             len(prepared), -1
         )
 
-    def at(self, prepared: Tensor, ids: Tensor) -> None:
+    def target_logits(self, prepared: Tensor, ids: Tensor) -> None:
         return None
 
     def full(self) -> "Replay":
@@ -295,18 +297,18 @@ class Replay:
             return self
         return Replay(self.model, self.parts, self.route, "full", self.ids, self.window)
 
-    def own(self, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
+    def model_output(self, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
         full = self.full()
         return full, full.prepare(stream.resid[-1:, columns])
 
-    def last(self, stream: Stream) -> Tensor:
-        if self.alone:
+    def last_layer(self, stream: Stream) -> Tensor:
+        if self.per_position:
             return self.tile(self.prepare(stream.resid[-1:, stream.checked]), slice(None))[0]
-        full, prepared = self.own(stream, slice(None))
+        full, prepared = self.model_output(stream, slice(None))
         return full.tile(prepared, slice(None))[0, stream.checked]
 
 
-class Late(Replay):
+class ReplayBlocks(Replay):
     """The last blocks and the model's own tail, run on streams of a whole text.
 
     Its streams are those of every position, since the blocks attend to them. The blocks run in the
@@ -314,67 +316,74 @@ class Late(Replay):
     """
 
     def __init__(
-        self, model: Any, parts: Anatomy, norm: str, ids: Sequence[int], late: int
+        self, model: Any, parts: ModelParts, norm: str, ids: Sequence[int], decoder_blocks: int
     ) -> None:
         route = Route(direct=False, skips=False, float32=False)
         super().__init__(model, parts, route, norm, ids, range(len(ids)))
-        self.late = late
+        self.decoder_blocks = decoder_blocks
 
     def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
-        with skipped(self.parts, prepared, len(self.parts.blocks) - self.late):
+        with blocks_skipped(self.parts, prepared, len(self.parts.blocks) - self.decoder_blocks):
             return anatomy.forward(self.model, self.text(prepared), self.parameters).float()
 
     def full(self) -> Replay:
         if self.norm == "full":
             return self
-        return Late(self.model, self.parts, "full", self.ids, self.late)
+        return ReplayBlocks(self.model, self.parts, "full", self.ids, self.decoder_blocks)
 
 
-def tail_parameters(parts: Anatomy, norm: str, float32: bool) -> dict[str, Tensor]:
-    """Parameters to put in the place of the tail's own, by qualified name: in float32 if so wanted,
-    of norms without gain and bias if so wanted."""
-    changed: dict[str, Tensor] = {}
+def tail_parameters(parts: ModelParts, norm: str, float32: bool) -> dict[str, Tensor]:
+    """Parameters that replace those of the tail, by qualified name: in float32 if so wanted, of
+    norms without gain and bias if so wanted."""
+    replaced: dict[str, Tensor] = {}
     for module in parts.after:
-        own: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
-        if norm == "no-affine" and is_norm(module):
-            made: dict[str, Tensor] = dict(in_float32(module, norm).named_parameters(recurse=False))
-            if not float32:
-                made = {name: value.to(own[name].dtype) for name, value in made.items()}
-        elif float32:
-            made = {
-                name: parameter.float()
-                for name, parameter in own.items()
-                if parameter.is_floating_point() and parameter.dtype != torch.float32
-            }
-        else:
-            made = {}
         prefix = f"{parts.names[module]}."
-        changed |= {prefix + name: parameter.detach() for name, parameter in made.items()}
-    return changed
+        replacements = module_parameters(module, norm, float32)
+        replaced |= {prefix + name: value.detach() for name, value in replacements.items()}
+    return replaced
 
 
-def replay(model: Any, parts: Anatomy, resid: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+def module_parameters(module: nn.Module, norm: str, float32: bool) -> dict[str, Tensor]:
+    """Those of one module that change, by their names in it."""
+    originals: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
+    if norm == "no-affine" and is_norm(module):
+        neutral: dict[str, Tensor] = dict(in_float32(module, norm).named_parameters(recurse=False))
+        if float32:
+            return neutral
+        return {name: value.to(originals[name].dtype) for name, value in neutral.items()}
+    if not float32:
+        return {}
+    return {
+        name: parameter.float()
+        for name, parameter in originals.items()
+        if parameter.is_floating_point() and parameter.dtype != torch.float32
+    }
+
+
+def replay(
+    model: Any, parts: ModelParts, resid: Tensor, parameters: Mapping[str, Tensor]
+) -> Tensor:
     """The logits of ``resid`` (row, position, width) by the model's tail, its blocks skipped."""
     # Which tokens they are does not matter: no block looks at them.
     token = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))[0, 0]
     ids = token.expand(resid.shape[:2])
-    with skipped(parts, resid):
+    with blocks_skipped(parts, resid):
         return anatomy.forward(model, ids, parameters)
 
 
 @contextmanager
-def skipped(parts: Anatomy, resid: Tensor, count: int | None = None) -> Iterator[None]:
+def blocks_skipped(parts: ModelParts, resid: Tensor, count: int | None = None) -> Iterator[None]:
     """Have the first ``count`` blocks, or all, return ``resid`` (row, position, width) at once,
     each in its own form."""
     blocks = parts.blocks[:count]
-    kept = [block.__dict__.get("forward") for block in blocks]
+    overrides = [block.__dict__.get("forward") for block in blocks]
     try:
         for block, returned in zip(blocks, parts.returned, strict=False):
-            made = parts.layout.write(returned, resid)
-            block.forward = lambda *_, _made=made, **__: _made
+            output = parts.layout.write(returned, resid)
+            block.forward = lambda *_, _output=output, **__: _output
         yield
     finally:
-        for block, forward in zip(blocks, kept, strict=True):
+        for block, forward in zip(blocks, overrides, strict=True):
             block.__dict__.pop("forward", None)
             if forward is not None:  # somebody's own, such as accelerate's
                 block.__dict__["forward"] = forward
@@ -385,7 +394,7 @@ def skipped(parts: Anatomy, resid: Tensor, count: int | None = None) -> Iterator
 
 
 @torch.inference_mode()
-def prove(model: Any, parts: Anatomy) -> Route:
+def prove(model: Any, parts: ModelParts) -> Route:
     """The fastest route that decodes inner rows as the model itself would.
 
     Two inner streams of the probe are put in the place of the last block's, in a whole pass of the
@@ -394,8 +403,8 @@ def prove(model: Any, parts: Anatomy) -> Route:
     """
     truth = inner_truth(model, parts)
     if truth.isnan().any():  # the grid will name the place
-        return Route(direct=parts.followed)
-    if parts.followed and agrees(model, parts, Route(direct=True), truth):
+        return Route(direct=parts.traceable)
+    if parts.traceable and route_agrees(model, parts, Route(direct=True), truth):
         return Route(direct=True)
     ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
     if torch.equal(truth, anatomy.forward(model, ids)):
@@ -406,7 +415,7 @@ def prove(model: Any, parts: Anatomy) -> Route:
     for skips in (True, False):
         for float32 in (True, False):
             route = Route(direct=False, skips=skips, float32=float32)
-            if agrees(model, parts, route, truth):
+            if route_agrees(model, parts, route, truth):
                 return route
     raise ProofError(
         f"the tail of {type(model).__name__} gives other logits each time it runs",
@@ -414,54 +423,56 @@ def prove(model: Any, parts: Anatomy) -> Route:
     )
 
 
-def inner_truth(model: Any, parts: Anatomy) -> Tensor:
+def inner_truth(model: Any, parts: ModelParts) -> Tensor:
     """The model's own logits where its last block leaves the inner streams of the probe."""
     ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
-    return anatomy.leave(model, parts, ids, parts.inner.to(parts.dtype))
+    return anatomy.logits_after(model, parts, ids, parts.inner.to(parts.dtype))
 
 
-def inner_logits(model: Any, parts: Anatomy, route: Route) -> Tensor:
+def inner_logits(model: Any, parts: ModelParts, route: Route) -> Tensor:
     """The logits of the inner streams of the probe by a route, (2, position, vocabulary)."""
     if route.direct:
-        return directly(Direct(parts), parts.inner)
+        return direct_logits(Direct(parts), parts.inner)
     resid = parts.inner if route.float32 else parts.inner.to(parts.dtype)
     parameters = tail_parameters(parts, "full", route.float32)
     if route.skips:
         # Blocks must be skipped for any number of rows: also for three, as the probe had not.
         return replay(model, parts, resid[[0, 1, 0]], parameters)[:2]
     ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(model))
-    return anatomy.leave(model, parts, ids, resid, parameters)
+    return anatomy.logits_after(model, parts, ids, resid, parameters)
 
 
 @torch.inference_mode()
-def inner_difference(model: Any, parts: Anatomy, route: Route) -> tuple[float, float]:
+def inner_difference(model: Any, parts: ModelParts, route: Route) -> tuple[float, float]:
     """How far a route is from the model itself on inner streams, and what rounding allows."""
-    return difference(inner_logits(model, parts, route), inner_truth(model, parts))
+    return logit_difference(inner_logits(model, parts, route), inner_truth(model, parts))
 
 
-def directly(direct: Direct, resid: Tensor) -> Tensor:
+def direct_logits(direct: Direct, resid: Tensor) -> Tensor:
+    """(layer, position, width) -> (layer, position, vocabulary)."""
     prepared = direct.prepare(resid)
     return direct.logits(prepared.flatten(0, 1)).view(*resid.shape[:2], -1)
 
 
-def difference(mine: Tensor, own: Tensor) -> tuple[float, float]:
-    """Largest difference of two sets of logits, and what rounding in the model's dtype allows."""
-    tolerance = TOLERANCE[own.dtype]
-    a, b = mine.float(), own.float()
+def logit_difference(decoded: Tensor, output: Tensor) -> tuple[float, float]:
+    """Largest difference of decoded logits from the model's output, and what rounding in the
+    model's dtype allows."""
+    tolerance = TOLERANCE[output.dtype]
+    a, b = decoded.float(), output.float()
     # Logits of minus infinity (entries the model forbids) are equal, not an error of NaN.
     error = float(torch.where(a == b, 0.0, a - b).abs().max())
-    finite = b[b.isfinite() & (b > torch.finfo(own.dtype).min / 2)]
+    finite = b[b.isfinite() & (b > torch.finfo(output.dtype).min / 2)]
     largest = float(finite.abs().max()) if len(finite) else 0.0
     return error, tolerance * max(1.0, largest)
 
 
-def agrees(model: Any, parts: Anatomy, route: Route, truth: Tensor) -> bool:
+def route_agrees(model: Any, parts: ModelParts, route: Route, truth: Tensor) -> bool:
     """Does a route give the model's own logits? One that does not fit the model may fail."""
     try:
-        mine = inner_logits(model, parts, route)
+        decoded = inner_logits(model, parts, route)
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return False
-    if mine.shape != truth.shape:
+    if decoded.shape != truth.shape:
         return False
-    error, allowed = difference(mine, truth)
+    error, allowed = logit_difference(decoded, truth)
     return error <= allowed

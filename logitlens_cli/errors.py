@@ -50,7 +50,7 @@ class BatchError(LogitLensError):
     """Some prompts of a batch failed; the files of the others are written."""
 
 
-def known(error: BaseException) -> LogitLensError:
+def as_known_error(error: BaseException) -> LogitLensError:
     """Any exception as one that can be told in a line; our own as they are. With LOGITLENS_DEBUG
     it is raised as it is, for its traceback."""
     if isinstance(error, LogitLensError):
@@ -72,7 +72,7 @@ def known(error: BaseException) -> LogitLensError:
     )
 
 
-def let_go(stream: IO[str]) -> None:
+def discard_stream(stream: IO[str]) -> None:
     """Let what is written to a stream that nobody reads any more vanish: the work goes on, and
     Python does not complain at its exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,6 +1,6 @@
 """A tile of logits reduced in one go, row by row while the row is in the first cache.
 
-What ``reduction.Running.take`` does step by step with torch, compiled by numba: an optional extra
+What ``reduction.reduce_tile`` does step by step with torch, compiled by numba: an optional extra
 (``logitlens-cli[fast]``). Loading takes a third of a second, the first compilation some seconds;
 after that the sums cost a twentieth of the product instead of a fifth (``make bench``).
 """
@@ -33,7 +33,7 @@ def exp2(x):
 
     Coefficients: minimax on [-1/2, 1/2], as in Cephes' exp2f.
     """
-    nothing = x < F32(-126)  # times a forbidden logit it must be 0
+    vanishes = x < F32(-126)  # times a forbidden logit it must be 0
     x = max(x, F32(-126))
     whole = np.floor(x + F32(0.5))
     f = x - whole
@@ -44,65 +44,83 @@ def exp2(x):
     p = p * f + F32(2.402264791363012e-1)
     p = p * f + F32(6.931472028550421e-1)
     p = p * f + F32(1)
-    return F32(0) if nothing else p * float_of(I32(whole + F32(127)) << I32(23))
+    return F32(0) if vanishes else p * float_of(I32(whole + F32(127)) << I32(23))
+
+
+@numba.njit(fastmath=ANY_ORDER, inline="always")
+def insert_top_k(row, first_id, best, ids):
+    """Merge a row (entry,) into the top k so far, ``best`` and ``ids`` (k,), best first."""
+    k = len(best)
+    least = best[k - 1]
+    for i in range(len(row)):
+        if row[i] > least:
+            rank = k - 1
+            while rank > 0 and row[i] > best[rank - 1]:
+                best[rank] = best[rank - 1]
+                ids[rank] = ids[rank - 1]
+                rank -= 1
+            best[rank] = row[i]
+            ids[rank] = first_id + i
+            least = best[k - 1]
+
+
+@numba.njit(fastmath=ANY_ORDER, inline="always")
+def count_above(row, target):
+    """How many entries of a row (entry,) are larger than a logit, and how many equal it."""
+    higher = equal = F32(0)
+    for i in range(len(row)):
+        higher += F32(1) if row[i] > target else F32(0)
+        equal += F32(1) if row[i] == target else F32(0)
+    return higher, equal
+
+
+@numba.njit(fastmath=ANY_ORDER, inline="always")
+def dot(a, b):
+    """The sum of products of two rows (entry,)."""
+    total = F32(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@numba.njit(fastmath=ANY_ORDER, inline="always")
+def exponentiate(row, maximum):
+    """Replace a row (entry,) by exp(row - maximum); sums of that, and of that times the row."""
+    shift = maximum * LOG2_E
+    sum_e = sum_ez = F32(0)
+    for i in range(len(row)):
+        e = exp2(row[i] * LOG2_E - shift)
+        sum_e += e
+        sum_ez += e * row[i]
+        row[i] = e
+    return sum_e, sum_ez
 
 
 @numba.njit(fastmath=ANY_ORDER, nogil=True, cache=True)
-def take(
-    start, z, weights, others, targets,
-    maximum, total, mean, cross, reverse, above, level, best, ids,
+def reduce_rows(
+    first_id, z, weights, reference_logits, targets,
+    maximum, total, mean, cross, reverse, above, ties, best, ids,
 ):  # fmt: skip
-    """Reduce a tile ``z`` (layer, position, entry), which is overwritten.
+    """Reduce a tile of logits ``z`` (layer, position, entry), which is overwritten.
 
-    In: ``start`` the first entry's id; ``weights`` and ``others`` (reference, position, entry), q
-    but for a factor and its logits; ``targets`` (layer, target, position) logits; ``maximum``
-    (layer, position) of the tile.
-    Out: (layer, position) ``total`` sum exp(z - maximum), ``mean`` of that times z; (layer,
-    reference, position) ``cross`` sum of weights z, ``reverse`` of exp(z - maximum) others, which
-    may be empty; (layer, target, position) ``above``, ``level`` counts; ``best``, ``ids`` (layer,
-    position, k) merged.
+    In: ``reduction.TileInput``, then what it fills: ``reduction.TileSums``, whose maximum is there
+    already.
     """
-    layers, positions, entries = z.shape
+    layers, positions, _ = z.shape
     k = best.shape[2]
     for layer in range(layers):
         for position in range(positions):
             row = z[layer, position]
-            least = best[layer, position, k - 1]
-            if maximum[layer, position] > least:
-                for i in range(entries):
-                    if row[i] > least:
-                        place = k - 1
-                        while place > 0 and row[i] > best[layer, position, place - 1]:
-                            best[layer, position, place] = best[layer, position, place - 1]
-                            ids[layer, position, place] = ids[layer, position, place - 1]
-                            place -= 1
-                        best[layer, position, place] = row[i]
-                        ids[layer, position, place] = start + i
-                        least = best[layer, position, k - 1]
+            if maximum[layer, position] > best[layer, position, k - 1]:
+                insert_top_k(row, first_id, best[layer, position], ids[layer, position])
             for n in range(targets.shape[1]):
-                target = targets[layer, n, position]
-                higher = same = F32(0)
-                for i in range(entries):
-                    higher += F32(1) if row[i] > target else F32(0)
-                    same += F32(1) if row[i] == target else F32(0)
-                above[layer, n, position], level[layer, n, position] = higher, same
+                above[layer, n, position], ties[layer, n, position] = count_above(
+                    row, targets[layer, n, position]
+                )
             for n in range(len(weights)):
-                q = weights[n, position]
-                dot = F32(0)
-                for i in range(entries):
-                    dot += row[i] * q[i]
-                cross[layer, n, position] = dot
-            shift = maximum[layer, position] * LOG2_E
-            sum_e = sum_ez = F32(0)
-            for i in range(entries):
-                e = exp2(row[i] * LOG2_E - shift)
-                sum_e += e
-                sum_ez += e * row[i]
-                row[i] = e
-            total[layer, position], mean[layer, position] = sum_e, sum_ez
+                cross[layer, n, position] = dot(row, weights[n, position])
+            total[layer, position], mean[layer, position] = exponentiate(
+                row, maximum[layer, position]
+            )
             for n in range(reverse.shape[1]):
-                other = others[n, position]
-                dot = F32(0)
-                for i in range(entries):
-                    dot += row[i] * other[i]
-                reverse[layer, n, position] = dot
+                reverse[layer, n, position] = dot(row, reference_logits[n, position])

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -20,19 +19,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logitlens_cli.anatomy import Anatomy
-from logitlens_cli.capture import INPUT, Row, Stream
-from logitlens_cli.decode import Decoder, difference
+from logitlens_cli.anatomy import ModelParts
+from logitlens_cli.capture import INPUT, Stream, StreamSite
+from logitlens_cli.decode import Decoder, logit_difference
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import Needs, Sums
-from logitlens_cli.reduction import LEAST, WORTH, Aim, Running, leading
+from logitlens_cli.reduction import (
+    KERNEL_MIN_LOGITS,
+    LEAST_LOGIT,
+    TargetTokens,
+    TileAccumulator,
+    Tiling,
+    leading_ids,
+)
 
 # ---------------------------------------------------------------------------------------------
 # The proof
 
 
 @dataclass(frozen=True)
-class Check:
+class OutputCheck:
     """How well the decoded last row reproduces the model's own logits, over sampled columns."""
 
     columns: int
@@ -47,15 +53,15 @@ class Check:
 
 
 @torch.inference_mode()
-def check(decoder: Decoder, route: str, stream: Stream) -> Check:
+def check_output(decoder: Decoder, route: str, stream: Stream) -> OutputCheck:
     """Decode the last block's stream and hold it against the model's own logits."""
-    mine, own = decoder.last(stream), stream.logits
-    error, tolerance = difference(mine, own)
-    p = own.double().log_softmax(-1)
-    q = mine.double().log_softmax(-1)
-    kl = torch.where(p.isneginf(), 0.0, p.exp() * (p - q)).sum(-1).max()
-    agreement = (mine.argmax(-1) == own.argmax(-1)).double().mean()
-    return Check(
+    decoded, output = decoder.last_layer(stream), stream.logits
+    error, tolerance = logit_difference(decoded, output)
+    log_p = output.double().log_softmax(-1)
+    log_q = decoded.double().log_softmax(-1)
+    kl = torch.where(log_p.isneginf(), 0.0, log_p.exp() * (log_p - log_q)).sum(-1).max()
+    agreement = (decoded.argmax(-1) == output.argmax(-1)).double().mean()
+    return OutputCheck(
         columns=len(stream.checked),
         max_abs_logit_error=error,
         tolerance=tolerance,
@@ -66,8 +72,8 @@ def check(decoder: Decoder, route: str, stream: Stream) -> Check:
     )
 
 
-def require(result: Check, parts: Anatomy) -> None:
-    """Refuse to go on where the proof failed."""
+def require_agreement(result: OutputCheck, parts: ModelParts) -> None:
+    """Refuse to go on where the lens does not reproduce the model's output; raises ProofError."""
     if not result.passed:
         raise ProofError(
             "the decoded last row does not reproduce the model's own logits: they differ by up to "
@@ -82,10 +88,10 @@ def require(result: Check, parts: Anatomy) -> None:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GridSpec:
     """What to compute."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[StreamSite, ...]
     """which of the stream's rows become layers of the grid"""
     k: int
     needs: Needs
@@ -98,20 +104,22 @@ MOST_THREADS = 8
 
 
 @torch.inference_mode()
-def grid(decoder: Decoder, stream: Stream, wanted: Wanted) -> Sums:
-    """Decode ``wanted.rows`` of ``stream`` and reduce every cell.
+def grid(decoder: Decoder, stream: Stream, spec: GridSpec) -> Sums:
+    """Decode ``spec.rows`` of ``stream`` and reduce every cell.
 
     Raises WorkError that names layer and position where a logit is not a number.
     """
     positions = stream.resid.shape[1]
-    size, group = decoder.sizes(positions)
+    width, layers = decoder.tile_shape(positions)
     with team_of(decoder) as team:
         blocks = [
-            block(decoder, stream, slice(start, min(start + size, positions)), group, wanted, team)
-            for start in range(0, positions, size)
+            column_sums(
+                decoder, stream, slice(start, min(start + width, positions)), layers, spec, team
+            )
+            for start in range(0, positions, width)
         ]
-    sums: Sums = join(blocks)
-    require_finite(sums, wanted.rows)
+    sums: Sums = join_sums(blocks)
+    require_finite(sums, spec.rows)
     return sums
 
 
@@ -142,7 +150,7 @@ class Team:
 def team_of(decoder: Decoder) -> Iterator[Team]:
     """As many threads as torch has, where the decoder's work can be shared; torch's number of
     threads is one meanwhile."""
-    size = min(torch.get_num_threads(), MOST_THREADS) if decoder.shared else 1
+    size = min(torch.get_num_threads(), MOST_THREADS) if decoder.thread_safe else 1
     if size == 1:
         yield Team(None, 1)
         return
@@ -156,126 +164,166 @@ def team_of(decoder: Decoder) -> Iterator[Team]:
         torch.set_num_threads(before)
 
 
-def block(
-    decoder: Decoder, stream: Stream, columns: slice, group: int, wanted: Wanted, team: Team
+@dataclass(frozen=True)
+class TiledRows:
+    """Rows of the grid over a block of positions, to be decoded tile by tile."""
+
+    decoder: Decoder
+    prepared: Tensor
+    """(layer, position, width)"""
+    tiles: Sequence[slice]
+    """of the vocabulary"""
+    groups: Sequence[slice]
+    """layers that are decoded together"""
+    decoded: Mapping[int, int]
+    """by layer: which reference it is, so that its logits are there already"""
+    logits: Sequence[Tensor]
+    """(reference, position, entry), a tile each"""
+
+    def decode(self, tiles: slice, worker: int, add: Callable[..., None]) -> None:
+        """Give all layers of some tiles to ``add``, with memory to work in."""
+        buffer: Tensor | None = None
+        for n in range(len(self.tiles))[tiles]:
+            for layers in self.groups:
+                z = self.decoder.tile(self.prepared[layers], self.tiles[n], buffer)
+                if buffer is None:  # the first tile is the largest: its memory serves all others
+                    buffer, work = z.view(-1), torch.empty_like(z).view(-1)
+                add(z, work[: z.numel()].view(z.shape), layers, n, worker)
+            for layer, reference in self.decoded.items():
+                z = self.logits[n][reference].unsqueeze(0).clone()
+                add(z, torch.empty_like(z), slice(layer, layer + 1), n, worker)
+
+
+def column_sums(
+    decoder: Decoder, stream: Stream, columns: slice, group: int, spec: GridSpec, team: Team
 ) -> Sums:
     """The sums of a block of positions, ``group`` layers at a time."""
-    prepared = decoder.prepare(stream.resid[[stream.rows.index(r) for r in wanted.rows], columns])
-    needs = wanted.needs
-    tiles = list(decoder.entries())
-    # References come first, by name; the model's own word is always asked for.
+    prepared = decoder.prepare(stream.resid[[stream.rows.index(r) for r in spec.rows], columns])
+    needs, tiles = spec.needs, list(decoder.entries())
+    # References come first, by name; the model's output is always asked for.
     names = sorted(needs.references | {"final"}, key=lambda n: (n not in needs.references, n))
-    sources = [source(name, decoder, stream, columns) for name in names]
-    logits = all_logits(sources, tiles, team)
-    forbids = any(bool(z.amin() <= LEAST) for z in logits)
-    if forbids:
-        for z in logits:
-            z.clamp_(min=LEAST)
+    sources = [reference_source(name, decoder, stream, columns) for name in names]
+    logits = reference_logits(sources, tiles, team)
+    forbids = clamp_forbidden(logits)
     best = min(max(1, needs.best), tiles[-1].stop)
-    output_ids = leading([z[names.index("final")] for z in logits], best)
-    running = Running(
+    output_ids = leading_ids([z[names.index("final")] for z in logits], best)
+    accumulator = TileAccumulator(
         (len(prepared), prepared.shape[1]),
-        tiles,
-        max(wanted.k, best),
+        # By the size of the whole grid, so that the same text gives the same bits.
+        Tiling(tiles, forbids, team.size, logits_in_grid(stream, spec, tiles) >= KERNEL_MIN_LOGITS),
+        max(spec.k, best),
         needs,
         [z[: len(needs.references)] for z in logits],
         {
-            name: aim(name, decoder, prepared, columns, wanted, output_ids[:, 0])
+            name: target_tokens(name, decoder, prepared, columns, spec, output_ids[:, 0])
             for name in needs.targets
         },
-        forbids,
-        team.size,
-        # By the size of the whole grid, so that the same text gives the same bits.
-        len(wanted.rows) * stream.resid.shape[1] * tiles[-1].stop >= WORTH,
     )
-    # The first row and the last are often what the others are held against: decoded by now.
-    last = len(prepared) - 1
-    known = {
-        row: n
-        for row in (0, last)
-        for n, (head, vectors) in enumerate(sources)
-        if head is decoder and torch.equal(vectors[0], prepared[row])
+    decoded = decoded_layers(decoder, prepared, sources)
+    groups = split_range(undecoded_layers(len(prepared), decoded), group)
+    tiled = TiledRows(decoder, prepared, tiles, groups, decoded, logits)
+    shares = split_range(range(len(tiles)), math.ceil(len(tiles) / team.size))
+
+    def pass_over_vocabulary(add: Callable[..., None]) -> None:
+        team.share(lambda worker: tiled.decode(shares[worker], worker, add), range(len(shares)))
+
+    pass_over_vocabulary(accumulator.add)
+    if needs.js:  # of a cell's probabilities themselves, which need the sums over all tiles
+        accumulator.start_second_pass()
+        pass_over_vocabulary(accumulator.add_js)
+    return accumulator.result(output_ids)
+
+
+def logits_in_grid(stream: Stream, spec: GridSpec, tiles: Sequence[slice]) -> int:
+    """How many logits all cells have together."""
+    return len(spec.rows) * stream.resid.shape[1] * int(tiles[-1].stop)
+
+
+def clamp_forbidden(logits: Sequence[Tensor]) -> bool:
+    """Are there logits of minus infinity? Raise them, in place, to what can be reckoned with."""
+    forbids = any(bool(z.amin() <= LEAST_LOGIT) for z in logits)
+    if forbids:
+        for z in logits:
+            z.clamp_(min=LEAST_LOGIT)
+    return forbids
+
+
+def decoded_layers(
+    decoder: Decoder, prepared: Tensor, sources: Sequence[tuple[Decoder, Tensor]]
+) -> dict[int, int]:
+    """Which of the first and the last layer is a reference (by number), and so decoded by now."""
+    return {
+        layer: n
+        for layer in (0, len(prepared) - 1)
+        for n, (reference_decoder, rows) in enumerate(sources)
+        if reference_decoder is decoder and torch.equal(rows[0], prepared[layer])
     }
 
-    groups = parts(range(0 in known, last + (last not in known)), group)
-    shares = parts(range(len(tiles)), math.ceil(len(tiles) / team.size))
 
-    def decode(take: Callable[..., None], worker: int) -> None:
-        buffer: Tensor | None = None
-        for n in range(len(tiles))[shares[worker]]:
-            for some in groups:
-                z = decoder.tile(prepared[some], tiles[n], buffer)
-                if buffer is None:  # the first tile is the largest: its memory serves all others
-                    buffer, work = z.view(-1), torch.empty_like(z).view(-1)
-                take(z, work[: z.numel()].view(z.shape), some, n, worker)
-            for row, place in known.items():
-                z = logits[n][place].unsqueeze(0).clone()
-                take(z, torch.empty_like(z), slice(row, row + 1), n, worker)
-
-    team.share(partial(decode, running.take), range(len(shares)))
-    if needs.apart:
-        # What needs a cell's probabilities themselves: they are known only now.
-        running.weigh()
-        team.share(partial(decode, running.compare), range(len(shares)))
-    return running.finish(output_ids)
+def undecoded_layers(layers: int, decoded: Mapping[int, int]) -> range:
+    """The layers that remain, of which the first and the last may be decoded."""
+    last = layers - 1
+    return range(0 in decoded, last + (last not in decoded))
 
 
-def parts(items: range, most: int) -> list[slice]:
+def split_range(items: range, most: int) -> list[slice]:
     """A range in as few like parts as have ``most`` items at most, the largest first."""
     count = math.ceil(len(items) / most)
     edges = [items.stop - len(items) * n // max(1, count) for n in range(count, -1, -1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def source(name: str, decoder: Decoder, stream: Stream, columns: slice) -> tuple[Decoder, Tensor]:
-    """What makes the logits of a reference: a decoder and a prepared row (1, position, width)."""
+def reference_source(
+    name: str, decoder: Decoder, stream: Stream, columns: slice
+) -> tuple[Decoder, Tensor]:
+    """What gives the logits of a reference: a decoder and a prepared row (1, position, width)."""
     if name == "final":
-        return decoder.own(stream, columns)
+        return decoder.model_output(stream, columns)
     return decoder, decoder.prepare(stream.resid[[stream.rows.index(INPUT)], columns])
 
 
-def all_logits(
+def reference_logits(
     sources: Sequence[tuple[Decoder, Tensor]], tiles: Sequence[slice], team: Team
 ) -> list[Tensor]:
     """All logits of prepared rows (1, position, width): (row, position, entry), a tile each."""
-    one = len({id(head) for head, _ in sources}) == 1
-    # In one product if they can be, since more rows make a faster one.
-    parts = [(sources[0][0], torch.cat([row for _, row in sources]))] if one else sources
-    made = [torch.empty(0)] * len(tiles)
+    one_decoder = len({id(decoder) for decoder, _ in sources}) == 1
+    if one_decoder:  # in one product, since more rows make a faster one
+        sources = [(sources[0][0], torch.cat([rows for _, rows in sources]))]
+    logits = [torch.empty(0)] * len(tiles)
 
     def fill(n: int) -> None:
-        made[n] = torch.cat([head.tile(rows, tiles[n]) for head, rows in parts])
+        logits[n] = torch.cat([decoder.tile(rows, tiles[n]) for decoder, rows in sources])
 
     team.share(fill, range(len(tiles)))
-    return made
+    return logits
 
 
-def aim(
+def target_tokens(
     name: str,
     decoder: Decoder,
     prepared: Tensor,
     columns: slice,
-    wanted: Wanted,
+    spec: GridSpec,
     final_ids: Tensor,
-) -> Aim:
+) -> TargetTokens:
     """A target per position, with its logits in every layer."""
-    given = None if name == "final" else torch.tensor(wanted.targets[name][columns])
+    given = None if name == "final" else torch.tensor(spec.targets[name][columns])
     ids = final_ids if given is None else given.to(prepared.device)
-    return Aim(ids, decoder.at(prepared, ids.clamp(min=0)))
+    return TargetTokens(ids, decoder.target_logits(prepared, ids.clamp(min=0)))
 
 
-def join(blocks: Sequence[Sums]) -> Any:
+def join_sums(blocks: Sequence[Sums]) -> Any:
     """Put blocks of positions side by side."""
-    return mapped(lambda *parts: np.concatenate(parts, min(1, parts[0].ndim - 1)), *blocks)
+    return map_arrays(lambda *arrays: np.concatenate(arrays, min(1, arrays[0].ndim - 1)), *blocks)
 
 
-def cut(sums: Sums, columns: slice) -> Any:
+def cut_sums(sums: Sums, columns: slice) -> Any:
     """The sums of some of the positions."""
-    return mapped(lambda part: part[columns] if part.ndim == 1 else part[:, columns], sums)
+    return map_arrays(lambda a: a[columns] if a.ndim == 1 else a[:, columns], sums)
 
 
-def mapped(change: Callable[..., Any], *nodes: Any) -> Any:
-    """Apply ``change`` to the arrays that stand at the same place in records of the same form.
+def map_arrays(change: Callable[..., Any], *nodes: Any) -> Any:
+    """Apply ``change`` to the arrays of the same field in records of the same form.
 
     Their positions are the second axis, or the first of arrays that have one axis only.
     """
@@ -283,15 +331,15 @@ def mapped(change: Callable[..., Any], *nodes: Any) -> Any:
     if first is None:
         return None
     if isinstance(first, Mapping):
-        return {key: mapped(change, *(node[key] for node in nodes)) for key in first}
+        return {key: map_arrays(change, *(node[key] for node in nodes)) for key in first}
     if is_dataclass(first) and not isinstance(first, type):
         names = [f.name for f in fields(first)]
-        made = {n: mapped(change, *(getattr(node, n) for node in nodes)) for n in names}
-        return type(first)(**made)
+        changed = {n: map_arrays(change, *(getattr(node, n) for node in nodes)) for n in names}
+        return type(first)(**changed)
     return change(*nodes)
 
 
-def require_finite(sums: Sums, rows: Sequence[Row]) -> None:
+def require_finite(sums: Sums, rows: Sequence[StreamSite]) -> None:
     """Refuse a grid in which a logit is NaN or infinite; name the first such cell."""
     bad = np.argwhere(~np.isfinite(sums.lse))
     if len(bad):

@@ -21,7 +21,7 @@ try:
 except ModuleNotFoundError:  # Windows
     RESOURCES = False
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 SECONDS = 30.0
 """for what takes none on an idle machine"""
@@ -31,14 +31,14 @@ MEMORY = 2**29
 """bytes that a template may take; what it makes is a text to be read"""
 
 
-def aside(what: str, characters: int, work: Callable[[], Made]) -> Made:
+def run_with_timeout(what: str, characters: int, work: Callable[[], Result]) -> Result:
     """What ``work`` gives, in a thread of its own. Code in Rust cannot be interrupted, but lets
     other threads run: so this one hears signals meanwhile, and does not wait for ever.
 
     WorkError, which names ``what`` works, where that takes too long (the thread is left behind, and
     ends with the process) or panics; whatever else it raises comes through.
     """
-    future: Future[Made] = Future()
+    future: Future[Result] = Future()
 
     def run() -> None:
         try:
@@ -88,17 +88,17 @@ PAGES = Path("/proc/self/statm")
 """how much memory this process has, in pages; Linux alone has it, and heeds a limit of it"""
 
 
-def unbounded() -> list[str]:
-    """What ``bounded`` cannot limit on this system: "time" (on Windows), "memory" (on all but
+def unlimited_resources() -> list[str]:
+    """What ``resource_limits`` cannot limit on this system: "time" (on Windows), "memory" (on all but
     Linux)."""
     missing = [] if hasattr(signal, "setitimer") else ["time"]
     return missing if RESOURCES and PAGES.exists() else [*missing, "memory"]
 
 
 @contextmanager
-def bounded(what: str, hint: str) -> Iterator[None]:
+def resource_limits(what: str, hint: str) -> Iterator[None]:
     """Stop Python code by WorkError when its time is over, and by MemoryError when it takes too
-    much memory, as far as the system can (``unbounded``). Signals reach the main thread only, so
+    much memory, as far as the system can (``unlimited_resources``). Signals reach the main thread only, so
     elsewhere there are no limits."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -43,7 +43,7 @@ class Reference:
     """(layer, position) sum q z"""
     reverse: Floats | None
     """(layer, position) sum p log q; None unless asked for"""
-    apart: Floats | None = None
+    js: Floats | None = None
     """(layer, position) sum p log(p/m) + q log(q/m), m = (p + q) / 2; None unless asked for"""
 
 
@@ -95,7 +95,7 @@ class Needs:
     references: frozenset[str] = frozenset()
     mean: bool = False
     reverse: bool = False
-    apart: bool = False
+    js: bool = False
     """of the reference "final"; takes a second pass over the vocabulary"""
     best: int = 0
     """so many of the best tokens, also of the output"""
@@ -106,7 +106,7 @@ class Needs:
             self.references | other.references,
             self.mean or other.mean,
             self.reverse or other.reverse,
-            self.apart or other.apart,
+            self.js or other.js,
             max(self.best, other.best),
         )
 
@@ -215,9 +215,9 @@ def divergence(name: str) -> Callable[[Sums, Measure], Floats]:
 
 def jensen_shannon(sums: Sums, measure: Measure) -> Floats:
     """1/2 KL(p || m) + 1/2 KL(q || m) with m = (p + q) / 2, in nats; at most ln 2 (Lin, 1991)."""
-    apart = sums.references["final"].apart
-    assert apart is not None
-    return (apart / 2).clip(0.0, LN2)
+    js = sums.references["final"].js
+    assert js is not None
+    return (js / 2).clip(0.0, LN2)
 
 
 def overlap(sums: Sums, measure: Measure) -> Floats:
@@ -363,7 +363,7 @@ METRICS: dict[str, Metric] = {
     "js": Metric(
         unit="nats",
         quantity=lambda m: "Jensen-Shannon divergence of layer and output",
-        needs=lambda m: Needs(references=frozenset({"final"}), apart=True),
+        needs=lambda m: Needs(references=frozenset({"final"}), js=True),
         formula=jensen_shannon,
         # As the dump rounds values, or the largest would lie beyond.
         scale=lambda m: Scale("linear", 0, round(LN2, 7), "mako_r"),

@@ -57,7 +57,7 @@ class OpenedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtHand:
+class AvailableModel:
     """A model that needs no network; a field is None where the configuration does not say."""
 
     name: str
@@ -743,14 +743,14 @@ def _fingerprint(files: _Files, weights: list[Path]) -> str:
 # ---- what is at hand
 
 
-def at_hand() -> list[AtHand]:
+def available_models() -> list[AvailableModel]:
     """The default model and the hub cache's causal LMs. Reads config.json only; loads no torch."""
     return [_embedded_at_hand(), *_hub_cache()]
 
 
-def _embedded_at_hand() -> AtHand:
+def _embedded_at_hand() -> AvailableModel:
     made = embedded.cached()
-    return AtHand(
+    return AvailableModel(
         name=embedded.NAME,
         path=made,
         bytes=_size(made) if made else None,
@@ -760,7 +760,7 @@ def _embedded_at_hand() -> AtHand:
     )
 
 
-def _hub_cache() -> Iterator[AtHand]:
+def _hub_cache() -> Iterator[AvailableModel]:
     from huggingface_hub import constants
 
     for repository in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
@@ -791,14 +791,14 @@ def _claims_causal(raw: dict[str, Any]) -> bool:
     )
 
 
-def _describe(name: str, folder: Path, raw: dict[str, Any]) -> AtHand:
+def _describe(name: str, folder: Path, raw: dict[str, Any]) -> AvailableModel:
     text = raw.get("text_config")
     text = raw | text if isinstance(text, dict) else raw
 
     def first(*keys: str) -> int | None:
         return next((text[key] for key in keys if isinstance(text.get(key), int)), None)
 
-    return AtHand(
+    return AvailableModel(
         name=name,
         path=folder,
         bytes=_size(folder),

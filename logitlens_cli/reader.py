@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from logitlens_cli import anatomy, capture, decode, lens, tokens
-from logitlens_cli.anatomy import Anatomy
-from logitlens_cli.capture import INPUT, Excerpt, Row, Stream
+from logitlens_cli.anatomy import ModelParts
+from logitlens_cli.capture import INPUT, PromptSlice, Stream, StreamSite, resid_mid, resid_post
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
 from logitlens_cli.reading import (
@@ -38,12 +38,12 @@ CHECKED_COLUMNS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A model in memory that has been taken apart, with its tokenizer and who it is."""
+class LensModel:
+    """A model in memory whose parts are found, with its tokenizer and its record."""
 
     model: Any
     tokenizer: Any
-    parts: Anatomy
+    parts: ModelParts
     route: decode.Route
     """how its streams are decoded, as ``decode.prove`` found"""
     record: ModelRecord
@@ -52,7 +52,7 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class ReadSpec:
     """What to read, the same for every text."""
 
     command: str
@@ -84,7 +84,7 @@ class Task:
     """what the user asked for, for the record"""
 
 
-def subject_of(
+def lens_model_of(
     model: Any,
     tokenizer: Any,
     *,
@@ -92,14 +92,14 @@ def subject_of(
     revision: str | None = None,
     context: int | None = None,
     subblocks: bool = False,
-) -> Subject:
-    """Take a model in memory apart and prove how its streams are decoded.
+) -> LensModel:
+    """Find the parts of a model in memory and prove how its streams are decoded.
 
     Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
     """
-    parts = anatomy.find(model, subblocks=subblocks)
+    parts = anatomy.find_parts(model, subblocks=subblocks)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)
-    return Subject(
+    return LensModel(
         model=model,
         tokenizer=tokenizer,
         parts=parts,
@@ -112,42 +112,40 @@ def subject_of(
             blocks=len(parts.blocks),
             width=parts.layout.width,
             vocabulary=parts.vocabulary,
-            tied=embeddings is not None and is_one(embeddings, parts.weight),
+            tied=embeddings is not None and same_matrix(embeddings, parts.weight),
             class_=type(model).__name__,
         ),
         context=context,
     )
 
 
-def is_one(a: Any, b: Any) -> bool:
-    """Are two matrices one? Those that are offloaded have no address, so their names must do."""
+def same_matrix(a: Any, b: Any) -> bool:
+    """Are two parameters one matrix? Offloaded ones have no address, so they must be one object."""
     return a is b or (a.data_ptr() == b.data_ptr() and not a.is_meta)
 
 
-def examine(subject: Subject) -> dict[str, list[str]]:
-    """The proof on a model, in words: what was found, how exact it is, what cannot be had.
+def proof_report(lens_model: LensModel) -> dict[str, list[str]]:
+    """The proof on a model, in words by topic: what was found, how exact it is, what does not work.
 
     Raises ProofError where the last row does not reproduce the model's own logits.
     """
-    parts, record, route = subject.parts, subject.record, subject.route
-    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(subject.model))[0].tolist()
+    parts, record, route = lens_model.parts, lens_model.record, lens_model.route
+    ids = anatomy.probe_ids(parts.weight.shape[0], anatomy.device_of(lens_model.model))[0].tolist()
     window = range(len(ids))
-    rows = [INPUT, Row(len(parts.blocks) - 1, 1)]
-    stream = capture.capture(subject.model, parts, [Excerpt(ids, window, window)], rows)
-    decoder = decode.decoder(subject.model, parts, route, "full", ids, window)
-    last = lens.check(decoder, route.name, stream)
-    lens.require(last, parts)
-    error, allowed = decode.inner_difference(subject.model, parts, route)
-    entering = lens.grid(decoder, stream, lens.Wanted((INPUT,), 1, Needs(), {})).top_ids[0, :, 0]
-    same = sum(a == b for a, b in zip(ids, entering.tolist(), strict=True))
-    how = {True: "its modules, copied", False: "its own code, with its blocks skipped"}
-    replayed = how[route.direct] if route.skips else "its own code, a whole pass for every layer"
-    missing = [str(n) for n, mid in enumerate(parts.mids) if mid is None]
+    sites = [INPUT, resid_post(len(parts.blocks) - 1)]
+    stream = capture.capture(lens_model.model, parts, [PromptSlice(ids, window, window)], sites)
+    decoder = decode.make_decoder(lens_model.model, parts, route, "full", ids, window)
+    last = lens.check_output(decoder, route.name, stream)
+    lens.require_agreement(last, parts)
+    error, allowed = decode.inner_difference(lens_model.model, parts, route)
+    entering = lens.grid(decoder, stream, lens.GridSpec((INPUT,), 1, Needs(), {})).top_ids[0, :, 0]
+    matching = sum(a == b for a, b in zip(ids, entering.tolist(), strict=True))
+    dtype = "" if route.float32 else f", in {record.dtype}"
     return {
         "model": [f"{record.name} ({record.class_}, {record.dtype}, {record.device})"],
         "blocks": [f"{record.blocks}, width {record.width}, vocabulary {record.vocabulary}"],
         "chain": parts.describe(route.direct),
-        "route": [f"{route.name}: {replayed}" + ("" if route.float32 else f", in {record.dtype}")],
+        "route": [f"{route.name}: {route_words(route)}" + dtype],
         "last row": [
             f"differs from the model's logits by {last.max_abs_logit_error:.2g} at most "
             f"(allowed {last.tolerance:.2g}), KL {last.max_kl:.2g} nats, top guess the same in "
@@ -157,20 +155,29 @@ def examine(subject: Subject) -> dict[str, list[str]]:
             f"differ from the model's own tail by {error:.2g} at most (allowed {allowed:.2g})"
         ],
         "input row": [
-            f"decodes to the input token in {same} of {len(ids)} columns; head and embedding are "
-            + ("one matrix" if record.tied else "two matrices")
+            f"decodes to the input token in {matching} of {len(ids)} columns; "
+            f"head and embedding are {'one matrix' if record.tied else 'two matrices'}"
         ],
-        "mid rows": [
-            "--subblocks works"
-            if not missing
-            else f"--subblocks does not: no state between the halves of block {missing[0]}"
-        ],
+        "mid rows": [mid_words(parts)],
         "norm": ["--norm full, no-affine, none" if route.direct else "--norm full, no-affine"],
     }
 
 
+def route_words(route: decode.Route) -> str:
+    if not route.skips:
+        return "its own code, a whole pass for every layer"
+    return "its modules, copied" if route.direct else "its own code, with its blocks skipped"
+
+
+def mid_words(parts: ModelParts) -> str:
+    missing = [n for n, mid in enumerate(parts.mids) if mid is None]
+    if not missing:
+        return "--subblocks works"
+    return f"--subblocks does not: no state between the halves of block {missing[0]}"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TokenizedPrompt:
     """A text with its tokens, before the model has seen it."""
 
     name: str
@@ -186,97 +193,118 @@ class Plan:
         return self.encoded.ids
 
 
-def as_read(subject: Subject, task: Task, text: str) -> str:
+def prompt_text(lens_model: LensModel, spec: ReadSpec, text: str) -> str:
     """A text as the model sees it."""
-    return tokens.in_template(subject.tokenizer, text) if task.chat else text
+    return tokens.in_template(lens_model.tokenizer, text) if spec.chat else text
 
 
-def plan(subject: Subject, task: Task, text: str, name: str) -> Plan:
-    """Tokens and columns of a text ``as_read``; UsageError for a text or window that does not
+def tokenize_prompt(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> TokenizedPrompt:
+    """Tokens and columns of a ``prompt_text``; UsageError for a text or window that does not
     fit."""
-    encoded = tokens.encode(subject.tokenizer, text, "none" if task.chat else task.bos)
-    columns = tokens.window(task.window, text, encoded)
-    require_length(len(encoded.ids), subject)
-    if task.single:
-        columns = tokens.column(task.position, columns, len(encoded.ids))
-    if "next" in task.chosen and columns.stop == len(encoded.ids):
+    encoded = tokens.encode(lens_model.tokenizer, text, "none" if spec.chat else spec.bos)
+    columns = tokens.window(spec.window, text, encoded)
+    require_length(len(encoded.ids), lens_model)
+    if spec.single:
+        columns = tokens.column(spec.position, columns, len(encoded.ids))
+    if "next" in spec.chosen and columns.stop == len(encoded.ids):
         raise UsageError(
             f"--target next: nothing follows position {columns[-1]}, the last one",
             "give an earlier --position",
         )
-    return Plan(name=name, text=text, encoded=encoded, columns=columns)
+    return TokenizedPrompt(name=name, text=text, encoded=encoded, columns=columns)
 
 
-def read(subject: Subject, task: Task, text: str, name: str) -> Reading:
-    """One forward pass over ``text``, and everything that ``task`` asks for from it.
+def read_text(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> Reading:
+    """One forward pass over ``text``, and everything that ``spec`` asks for from it.
 
     Raises UsageError for a text or window that does not fit, ProofError where the lens does not
     reproduce the model's own logits, WorkError where a logit is not a number.
     """
-    planned = plan(subject, task, as_read(subject, task, text), name)
-    return read_together(subject, task, [planned])[0]
+    prompt = tokenize_prompt(lens_model, spec, prompt_text(lens_model, spec, text), name)
+    return read_prompts(lens_model, spec, [prompt])[0]
 
 
-def read_together(subject: Subject, task: Task, plans: Sequence[Plan]) -> list[Reading]:
-    """One forward pass over several texts; the same as ``read`` of each but for rounding, where
-    ``reads_together`` says so. Several texts share the columns at which the lens is checked.
+def read_prompts(
+    lens_model: LensModel, spec: ReadSpec, prompts: Sequence[TokenizedPrompt]
+) -> list[Reading]:
+    """One forward pass over several prompts; the same as ``read_text`` of each but for rounding,
+    where ``can_share_pass`` says so. They share the columns at which the lens is checked.
     """
-    rows = rows_of(subject.parts, task)
-    # Late blocks attend to the whole text, so all of it is needed to decode a part of it.
-    spans = [range(len(p.ids)) if task.decoder_blocks else p.columns for p in plans]
-    last = Row(len(subject.parts.blocks) - 1 - task.decoder_blocks, 1)
-    share = max(1, CHECKED_COLUMNS // len(plans))
-    excerpts = [
-        Excerpt(p.ids, span, [i - span.start for i in sample(p.columns, share)])
-        for p, span in zip(plans, spans, strict=True)
-    ]
-    kept = sorted({INPUT, *rows, last})
-    stream = capture.capture(subject.model, subject.parts, excerpts, kept)
-    own, decoder = (
-        decode.decoder(
-            subject.model,
-            subject.parts,
-            subject.route,
-            norm,
-            plans[0].ids,
-            spans[0],
-            task.decoder_blocks,
+    parts, route = lens_model.parts, lens_model.route
+    # Blocks that decode attend to the whole text, so all of it is needed to decode a part of it.
+    spans = [range(len(p.ids)) if spec.decoder_blocks else p.columns for p in prompts]
+    stream = capture_prompts(lens_model, spec, prompts, spans)
+    output_decoder, decoder = (
+        decode.make_decoder(
+            lens_model.model, parts, route, norm, prompts[0].ids, spans[0], spec.decoder_blocks
         )
-        for norm in ("full", task.norm)
+        for norm in ("full", spec.norm)
     )
-    check = lens.check(own, subject.route.name, stream)
-    needs = Needs()
-    for measure in task.measures.values():
-        needs |= METRICS[measure.metric].needs(measure)
-    wanted = lens.Wanted(
-        rows,
-        min(task.k, subject.parts.vocabulary),
-        needs,
-        {
-            name: [i for p, s in zip(plans, spans, strict=True) for i in target_ids(name, p.ids, s)]
-            for name in needs.targets - {"final"}
-        },
-    )
-    # The grid first: where a logit is not a number, it knows the place.
-    grid = lens.grid(decoder, stream, wanted)
-    lens.require(check, subject.parts)
-    following = [i for p, s in zip(plans, spans, strict=True) for i in target_ids("next", p.ids, s)]
-    true_ranks = ranks_in_output(own, stream, following) if task.next_ranks else []
+    check = lens.check_output(output_decoder, route.name, stream)
+    grid_spec = grid_spec_of(lens_model, spec, prompts, spans)
+    # The grid first: where a logit is not a number, it names the cell.
+    grid = lens.grid(decoder, stream, grid_spec)
+    lens.require_agreement(check, parts)
+    next_ids = targets_of("next", prompts, spans)
+    next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
     readings = []
-    for p, span, start in zip(plans, spans, starts_of(spans), strict=True):
-        first = start + p.columns.start - span.start
-        cut = slice(first, first + len(p.columns))
-        sums = lens.cut(grid, cut)
+    for prompt, span, start in zip(prompts, spans, starts_of(spans), strict=True):
+        first = start + prompt.columns.start - span.start
+        cut = slice(first, first + len(prompt.columns))
+        sums = lens.cut_sums(grid, cut)
         extras: dict[str, Any] = {}
-        if task.follow or task.chosen:
-            extras["followed"] = follow(
-                subject.tokenizer, task, decoder, stream, rows, sums, p, cut.stop - 1
-            )
-        if task.next_ranks:
-            extras["next_ranks"] = true_ranks[cut]
-        targets = {name: ids[cut] for name, ids in wanted.targets.items()}
-        readings.append(reading_of(subject, task, p, sums, targets, check, extras))
+        if spec.follow or spec.chosen:
+            column = stream_column(decoder, stream, cut.stop - 1)
+            extras["followed"] = follow_tokens(lens_model, spec, decoder, column, sums, prompt)
+        if spec.next_ranks:
+            extras["next_ranks"] = next_ranks[cut]
+        targets = {name: ids[cut] for name, ids in grid_spec.targets.items()}
+        readings.append(reading_of(lens_model, spec, prompt, sums, targets, check, extras))
     return readings
+
+
+def capture_prompts(
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompts: Sequence[TokenizedPrompt],
+    spans: Sequence[range],
+) -> Stream:
+    """The stream of several prompts at all sites that the grid, the references and the check
+    need."""
+    parts = lens_model.parts
+    last = resid_post(len(parts.blocks) - 1 - spec.decoder_blocks)
+    share = max(1, CHECKED_COLUMNS // len(prompts))
+    slices = [
+        PromptSlice(p.ids, span, [i - span.start for i in sample_positions(p.columns, share)])
+        for p, span in zip(prompts, spans, strict=True)
+    ]
+    sites = sorted({INPUT, *rows_of(parts, spec), last})
+    return capture.capture(lens_model.model, parts, slices, sites)
+
+
+def grid_spec_of(
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompts: Sequence[TokenizedPrompt],
+    spans: Sequence[range],
+) -> lens.GridSpec:
+    """What the metrics of ``spec`` need of every cell."""
+    needs = Needs()
+    for measure in spec.measures.values():
+        needs |= METRICS[measure.metric].needs(measure)
+    return lens.GridSpec(
+        rows_of(lens_model.parts, spec),
+        min(spec.k, lens_model.parts.vocabulary),
+        needs,
+        {name: targets_of(name, prompts, spans) for name in needs.targets - {"final"}},
+    )
+
+
+def targets_of(
+    target: str, prompts: Sequence[TokenizedPrompt], spans: Sequence[range]
+) -> list[int]:
+    """A target token per position of prompts that stand side by side, -1 where there is none."""
+    return [i for p, s in zip(prompts, spans, strict=True) for i in target_ids(target, p.ids, s)]
 
 
 def starts_of(spans: Sequence[range]) -> list[int]:
@@ -285,44 +313,44 @@ def starts_of(spans: Sequence[range]) -> list[int]:
 
 
 def reading_of(
-    subject: Subject,
-    task: Task,
-    plan: Plan,
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompt: TokenizedPrompt,
     sums: Sums,
     targets: Mapping[str, Sequence[int]],
-    check: lens.Check,
+    check: lens.OutputCheck,
     extras: Mapping[str, Any],
 ) -> Reading:
     """Sums with labels, scores and provenance."""
-    layers = [layer(row) for row in rows_of(subject.parts, task)]
+    layers = [layer(site) for site in rows_of(lens_model.parts, spec)]
     return Reading(
         schema=SCHEMA,
-        command=task.command,
-        name=plan.name,
-        text=plan.text,
-        text_sha256=hashlib.sha256(plan.text.encode()).hexdigest(),
-        text_ids=list(plan.ids),
-        tokens=token_columns(subject.tokenizer, plan.ids, plan.columns),
+        command=spec.command,
+        name=prompt.name,
+        text=prompt.text,
+        text_sha256=hashlib.sha256(prompt.text.encode()).hexdigest(),
+        text_ids=list(prompt.ids),
+        tokens=token_columns(lens_model.tokenizer, prompt.ids, prompt.columns),
         layers=layers,
-        guesses=guesses(subject.tokenizer, sums),
+        guesses=guesses(lens_model.tokenizer, sums),
         metrics={
-            key: scores(subject.tokenizer, measure, sums, targets)
-            for key, measure in task.measures.items()
+            key: scores(lens_model.tokenizer, measure, sums, targets)
+            for key, measure in spec.measures.items()
         },
         final_ids=sums.final_ids.tolist(),
         lock_in=lock_in(layers, sums.top_ids[..., 0], sums.final_ids.tolist()),
         check=check_record(check),
-        model=subject.record,
+        model=lens_model.record,
         lens=LensRecord(
-            norm=task.norm,
-            chain=chain_of(subject, task),
-            window=(plan.columns.start, plan.columns.stop),
-            text_tokens=len(plan.ids),
-            bos=plan.encoded.bos,
-            decoder_blocks=task.decoder_blocks,
-            chat=task.chat,
+            norm=spec.norm,
+            chain=chain_of(lens_model, spec),
+            window=(prompt.columns.start, prompt.columns.stop),
+            text_tokens=len(prompt.ids),
+            bos=prompt.encoded.bos,
+            decoder_blocks=spec.decoder_blocks,
+            chat=spec.chat,
         ),
-        options=dict(task.options),
+        options=dict(spec.options),
         versions=dict(versions()),
         **extras,
     )
@@ -333,109 +361,120 @@ def versions() -> Mapping[str, str]:
     return {p: version(p) for p in ("logitlens-cli", "torch", "transformers")}
 
 
-PROBED = (3, 61, 40)
-"""tokens of the texts that are read side by side and alone: some families choose among the tokens
-they attend to, but not among a few"""
+SHARED_PASS_LENGTHS = (3, 61, 40)
+"""tokens of the texts that are read side by side and each by itself: some families choose among the
+tokens they attend to, but not among a few"""
 
 
-def reads_together(subject: Subject, task: Task) -> bool:
+def can_share_pass(lens_model: LensModel, spec: ReadSpec) -> bool:
     """Does a text give the same numbers beside a longer one as by itself? It is tried.
 
-    Only where every position is decoded by itself: else a text takes passes of its own anyhow.
+    Only where every position is decoded by itself: else a text takes a pass to itself anyhow.
     """
-    parts = subject.parts
-    if not subject.route.direct or not parts.samples or task.decoder_blocks:
+    parts = lens_model.parts
+    if not lens_model.route.direct or not parts.samples_columns or spec.decoder_blocks:
         return False
-    most = min(max(PROBED), subject.context or max(PROBED))
-    step = max(1, parts.weight.shape[0] // (most + 2))
-    ids = [step * (n + 1) % parts.weight.shape[0] for n in range(most)]
-    return alike(subject.model, parts, [ids[-length:] for length in PROBED])
+    longest = max(SHARED_PASS_LENGTHS)
+    longest = min(longest, lens_model.context or longest)
+    step = max(1, parts.weight.shape[0] // (longest + 2))
+    ids = [step * (n + 1) % parts.weight.shape[0] for n in range(longest)]
+    return shared_pass_agrees(lens_model.model, parts, [ids[-n:] for n in SHARED_PASS_LENGTHS])
 
 
-def alike(model: Any, parts: Anatomy, texts: Sequence[Sequence[int]]) -> bool:
+def shared_pass_agrees(model: Any, parts: ModelParts, texts: Sequence[Sequence[int]]) -> bool:
     """Are the streams of texts that share a pass those of each by itself, but for rounding?"""
-    rows = [INPUT, *(Row(n, 1) for n in range(len(parts.blocks)))]
-    excerpts = [Excerpt(ids, range(len(ids)), [len(ids) - 1]) for ids in texts]
+    sites = [INPUT, *(resid_post(n) for n in range(len(parts.blocks)))]
+    slices = [PromptSlice(ids, range(len(ids)), [len(ids) - 1]) for ids in texts]
     try:
-        beside = capture.capture(model, parts, excerpts, rows).resid
+        together = capture.capture(model, parts, slices, sites).resid
     except (RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
         return False
-    alone = [capture.capture(model, parts, [excerpt], rows).resid for excerpt in excerpts]
-    edges = [*starts_of([excerpt.window for excerpt in excerpts]), beside.shape[1]]
+    singly = [capture.capture(model, parts, [text], sites).resid for text in slices]
+    edges = [*starts_of([text.window for text in slices]), together.shape[1]]
     return all(
-        same(beside[:, start:stop], own)
-        for (start, stop), own in zip(pairwise(edges), alone, strict=True)
+        streams_agree(together[:, start:stop], resid)
+        for (start, stop), resid in zip(pairwise(edges), singly, strict=True)
     )
 
 
-def same(mine: Any, own: Any) -> bool:
+def streams_agree(a: Any, b: Any) -> bool:
     """Are two streams equal but for rounding?"""
-    error, allowed = decode.difference(mine, own)
+    error, allowed = decode.logit_difference(a, b)
     return error <= allowed
 
 
-def follow(
-    tokenizer: Any,
-    task: Task,
+def stream_column(decoder: decode.Decoder, stream: Stream, column: int) -> tuple[Stream, int]:
+    """What is needed of a stream to decode one column of it, and the column's number there."""
+    if not decoder.per_position:
+        return stream, column
+    only = slice(column, column + 1)
+    final = None if stream.final is None else stream.final[only]
+    return replace(stream, resid=stream.resid[:, only], final=final), 0
+
+
+def follow_tokens(
+    lens_model: LensModel,
+    spec: ReadSpec,
     decoder: decode.Decoder,
-    stream: Stream,
-    rows: tuple[Row, ...],
+    stream_column: tuple[Stream, int],
     sums: Sums,
-    plan: Plan,
-    column: int,
+    prompt: TokenizedPrompt,
 ) -> Followed:
     """The chosen tokens, and those that were ever a block's top guess, in the last column of a
-    text, best rank first; it is the stream's column ``column``."""
-    blocks = [n for n, row in enumerate(rows) if row != INPUT]
-    last = plan.columns[-1:]
-    chosen = [
-        int(sums.final_ids[-1]) if target == "final" else target_ids(target, plan.ids, last)[0]
-        for target in task.chosen
-    ]
-    chosen = list(dict.fromkeys(chosen))
-    ever = sums.top_ids[blocks, -1, 0].tolist() if task.follow else []
-    ids = sorted({*chosen, *ever})
-    names = [f"id:{i}" for i in ids]
-    if decoder.alone:  # then the other columns need not be decoded again
-        only = slice(column, column + 1)
-        final = None if stream.final is None else stream.final[only]
-        stream, column = replace(stream, resid=stream.resid[:, only], final=final), 0
-    targets = {name: [i] * stream.resid.shape[1] for name, i in zip(names, ids, strict=True)}
-    wanted = lens.Wanted(rows, 1, Needs(targets=frozenset(names)), targets)
-    made = lens.cut(lens.grid(decoder, stream, wanted), slice(column, column + 1))
-    ranks = {i: 1 + made.targets[name].above[:, 0] for name, i in zip(names, ids, strict=True)}
-    logits = {i: made.targets[name].logit[:, 0] for name, i in zip(names, ids, strict=True)}
+    prompt, best rank first; it is the given column of a stream."""
+    rows = rows_of(lens_model.parts, spec)
+    blocks = [n for n, site in enumerate(rows) if site != INPUT]
+    chosen = chosen_ids(spec, sums, prompt)
+    guesses = sums.top_ids[blocks, -1, 0].tolist() if spec.follow else []
+    ids = sorted({*chosen, *guesses})
+    names = {i: f"id:{i}" for i in ids}
+    stream, column = stream_column
+    targets = {name: [i] * stream.resid.shape[1] for i, name in names.items()}
+    grid_spec = lens.GridSpec(rows, 1, Needs(targets=frozenset(targets)), targets)
+    cells = lens.cut_sums(lens.grid(decoder, stream, grid_spec), slice(column, column + 1))
+    ranks = {i: 1 + cells.targets[name].above[:, 0] for i, name in names.items()}
+    logits = {i: cells.targets[name].logit[:, 0] for i, name in names.items()}
 
     # Equal best ranks: the token that reaches it in the higher layer comes first, as it lasts.
-    def place(i: int) -> tuple[int, int, int]:
-        mine = ranks[i][blocks]
-        return int(mine.min()), -int(mine.argmin()), i
+    def best_rank(i: int) -> tuple[int, int, int]:
+        of_blocks = ranks[i][blocks]
+        return int(of_blocks.min()), -int(of_blocks.argmin()), i
 
-    order = sorted(ids, key=place)
-    held = np.stack([logits[i] for i in order], axis=1)
+    order = sorted(ids, key=best_rank)
+    ordered_logits = np.stack([logits[i] for i in order], axis=1)
     return Followed(
-        position=plan.columns[-1],
+        position=prompt.columns[-1],
         ids=order,
-        labels=tokens.labels(tokenizer, order),
+        labels=tokens.labels(lens_model.tokenizer, order),
         ranks=[[int(ranks[i][row]) for i in order] for row in range(len(rows))],
-        logits=rounded(held),
-        probs=rounded(np.exp(held - made.lse)),
+        logits=rounded(ordered_logits),
+        probs=rounded(np.exp(ordered_logits - cells.lse)),
         chosen=chosen,
     )
 
 
+def chosen_ids(spec: ReadSpec, sums: Sums, prompt: TokenizedPrompt) -> list[int]:
+    """The tokens that were asked for, in the last column of a prompt, each once."""
+    last = prompt.columns[-1:]
+    ids = (
+        int(sums.final_ids[-1]) if target == "final" else target_ids(target, prompt.ids, last)[0]
+        for target in spec.chosen
+    )
+    return list(dict.fromkeys(ids))
+
+
 def ranks_in_output(
-    own: decode.Decoder, stream: Stream, targets: Sequence[int]
+    output_decoder: decode.Decoder, stream: Stream, targets: Sequence[int]
 ) -> list[int | None]:
     """[position] the rank of a token in the model's own output; null for -1."""
     last = (stream.rows[-1],)
     needs = Needs(targets=frozenset({"next"}))
-    sums = lens.grid(own, stream, lens.Wanted(last, 1, needs, {"next": targets}))
+    sums = lens.grid(output_decoder, stream, lens.GridSpec(last, 1, needs, {"next": targets}))
     above = sums.targets["next"].above[-1].tolist()
     return [None if n < 0 else n + 1 for n in above]
 
 
-def check_record(check: lens.Check) -> CheckRecord:
+def check_record(check: lens.OutputCheck) -> CheckRecord:
     return CheckRecord(
         max_abs_logit_error=rounded(check.max_abs_logit_error),
         passed=check.passed,
@@ -447,33 +486,33 @@ def check_record(check: lens.Check) -> CheckRecord:
     )
 
 
-def require_length(count: int, subject: Subject) -> None:
+def require_length(count: int, lens_model: LensModel) -> None:
     if not count:
         raise UsageError("the prompt has no token", "give some text")
-    if subject.context is not None and count > subject.context:
+    if lens_model.context is not None and count > lens_model.context:
         raise UsageError(
-            f"the text has {count} tokens, {subject.record.name} takes {subject.context}",
+            f"the text has {count} tokens, {lens_model.record.name} takes {lens_model.context}",
             "shorten it",
         )
 
 
-def rows_of(parts: Anatomy, task: Task) -> tuple[Row, ...]:
+def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
     """The rows of the grid, from the lowest up; UsageError where the model has no such rows."""
-    last = len(parts.blocks) - 1 - task.decoder_blocks
-    chosen = [block for block in task.blocks if block <= last]
+    last = len(parts.blocks) - 1 - spec.decoder_blocks
+    chosen = [block for block in spec.blocks if block <= last]
     if last < 0:
         raise UsageError(
-            f"--decoder-blocks {task.decoder_blocks} leaves no row",
+            f"--decoder-blocks {spec.decoder_blocks} leaves no row",
             f"the model has {len(parts.blocks)} blocks",
         )
     if not chosen:
         raise UsageError(
-            f"--decoder-blocks {task.decoder_blocks} leaves blocks 0 to {last}, of which none is "
+            f"--decoder-blocks {spec.decoder_blocks} leaves blocks 0 to {last}, of which none is "
             "chosen",
             "choose some with --layers or --every",
         )
-    if not task.subblocks:
-        rows = [Row(block, 1) for block in chosen]
+    if not spec.subblocks:
+        rows = [resid_post(block) for block in chosen]
     else:
         without = [block for block in chosen if parts.mids[block] is None]
         if without:
@@ -483,19 +522,20 @@ def rows_of(parts: Anatomy, task: Task) -> tuple[Row, ...]:
                 "that both add to (parallel halves, a state-space layer, or norms after the sums)",
                 "leave the option out",
             )
-        rows = [Row(block, half) for block in chosen for half in (0, 1)]
-    return ((INPUT,) if task.input_row else ()) + tuple(rows)
+        rows = [site(block) for block in chosen for site in (resid_mid, resid_post)]
+    return ((INPUT,) if spec.input_row else ()) + tuple(rows)
 
 
-def chain_of(subject: Subject, task: Task) -> list[str]:
+def chain_of(lens_model: LensModel, spec: ReadSpec) -> list[str]:
     """How the streams were decoded, a step a line."""
-    direct = subject.route.direct and not task.decoder_blocks
-    chain = subject.parts.describe(direct)
-    late = [f"the last {task.decoder_blocks} blocks"] if task.decoder_blocks else []
-    return late + chain
+    direct = lens_model.route.direct and not spec.decoder_blocks
+    chain = lens_model.parts.describe(direct)
+    if spec.decoder_blocks:
+        return [f"the last {spec.decoder_blocks} blocks", *chain]
+    return chain
 
 
-def sample(columns: range, most: int) -> list[int]:
+def sample_positions(columns: range, most: int) -> list[int]:
     """Positions where the model's own logits are made, spread over the window, the last one in."""
     count = min(len(columns), most)
     return [columns[(n * len(columns)) // count - 1] for n in range(1, count + 1)]
@@ -525,18 +565,16 @@ def token_columns(tokenizer: Any, ids: Sequence[int], columns: range) -> list[To
     ]
 
 
-def layer(row: Row) -> Layer:
-    return Layer(label=row.label, kind=row.kind, block=None if row == INPUT else row.block)
+def layer(site: StreamSite) -> Layer:
+    return Layer(label=site.label, kind=site.kind, block=None if site == INPUT else site.block)
 
 
 def guesses(tokenizer: Any, sums: Sums) -> Guesses:
-    known: dict[int, str] = {}
-    for token_id in np.unique(sums.top_ids).tolist():
-        known[token_id] = tokens.label(tokenizer, token_id)
+    labels = {i: tokens.label(tokenizer, i) for i in np.unique(sums.top_ids).tolist()}
     ids = sums.top_ids.tolist()
     return Guesses(
         ids=ids,
-        labels=[[[known[i] for i in cell] for cell in row] for row in ids],
+        labels=[[[labels[i] for i in cell] for cell in row] for row in ids],
         logits=rounded(sums.top_logits),
         probs=rounded(np.exp(sums.top_logits - sums.lse[..., None])),
     )
@@ -576,13 +614,13 @@ def scores(
     return Scores(
         values=values,
         unit=metric.unit,
-        quantity=metric.quantity(labelled(tokenizer, measure)),
+        quantity=metric.quantity(with_labels(tokenizer, measure)),
         scale=metric.scale(measure),
         **about,
     )
 
 
-def labelled(tokenizer: Any, measure: Measure) -> Measure:
+def with_labels(tokenizer: Any, measure: Measure) -> Measure:
     """The measure with labels behind the ids of its tokens, for people."""
 
     def shown(target: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from logitlens_cli.metrics import Needs, Reference, Sums, Target
 # As float32 has it, so that the factor divided by is the factor multiplied with.
 LOG2_E = torch.tensor(math.log2(math.e)).item()
 # What stands for a logit of minus infinity: times LOG2_E it is still a number.
-LEAST = -1e38
+LEAST_LOGIT = -1e38
 # What keeps the logarithm of a probability of 0 a number; times that probability it is 0.
 TINY = 1e-37
 # Of more than a few rows the best entry is looked for in the best of the bunches of so many: this
@@ -33,266 +33,350 @@ FEW = 8
 
 
 # Loading the kernel takes half a second, which it saves on so many logits.
-WORTH = 5 * 10**8
+KERNEL_MIN_LOGITS = 5 * 10**8
 
 
 @cache
-def kernel() -> Any:
-    """What does ``steps`` in one go, if the extra for it is installed."""
+def numba_kernel() -> Any:
+    """What does ``reduce_tile`` in one go, if the extra for it is installed; else None."""
     if find_spec("numba") is None:
         return None
     from logitlens_cli import kernel
 
-    return kernel.take
+    return kernel.reduce_rows
 
 
 @dataclass(frozen=True)
-class Aim:
+class TargetTokens:
     """A target token per position."""
 
     ids: Tensor
     """(position,), -1 where there is none"""
     logit: Tensor | None
-    """(layer, position); None where only a tile of the whole vocabulary tells"""
+    """(layer, position); None where only a tile of the whole vocabulary holds it"""
 
 
-class Running:
-    """What a pass over the vocabulary leaves behind of a block of positions."""
+@dataclass(frozen=True)
+class Tiling:
+    """How the logits of a block of positions come in."""
+
+    tiles: Sequence[slice]
+    """of the vocabulary"""
+    forbids: bool = False
+    """are there logits of minus infinity?"""
+    workers: int = 1
+    """threads that add tiles, each its own"""
+    fast: bool = True
+    """by ``numba_kernel``, if it is there"""
+
+
+class References:
+    """The distributions q that the layers are compared with."""
+
+    def __init__(self, logits: Sequence[Tensor]) -> None:
+        self.logits = logits
+        """(reference, position, entry), a tile each"""
+        self.peak = torch.stack([z.amax(-1) for z in logits]).amax(0)
+        """(reference, position) largest logit"""
+        self.weights = [exponential(z, self.peak, torch.empty_like(z)) for z in logits]
+        """q but for a factor, (reference, position, entry), a tile each"""
+
+    def masses(self) -> Any:
+        """Sums of ``weights``, (reference, position)."""
+        return sum(to_numpy(w.sum(-1)) for w in self.weights)
+
+    def means(self) -> Any:
+        """Sums of ``weights`` times logits, (reference, position)."""
+        pairs = zip(self.weights, self.logits, strict=True)
+        return sum(to_numpy((w * z).sum(-1)) for w, z in pairs)
+
+    def lse(self, masses: Any) -> Any:
+        """log sum exp z, (reference, position)."""
+        return (np.log2(masses) + scale_exponent(self.peak)) / LOG2_E
+
+
+class TileInput(NamedTuple):
+    """A tile of some layers, and what it is reduced with."""
+
+    first_id: int
+    logits: Tensor
+    """(layer, position, entry); overwritten"""
+    weights: Tensor
+    """(reference, position, entry), q but for a factor"""
+    reference_logits: Tensor
+    """(reference, position, entry)"""
+    targets: Tensor
+    """(layer, target, position) logits of the targets"""
+
+
+class TileSums(NamedTuple):
+    """What is left of a tile of some layers."""
+
+    maximum: Tensor
+    """(layer, position)"""
+    total: Tensor
+    """(layer, position) sum exp(z - maximum)"""
+    mean: Tensor
+    """(layer, position) sum exp(z - maximum) z"""
+    cross: Tensor
+    """(layer, reference, position) sum q z, but for the factor of q"""
+    reverse: Tensor
+    """(layer, reference, position) sum exp(z - maximum) z[reference]; without references if not
+    asked for"""
+    above: Tensor
+    """(layer, target, position) number of larger logits"""
+    ties: Tensor
+    """(layer, target, position) number of equal logits, the target itself among them"""
+    top_logits: Tensor
+    """(layer, position, k) best of all tiles so far, best first"""
+    top_ids: Tensor
+
+
+class TargetCounts:
+    """Targets of a block of positions, and how many logits lie above each, or level with it."""
 
     def __init__(
         self,
         shape: tuple[int, int],
         tiles: Sequence[slice],
+        targets: Mapping[str, TargetTokens],
+        device: torch.device,
+    ) -> None:
+        layers, positions = shape
+        self.targets, self.whole_vocabulary = targets, len(tiles) == 1
+        self.above = torch.zeros(len(tiles), layers, len(targets), positions, device=device)
+        self.ties = torch.zeros_like(self.above)
+        self.logits = torch.zeros(layers, len(targets), positions, device=device)
+        for n, target in enumerate(targets.values()):
+            if target.logit is not None:
+                self.logits[:, n] = target.logit
+        self.tile_logits = self.logits.clone()
+        """the targets' logits as their tiles have them"""
+        self.found = [targets_in_tile(targets.values(), tile) for tile in tiles]
+
+    def read(self, z: Tensor, layers: slice, tile: int) -> None:
+        """Note the logits of the targets that are in a tile."""
+        if self.found[tile]:
+            targets, positions, entries = self.found[tile]
+            logits = z[:, positions, entries]
+            self.tile_logits[layers, targets, positions] = logits
+            if self.whole_vocabulary:
+                self.logits[layers, targets, positions] = logits
+
+    def result(self, top_guesses: Any) -> dict[str, Target]:
+        """The counts against every target; ``top_guesses`` (layer, position)."""
+        return {
+            name: self.target(n, to_numpy(target.ids), top_guesses)
+            for n, (name, target) in enumerate(self.targets.items())
+        }
+
+    def target(self, n: int, ids: Any, top_guesses: Any) -> Target:
+        """The counts against one target, of ``ids`` (position,)."""
+        logit, tile_logit = to_numpy(self.logits[:, n]), to_numpy(self.tile_logits[:, n])
+        # The target itself is neither, though its logit in a tile may be rounded otherwise.
+        above = to_numpy(self.above[:, :, n]).sum(0) - (tile_logit > logit)
+        ties = to_numpy(self.ties[:, :, n]).sum(0) - (tile_logit == logit)
+        # The best guess has rank 1 by definition, whatever rounding made of near-ties.
+        above[top_guesses == ids] = 0
+        return Target(
+            logit=np.where(ids < 0, np.nan, logit),
+            above=np.where(ids < 0, -1, above).astype(np.int64),
+            ties=np.where(ids < 0, 0, ties).astype(np.int64),
+        )
+
+
+class TileAccumulator:
+    """What a pass over the vocabulary leaves behind of a block of positions."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        tiling: Tiling,
         k: int,
         needs: Needs,
         references: Sequence[Tensor],
-        aims: Mapping[str, Aim],
-        forbids: bool,
-        workers: int = 1,
-        fast: bool = True,
+        targets: Mapping[str, TargetTokens],
     ) -> None:
         """``shape`` (layers, positions); ``references`` the logits (reference, position, entry) of
-        ``needs.references`` by name, a tile each; ``forbids``: are there logits of minus infinity?
-        ``workers``: threads that take tiles up, each its own. ``fast``: by ``kernel``, if it is
-        there.
-        """
+        ``needs.references`` by name, a tile each."""
         layers, positions = shape
         device = references[0].device
         count = len(needs.references)
-        self.tiles, self.needs, self.aims, self.forbids = tiles, needs, aims, forbids
-        self.kernel = kernel() if fast and device.type == "cpu" else None
+        self.tiling, self.needs = tiling, needs
+        self.kernel = numba_kernel() if tiling.fast and device.type == "cpu" else None
+        self.references = References(references)
+        self.targets = TargetCounts(shape, tiling.tiles, targets, device)
 
         def per_tile(*size: int) -> Tensor:
-            return torch.zeros(len(tiles), layers, *size, device=device)
+            return torch.zeros(len(tiling.tiles), layers, *size, device=device)
 
-        self.logits = references
-        self.peak = torch.stack([z.amax(-1) for z in references]).amax(0)
-        """(reference, position) largest logit"""
-        self.weights = [exponential(z, self.peak, torch.empty_like(z)) for z in references]
-        """q but for a factor, (reference, position, entry), a tile each"""
-        self.maximum = per_tile(positions)
-        self.total = per_tile(positions)
-        """sum exp(z - the tile's maximum)"""
-        self.mean = per_tile(positions)
-        """sum exp(z - the tile's maximum) z"""
+        # For what each is, see ``TileSums``; a tile each.
+        self.maximum, self.total, self.mean = (per_tile(positions) for _ in range(3))
         self.cross = per_tile(count, positions)
-        """sum q z, but for the factor of q"""
         self.reverse = per_tile(count if needs.reverse else 0, positions)
-        """sum exp(z - the tile's maximum) z[reference]"""
-        self.apart = per_tile(positions if needs.apart else 0)
+        self.js = per_tile(positions if needs.js else 0)
         """sum p log(p/m) + q log(q/m) of the reference "final", m = (p + q) / 2"""
-        self.above = per_tile(len(aims), positions)
-        self.level = per_tile(len(aims), positions)
-        self.targets = torch.zeros(layers, len(aims), positions, device=device)
-        for n, aim in enumerate(aims.values()):
-            if aim.logit is not None:
-                self.targets[:, n] = aim.logit
-        self.own = self.targets.clone()
-        """the targets' logits as their tiles have them"""
-        self.places = [places(aims.values(), tile) for tile in tiles]
-        self.top_logits = torch.full((workers, *shape, k), -torch.inf, device=device)
+        top = (tiling.workers, *shape, k)
+        self.top_logits = torch.full(top, -torch.inf, device=device)
         """(worker, layer, position, k), best first"""
-        self.top_ids = torch.full((workers, *shape, k), -1, device=device)
+        self.top_ids = torch.full(top, -1, device=device)
 
-    def take(self, z: Tensor, work: Tensor, some: slice, tile: int, worker: int = 0) -> None:
-        """Take up the tile ``z`` of the layers ``some``; it and ``work``, of its shape, are
-        overwritten."""
-        if self.forbids:  # times a probability of 0 it must be 0
-            z.clamp_(min=LEAST)
-        if self.places[tile]:
-            aims, columns, entries = self.places[tile]
-            own = z[:, columns, entries]
-            self.own[some, aims, columns] = own
-            if len(self.tiles) == 1:
-                self.targets[some, aims, columns] = own
-        torch.amax(z, -1, out=self.maximum[tile, some])
-        arguments = (
+    def add(self, z: Tensor, work: Tensor, layers: slice, tile: int, worker: int = 0) -> None:
+        """Add tile number ``tile`` of some layers, ``z`` (layer, position, entry); it and ``work``,
+        of its shape, are overwritten."""
+        if self.tiling.forbids:  # times a probability of 0 it must be 0
+            z.clamp_(min=LEAST_LOGIT)
+        self.targets.read(z, layers, tile)
+        references = self.references
+        tile_input = TileInput(
+            self.tiling.tiles[tile].start,
             z,
-            self.weights[tile],
-            self.logits[tile],
-            self.targets[some],
-            self.maximum[tile, some],
-            self.total[tile, some],
-            self.mean[tile, some],
-            self.cross[tile, some],
-            self.reverse[tile, some],
-            self.above[tile, some],
-            self.level[tile, some],
-            self.top_logits[worker, some],
-            self.top_ids[worker, some],
+            references.weights[tile],
+            references.logits[tile],
+            self.targets.logits[layers],
+        )
+        sums = TileSums(
+            torch.amax(z, -1, out=self.maximum[tile, layers]),
+            self.total[tile, layers],
+            self.mean[tile, layers],
+            self.cross[tile, layers],
+            self.reverse[tile, layers],
+            self.targets.above[tile, layers],
+            self.targets.ties[tile, layers],
+            self.top_logits[worker, layers],
+            self.top_ids[worker, layers],
         )
         if self.kernel is None:
-            steps(self.tiles[tile].start, self.needs.mean, work, *arguments)
+            reduce_tile(tile_input, sums, work, self.needs.mean)
         else:
-            self.kernel(self.tiles[tile].start, *(tensor.numpy() for tensor in arguments))
+            first_id, *tensors = *tile_input, *sums
+            self.kernel(first_id, *(tensor.numpy() for tensor in tensors))
 
     @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-    def weigh(self) -> None:
-        """What turns exponentials into probabilities, once all tiles are taken: for ``compare``."""
+    def start_second_pass(self) -> None:
+        """Find what turns exponentials into probabilities, once all tiles are added: for
+        ``add_js``."""
         _, shrink = self.scales()
         self.largest = self.maximum.amax(0)
-        self.factor = self.inverse(joined(self.total, shrink))
+        self.factor = self.inverse(sum_tiles(self.total, shrink))
         """(layer, position, 1) that makes exponentials probabilities"""
         n = sorted(self.needs.references).index("final")
-        factor = self.inverse(self.masses()[n])
-        self.output = [(w[n] * factor).add_(TINY) for w in self.weights]
+        factor = self.inverse(self.references.masses()[n])
+        self.output = [(w[n] * factor).add_(TINY) for w in self.references.weights]
         """q of the reference "final", (position, entry), a tile each"""
 
     def inverse(self, sums: Any) -> Tensor:
         """One over sums (..., position), for (..., position, entry)."""
         return torch.from_numpy(1 / sums).float().to(self.maximum.device).unsqueeze(-1)
 
-    def masses(self) -> Any:
-        """Sums of ``weights``, (reference, position)."""
-        return sum(array(w.sum(-1)) for w in self.weights)
+    def add_js(self, z: Tensor, work: Tensor, layers: slice, tile: int, worker: int = 0) -> None:
+        """Add a tile once more, for sums of p and q at the same time.
 
-    def compare(self, z: Tensor, work: Tensor, some: slice, tile: int, worker: int = 0) -> None:
-        """Take up the tile ``z`` once more, for sums of p and q at the same time.
-
-        Every entry counts for itself, and by no less than nothing: where p and q are nearly the
+        Each entry counts for itself, and by no less than nothing: where p and q are nearly the
         same, entropies would leave but the rounding of large numbers.
         """
-        if self.forbids:
-            z.clamp_(min=LEAST)
-        p = exponential(z, self.largest[some], z).mul_(self.factor[some]).add_(TINY)
+        if self.tiling.forbids:
+            z.clamp_(min=LEAST_LOGIT)
+        p = exponential(z, self.largest[layers], z).mul_(self.factor[layers]).add_(TINY)
         q = self.output[tile]
         middle = torch.add(p, q, out=work).mul_(0.5)
         of_q = (q / middle).log_().mul_(q).sum(-1)
-        torch.sum(torch.div(p, middle, out=middle).log_().mul_(p), -1, out=self.apart[tile, some])
-        self.apart[tile, some] += of_q
+        torch.sum(torch.div(p, middle, out=middle).log_().mul_(p), -1, out=self.js[tile, layers])
+        self.js[tile, layers] += of_q
 
     def scales(self) -> tuple[Any, Any]:
         """The largest exponent of a cell, (layer, position), and what brings the sums of a tile to
         its scale, (tile, layer, position)."""
-        scale = exponent(self.maximum)
+        scale = scale_exponent(self.maximum)
         largest = scale.max(0)
         return largest, np.exp2(scale - largest)
 
     @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-    def finish(self, output_ids: Tensor) -> Sums:
+    def result(self, output_ids: Tensor) -> Sums:
         """Put the tiles together, in float64; what is not a number stays so. ``output_ids``
         (position, k) the best tokens of the model's own output."""
-        top_logits, top_ids = self.best()
+        top_logits, top_ids = self.top_k()
         largest, shrink = self.scales()
-        total = joined(self.total, shrink)
-        weights = self.masses()
-        mean = sum(array((w * z).sum(-1)) for w, z in zip(self.weights, self.logits, strict=True))
-        lse = (np.log2(weights) + exponent(self.peak)) / LOG2_E
-        references = {
-            name: Reference(
-                negentropy=mean[n] / weights[n] - lse[n],
-                cross=array(self.cross[:, :, n]).sum(0) / weights[n],
-                reverse=joined(self.reverse[:, :, n], shrink) / total - lse[n]
-                if self.needs.reverse
-                else None,
-                apart=array(self.apart).sum(0) if self.needs.apart and name == "final" else None,
-            )
-            for n, name in enumerate(sorted(self.needs.references))
-        }
+        total = sum_tiles(self.total, shrink)
         return Sums(
-            final_ids=array(output_ids[:, 0]),
+            final_ids=to_numpy(output_ids[:, 0]),
             top_ids=top_ids,
             top_logits=top_logits,
             lse=(np.log2(total) + largest) / LOG2_E,
-            mean=joined(self.mean, shrink) / total if self.needs.mean else None,
-            targets={
-                name: self.target(n, aim, top_ids[..., 0])
-                for n, (name, aim) in enumerate(self.aims.items())
-            },
-            references=references,
-            output_ids=array(output_ids.unsqueeze(0)) if self.needs.best else None,
+            mean=sum_tiles(self.mean, shrink) / total if self.needs.mean else None,
+            targets=self.targets.result(top_ids[..., 0]),
+            references=self.reference_sums(total, shrink),
+            output_ids=to_numpy(output_ids.unsqueeze(0)) if self.needs.best else None,
         )
 
-    def best(self) -> tuple[Any, Any]:
+    def reference_sums(self, total: Any, shrink: Any) -> dict[str, Reference]:
+        """The sums about every reference; ``total`` (layer, position) sum of exponentials."""
+        masses, means = self.references.masses(), self.references.means()
+        lse = self.references.lse(masses)
+        return {
+            name: Reference(
+                negentropy=means[n] / masses[n] - lse[n],
+                cross=to_numpy(self.cross[:, :, n]).sum(0) / masses[n],
+                reverse=sum_tiles(self.reverse[:, :, n], shrink) / total - lse[n]
+                if self.needs.reverse
+                else None,
+                js=to_numpy(self.js).sum(0) if self.needs.js and name == "final" else None,
+            )
+            for n, name in enumerate(sorted(self.needs.references))
+        }
+
+    def top_k(self) -> tuple[Any, Any]:
         """The top k of all workers, (layer, position, k) logits and ids."""
         k = self.top_ids.shape[-1]
         logits, ids = (torch.cat(list(tops), -1) for tops in (self.top_logits, self.top_ids))
         # Workers are in the order of the vocabulary: of equals the lowest id comes first.
         logits, order = logits.sort(dim=-1, descending=True, stable=True)
-        return array(logits[..., :k]), array(ids.gather(-1, order)[..., :k])
-
-    def target(self, n: int, aim: Aim, best: Any) -> Target:
-        """The counts against one target; ``best`` (layer, position) the top guesses."""
-        logit, own = array(self.targets[:, n]), array(self.own[:, n])
-        ids = array(aim.ids)
-        # The target itself is neither, though its logit in a tile may be rounded otherwise.
-        above = array(self.above[:, :, n]).sum(0) - (own > logit)
-        level = array(self.level[:, :, n]).sum(0) - (own == logit)
-        # The best guess has rank 1 by definition, whatever rounding made of near-ties.
-        above[best == ids] = 0
-        return Target(
-            logit=np.where(ids < 0, np.nan, logit),
-            above=np.where(ids < 0, -1, above).astype(np.int64),
-            ties=np.where(ids < 0, 0, level).astype(np.int64),
-        )
+        return to_numpy(logits[..., :k]), to_numpy(ids.gather(-1, order)[..., :k])
 
 
-def joined(sums: Tensor, shrink: Any) -> Any:
+def sum_tiles(sums: Tensor, shrink: Any) -> Any:
     """The sums of all tiles on one scale; ``shrink`` brings each to it."""
     # Where a whole tile is forbidden, its own sums overflow, and do not count.
-    return (np.where(shrink == 0, 0, array(sums)) * shrink).sum(0)
+    return (np.where(shrink == 0, 0, to_numpy(sums)) * shrink).sum(0)
 
 
-def places(aims: Iterable[Aim], tile: slice) -> tuple[tuple[int, ...], ...]:
+def targets_in_tile(targets: Iterable[TargetTokens], tile: slice) -> tuple[tuple[int, ...], ...]:
     """The targets that are in a tile: numbers of targets, of positions and of entries."""
     found = [
         (n, position, token_id - tile.start)
-        for n, aim in enumerate(aims)
-        for position, token_id in enumerate(aim.ids.tolist())
+        for n, target in enumerate(targets)
+        for position, token_id in enumerate(target.ids.tolist())
         if tile.start <= token_id < tile.stop
     ]
     return tuple(zip(*found, strict=True))
 
 
 # ---------------------------------------------------------------------------------------------
-# A tile, step by step (``kernel.take`` does the same in one go)
+# A tile, step by step (``kernel.reduce_rows`` does the same in one go)
 
 
-def steps(
-    start: int, wants_mean: bool, work: Tensor,
-    z: Tensor, weights: Tensor, others: Tensor, targets: Tensor,
-    maximum: Tensor, total: Tensor, mean: Tensor, cross: Tensor, reverse: Tensor,
-    above: Tensor, level: Tensor, best: Tensor, ids: Tensor,
-) -> None:  # fmt: skip
-    """Reduce a tile; see ``kernel.take`` for what is what.
+def reduce_tile(tile: TileInput, sums: TileSums, work: Tensor, wants_mean: bool) -> None:
+    """Reduce a tile of logits into ``sums``, whose maximum is there already.
 
-    Every step is one pass over a tile that stays in cache, into memory that is there already: a
+    Each step is one pass over a tile that stays in cache, into memory that is allocated already: a
     product and a sum are faster so than a batched product, a comparison into floats and a sum
     faster than counting booleans.
     """
-    keep_best(best.flatten(0, 1), ids.flatten(0, 1), z.flatten(0, 1), maximum.flatten(), start)
-    for n in range(targets.shape[1]):
-        target = targets[:, n].unsqueeze(-1)
-        torch.sum(torch.gt(z, target, out=work), -1, out=above[:, n])
-        torch.sum(torch.eq(z, target, out=work), -1, out=level[:, n])
-    for n, q in enumerate(weights):
-        torch.sum(torch.mul(z, q, out=work), -1, out=cross[:, n])
+    z, maximum = tile.logits, sums.maximum
+    flat_best, flat_ids = sums.top_logits.flatten(0, 1), sums.top_ids.flatten(0, 1)
+    merge_top_k(flat_best, flat_ids, z.flatten(0, 1), maximum.flatten(), tile.first_id)
+    for n in range(tile.targets.shape[1]):
+        target = tile.targets[:, n].unsqueeze(-1)
+        torch.sum(torch.gt(z, target, out=work), -1, out=sums.above[:, n])
+        torch.sum(torch.eq(z, target, out=work), -1, out=sums.ties[:, n])
+    for n, q in enumerate(tile.weights):
+        torch.sum(torch.mul(z, q, out=work), -1, out=sums.cross[:, n])
     e = exponential(z, maximum, work if wants_mean else z)
-    torch.sum(e, -1, out=total)
-    for n in range(reverse.shape[1]):
-        torch.sum(e * others[n], -1, out=reverse[:, n])
+    torch.sum(e, -1, out=sums.total)
+    for n in range(sums.reverse.shape[1]):
+        torch.sum(e * tile.reference_logits[n], -1, out=sums.reverse[:, n])
     if wants_mean:
-        torch.sum(e.mul_(z), -1, out=mean)
+        torch.sum(e.mul_(z), -1, out=sums.mean)
 
 
 def exponential(z: Tensor, maximum: Tensor, out: Tensor) -> Tensor:
@@ -301,52 +385,52 @@ def exponential(z: Tensor, maximum: Tensor, out: Tensor) -> Tensor:
     return torch.add(shift, z, alpha=LOG2_E, out=out).exp2_()
 
 
-def exponent(maximum: Tensor) -> Any:
+def scale_exponent(maximum: Tensor) -> Any:
     """The power of two that a maximum is scaled by, as ``exponential`` rounds it."""
-    return array(maximum * LOG2_E)
+    return to_numpy(maximum * LOG2_E)
 
 
-def keep_best(best: Tensor, ids: Tensor, z: Tensor, maximum: Tensor, start: int) -> None:
+def merge_top_k(best: Tensor, ids: Tensor, z: Tensor, maximum: Tensor, first_id: int) -> None:
     """Merge a tile (cell, entry) into the top k so far, ``best`` and ``ids`` (cell, k), in place.
 
-    Guesses are taken one by one, and only in cells where there are any: a cell gets about
+    Guesses are found one by one, and only in cells where there are any: a cell gets about
     k log(tiles) of them in all, and most tiles none.
     """
     k = best.shape[-1]
-    left = (maximum > best[:, -1]).nonzero().squeeze(1)
-    tile = z.index_select(0, left)
+    cells = (maximum > best[:, -1]).nonzero().squeeze(1)
+    tile = z.index_select(0, cells)
     for turn in range(min(k, z.shape[-1])):
-        if not len(left):
+        if not len(cells):
             return
-        place = first_best(tile).unsqueeze(-1)
-        values, owners = tile.gather(-1, place), place + start
+        entry = first_argmax(tile).unsqueeze(-1)
+        values, tokens = tile.gather(-1, entry), entry + first_id
         if k > 1:
             # Stable, so that of equal logits the one of the lowest id, which came first, wins.
-            values = torch.cat([best[left], values], -1)
+            values = torch.cat([best[cells], values], -1)
             values, order = values.sort(dim=-1, descending=True, stable=True)
-            owners = torch.cat([ids[left], owners], -1).gather(-1, order)
-        best[left], ids[left] = values[:, :k], owners[:, :k]
+            tokens = torch.cat([ids[cells], tokens], -1).gather(-1, order)
+        best[cells], ids[cells] = values[:, :k], tokens[:, :k]
         if turn + 1 < k:
-            tile.scatter_(-1, place, -torch.inf)
+            tile.scatter_(-1, entry, -torch.inf)
             again = (tile.amax(-1) > values[:, k - 1]).nonzero().squeeze(1)
-            tile, left = tile[again], left[again]
+            tile, cells = tile[again], cells[again]
 
 
-def leading(tiles: Sequence[Tensor], k: int) -> Tensor:
+def leading_ids(tiles: Sequence[Tensor], k: int) -> Tensor:
     """The ids (row, k) of the largest values of ``tiles`` (row, n), best first, lowest id first
     among equals."""
     if k == 1:
-        return first_best(torch.cat(list(tiles), -1)).unsqueeze(-1)
-    rows, start = len(tiles[0]), 0
+        return first_argmax(torch.cat(list(tiles), -1)).unsqueeze(-1)
+    rows, first_id = len(tiles[0]), 0
     best = torch.full((rows, k), -torch.inf, device=tiles[0].device)
     ids = torch.full((rows, k), -1, device=best.device)
     for tile in tiles:
-        keep_best(best, ids, tile, tile.amax(-1), start)
-        start += tile.shape[-1]
+        merge_top_k(best, ids, tile, tile.amax(-1), first_id)
+        first_id += tile.shape[-1]
     return ids
 
 
-def first_best(values: Tensor) -> Tensor:
+def first_argmax(values: Tensor) -> Tensor:
     """The lowest index of the largest value, (row, n) -> (row,)."""
     rows, n = values.shape
     if rows < FEW or n % BUNCH:
@@ -357,7 +441,7 @@ def first_best(values: Tensor) -> Tensor:
     return first * BUNCH + bunches.index_select(0, start + first).argmax(-1)
 
 
-def array(tensor: Tensor) -> Any:
+def to_numpy(tensor: Tensor) -> Any:
     """On the host; numbers with a fraction in float64."""
     tensor = tensor.cpu()
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()

@@ -59,16 +59,16 @@ def read(request: Read) -> Iterator[Path]:
     from logitlens_cli.session import Session
 
     session = Session(request, progress)
-    planned = session.plan(prompt)
+    tokenized = session.tokenize(prompt)
     if request.split:
-        files = outputs_of(request, prompt, pieces(planned.columns, request.split))
+        files = outputs_of(request, prompt, pieces(tokenized.columns, request.split))
         if request.dry_run:
             yield from files.paths()
             return
         if request.skip_existing and skipped(files, progress):
             return
     with progress.step(f"reading {prompt.name}"):
-        reading = session.read(planned)
+        reading = session.read(tokenized)
     row = InputRow(request)
     row.add(reading)
     row.note(progress)
@@ -192,7 +192,7 @@ def planned(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterat
     )
     for prompt in todo:
         try:
-            columns = session.plan(prompt).columns
+            columns = session.tokenize(prompt).columns
         except LogitLensError as error:
             failures.add(prompt, error)
         else:
@@ -255,10 +255,10 @@ def check(request: Check) -> dict[str, list[str]]:
 
     Raises ProofError where the lens does not reproduce the model's own logits.
     """
-    from logitlens_cli.reader import examine
-    from logitlens_cli.session import open_subject
+    from logitlens_cli.reader import proof_report
+    from logitlens_cli.session import open_lens_model
 
-    return examine(open_subject(request, Progress(quiet=request.quiet), subblocks=True))
+    return proof_report(open_lens_model(request, Progress(quiet=request.quiet), subblocks=True))
 
 
 class InputRow:

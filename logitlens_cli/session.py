@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from logitlens_cli import batch, limits, prompts, tokens
-from logitlens_cli.errors import LogitLensError, UsageError, known
+from logitlens_cli.errors import LogitLensError, UsageError, as_known_error
 from logitlens_cli.metrics import TARGET_WORDS, Measure
 from logitlens_cli.model import open_model
 from logitlens_cli.outputs import options_of
@@ -18,15 +18,15 @@ from logitlens_cli.pages import require_drawable
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.reader import (
-    Plan,
-    Subject,
-    Task,
-    as_read,
-    plan,
-    read_together,
-    reads_together,
+    LensModel,
+    ReadSpec,
+    TokenizedPrompt,
+    can_share_pass,
+    lens_model_of,
+    prompt_text,
+    read_prompts,
     rows_of,
-    subject_of,
+    tokenize_prompt,
 )
 from logitlens_cli.reading import Reading
 from logitlens_cli.request import Check, Read
@@ -42,74 +42,78 @@ class Session:
 
     def __init__(self, request: Read, progress: Progress) -> None:
         self.request = request
-        self.subject = open_subject(request, progress, subblocks=request.subblocks)
-        name = self.subject.record.name
-        if request.chat and (missing := limits.unbounded()):
+        self.lens_model = open_lens_model(request, progress, subblocks=request.subblocks)
+        name = self.lens_model.record.name
+        if request.chat and (missing := limits.unlimited_resources()):
             progress.note(
                 f"--chat: this system sets no limit to the {' and '.join(missing)} that the chat "
                 f"template of {name} takes"
             )
         what = f"the tokenizer of {name}"
         targets = sum(map(len, request.chosen))
-        self.task = limits.aside(what, targets, lambda: task_of(request, self.subject))
+        self.spec = limits.run_with_timeout(
+            what, targets, lambda: read_spec_of(request, self.lens_model)
+        )
 
     @cached_property
     def budget(self) -> int:
         """Most tokens of a pass; 1 where every prompt takes one of its own."""
-        if not reads_together(self.subject, self.task):
+        if not can_share_pass(self.lens_model, self.spec):
             return 1
-        rows = len(rows_of(self.subject.parts, self.task))
-        return self.request.batch_tokens or batch.budget_of(self.subject, rows)
+        rows = len(rows_of(self.lens_model.parts, self.spec))
+        return self.request.batch_tokens or batch.budget_of(self.lens_model, rows)
 
     def readings(self, todo: Sequence[Prompt]) -> Iterator[Outcome]:
         """The reading of every prompt, or why there is none, by the prompt's name."""
         budget = self.budget if len(todo) > 1 else 1
         for start in range(0, len(todo), AHEAD):
-            plans = []
+            tokenized = []
             for prompt in todo[start : start + AHEAD]:
                 try:
-                    plans.append(self.plan(prompt))
+                    tokenized.append(self.tokenize(prompt))
                 except Exception as error:  # a tokenizer may raise anything
-                    yield prompt.name, known(error)
-            for group in batch.groups(plans, budget):
-                for planned, outcome in zip(group, self.together(group), strict=True):
-                    yield planned.name, outcome
+                    yield prompt.name, as_known_error(error)
+            for group in batch.groups(tokenized, budget):
+                for member, outcome in zip(group, self.together(group), strict=True):
+                    yield member.name, outcome
 
-    def together(self, group: Sequence[Plan]) -> "Sequence[Reading | LogitLensError]":
+    def together(self, group: Sequence[TokenizedPrompt]) -> "Sequence[Reading | LogitLensError]":
         """The readings of texts in one pass; where that fails, one of them is to blame, or there
         are too many of them, so each is read by itself."""
         try:
-            return read_together(self.subject, self.task, group)
+            return read_prompts(self.lens_model, self.spec, group)
         except (LogitLensError, MemoryError, RuntimeError) as error:  # torch's memory: RuntimeError
             if len(group) == 1:
-                return [known(error)]
-            return [outcome for planned in group for outcome in self.together([planned])]
+                return [as_known_error(error)]
+            return [outcome for prompt in group for outcome in self.together([prompt])]
 
-    def read(self, planned: Plan) -> Reading:
+    def read(self, prompt: TokenizedPrompt) -> Reading:
         """The reading of one text."""
-        return read_together(self.subject, self.task, [planned])[0]
+        return read_prompts(self.lens_model, self.spec, [prompt])[0]
 
-    def plan(self, prompt: Prompt) -> Plan:
+    def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
         """Its tokens and columns; UsageError for a text or window that does not fit, and for
         figures that would be too large."""
         prompts.require_text(prompt.text, "its text")
-        request, name, text = self.request, self.subject.record.name, prompt.text
+        request, name, text = self.request, self.lens_model.record.name, prompt.text
         if request.chat:
-            with limits.bounded(f"--chat: the chat template of {name}", "leave the option out"):
-                text = as_read(self.subject, self.task, text)
-        planned = limits.aside(
+            with limits.resource_limits(
+                f"--chat: the chat template of {name}", "leave the option out"
+            ):
+                text = prompt_text(self.lens_model, self.spec, text)
+        tokenized = limits.run_with_timeout(
             f"the tokenizer of {name}",
             len(text),
-            lambda: plan(self.subject, self.task, text, prompt.name),
+            lambda: tokenize_prompt(self.lens_model, self.spec, text, prompt.name),
         )
         if request.formats and request.of_cells:
-            rows = len(rows_of(self.subject.parts, self.task)) - self.task.input_row
-            columns = min(len(planned.columns), request.split or len(planned.columns))
+            rows = len(rows_of(self.lens_model.parts, self.spec)) - self.spec.input_row
+            columns = min(len(tokenized.columns), request.split or len(tokenized.columns))
             require_drawable(rows, columns, request.width.value, request.dpi)
-        return planned
+        return tokenized
 
 
-def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) -> Subject:
+def open_lens_model(request: Read | Check, progress: Progress, *, subblocks: bool) -> LensModel:
     """Open the model of a request and find its parts."""
     opened = open_model(
         request.model,
@@ -123,7 +127,7 @@ def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) 
         progress=progress,
     )
     with progress.step("finding blocks, norm and head"):
-        return subject_of(
+        return lens_model_of(
             opened.model,
             opened.tokenizer,
             name=opened.name,
@@ -133,14 +137,14 @@ def open_subject(request: Read | Check, progress: Progress, *, subblocks: bool) 
         )
 
 
-def task_of(request: Read, subject: Subject) -> Task:
+def read_spec_of(request: Read, lens_model: LensModel) -> ReadSpec:
     """What is asked of a model, settled for this model."""
-    return Task(
+    return ReadSpec(
         command=request.command,
-        measures={key: resolved(measure, subject) for key, measure in request.measures.items()},
+        measures={key: resolved(measure, lens_model) for key, measure in request.measures.items()},
         k=request.guesses,
         norm=request.norm.value,
-        blocks=request.rows(len(subject.parts.blocks)),
+        blocks=request.rows(len(lens_model.parts.blocks)),
         input_row=request.input_row is not False,
         subblocks=request.subblocks,
         decoder_blocks=request.decoder_blocks,
@@ -149,31 +153,33 @@ def task_of(request: Read, subject: Subject) -> Task:
         chat=request.chat,
         follow=request.follows,
         next_ranks=request.next_ranks,
-        chosen=[resolved(Measure(metric="rank", target=t), subject).target for t in request.chosen],
+        chosen=[
+            resolved(Measure(metric="rank", target=t), lens_model).target for t in request.chosen
+        ],
         single=request.single,
         position=request.column,
         options=options_of(request),
     )
 
 
-def resolved(measure: Measure, subject: Subject) -> Measure:
+def resolved(measure: Measure, lens_model: LensModel) -> Measure:
     """A measure whose tokens are "final", "input", "next" or "id:N"."""
     return replace(
         measure,
-        target=token_of("--target", measure.target, subject),
-        minus=token_of("--minus", measure.minus, subject),
+        target=token_of("--target", measure.target, lens_model),
+        minus=token_of("--minus", measure.minus, lens_model),
     )
 
 
-def token_of(option: str, target: str, subject: Subject) -> str:
+def token_of(option: str, target: str, lens_model: LensModel) -> str:
     """One of the words, or "id:N" of a token's text."""
     if target in TARGET_WORDS:
         return target
     if target.startswith("id:"):
         number = target.removeprefix("id:")
-        if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) >= subject.parts.vocabulary:
+        if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) >= lens_model.parts.vocabulary:
             raise UsageError(
-                f"{option} {target} is no token", f"ids are 0 to {subject.parts.vocabulary - 1}"
+                f"{option} {target} is no token", f"ids are 0 to {lens_model.parts.vocabulary - 1}"
             )
         return f"id:{int(number)}"
-    return f"id:{tokens.target_id(subject.tokenizer, target, option)}"
+    return f"id:{tokens.target_id(lens_model.tokenizer, target, option)}"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from logitlens_cli.caption import LONGEST, number
-from logitlens_cli.errors import WorkError, let_go
+from logitlens_cli.errors import WorkError, discard_stream
 from logitlens_cli.panels import OUTLINED, Panel, count_of
 from logitlens_cli.tokens import harmless
 
@@ -40,7 +40,7 @@ def print_panel(panel: Panel, hues: "Hues", stream: TextIO | None) -> None:
         stream.write(made.encode(coding, "backslashreplace").decode(coding) + "\n")
         stream.flush()
     except BrokenPipeError:
-        let_go(stream)
+        discard_stream(stream)
     except OSError as error:
         raise WorkError(
             f"the table cannot be written: {error.strerror}", "free some space, or leave --show out"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from logitlens_cli.errors import let_go
+from logitlens_cli.errors import discard_stream
 
 if TYPE_CHECKING:
-    from logitlens_cli.model import AtHand
+    from logitlens_cli.model import AvailableModel
 
 
-def print_models(models: Sequence["AtHand"]) -> None:
+def print_models(models: Sequence["AvailableModel"]) -> None:
     """A line a model; a model that is not fetched yet has no path."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name")
@@ -63,7 +63,7 @@ class Plain(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        let_go(sys.stdout)
+        discard_stream(sys.stdout)
 
 
 def console() -> Console:

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from logitlens_cli import cli, embedded, lens, reduction
 from logitlens_cli.model import open_model
 from logitlens_cli.progress import Progress
-from logitlens_cli.reader import Subject, subject_of
+from logitlens_cli.reader import LensModel, lens_model_of
 from logitlens_cli.tokens import byte_alphabet
 
 torch.set_num_threads(1)  # the tests share two cores
@@ -41,10 +41,10 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def sums_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways of reducing a tile."""
     if request.param == "torch":
-        monkeypatch.setattr(reduction, "kernel", lambda: None)
+        monkeypatch.setattr(reduction, "numba_kernel", lambda: None)
     else:
         pytest.importorskip("numba")
-        monkeypatch.setattr(lens, "WORTH", 0)
+        monkeypatch.setattr(lens, "KERNEL_MIN_LOGITS", 0)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -86,9 +86,9 @@ def tiny_llama(**changes: Any) -> LlamaForCausalLM:
     return model.requires_grad_(False)
 
 
-def as_subject(model: Any, tokenizer: Any, context: int | None = 64) -> Subject:
+def as_lens_model(model: Any, tokenizer: Any, context: int | None = 64) -> LensModel:
     """A model that was made in memory, taken apart."""
-    return subject_of(model, tokenizer, name="tiny", revision="memory", context=context)
+    return lens_model_of(model, tokenizer, name="tiny", revision="memory", context=context)
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +97,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def tiny(tokenizer: PreTrainedTokenizerFast) -> Subject:
-    return as_subject(tiny_llama(), tokenizer)
+def tiny(tokenizer: PreTrainedTokenizerFast) -> LensModel:
+    return as_lens_model(tiny_llama(), tokenizer)
 
 
 @pytest.fixture(scope="session")
@@ -111,11 +111,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Pat
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Subject:
+def smollm2() -> LensModel:
     """The real default model."""
     embedded.folder(offline=False, progress=Progress(quiet=True))
     opened = open_model("smollm2", device="cpu", offline=True, progress=Progress(quiet=True))
-    return subject_of(
+    return lens_model_of(
         opened.model,
         opened.tokenizer,
         name=opened.name,

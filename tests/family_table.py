@@ -15,7 +15,7 @@ import families
 import torch
 
 from logitlens_cli import anatomy, capture, decode, lens
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, resid_post
 from logitlens_cli.errors import LogitLensError
 
 TABLE = Path(anatomy.__file__).parent / "families.json"
@@ -47,7 +47,7 @@ def examine(key: str) -> Outcome:
         return Outcome("not buildable", reason=str(error))
     name = type(model).__name__
     try:
-        parts = anatomy.find(model, subblocks=True)
+        parts = anatomy.find_parts(model, subblocks=True)
         route = decode.prove(model, parts)
     except LogitLensError as error:
         return Outcome("refused", name, reason=error.problem)
@@ -59,14 +59,14 @@ def route_words(route: decode.Route) -> str:
     return route.name if route.skips else "replay of the whole pass"
 
 
-def assert_exact(key: str, model: Any, parts: anatomy.Anatomy, route: decode.Route) -> None:
+def assert_exact(key: str, model: Any, parts: anatomy.ModelParts, route: decode.Route) -> None:
     ids = families.inputs(key)
     tokens, count = ids[0].tolist(), ids.shape[1]
-    rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
+    rows = (INPUT, *(resid_post(block) for block in range(len(parts.blocks))))
     every = list(range(count))
-    stream = capture.capture(model, parts, [capture.Excerpt(tokens, range(count), every)], rows)
-    decoder = decode.decoder(model, parts, route, "full", tokens, range(count))
-    check = lens.check(decoder, route.name, stream)
+    stream = capture.capture(model, parts, [capture.PromptSlice(tokens, range(count), every)], rows)
+    decoder = decode.make_decoder(model, parts, route, "full", tokens, range(count))
+    check = lens.check_output(decoder, route.name, stream)
     assert check.passed, f"{key}: last row off by {check.max_abs_logit_error}"
     reference = families.reference_stream(model, ids)
     assert len(reference) == len(rows), f"{key}: {len(rows) - 1} blocks, not {len(reference) - 1}"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from logitlens_cli import anatomy, capture, decode, lens
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, resid_post
 from logitlens_cli.errors import LogitLensError
 
 # What must stand in the decode chain after the last block, by family.
@@ -44,19 +44,19 @@ def build(key: str) -> Any:
 def test_every_row_is_decoded_as_the_models_own_tail_would(key: str) -> None:
     model = build(key)
     ids = families.inputs(key)
-    parts = anatomy.find(model)
+    parts = anatomy.find_parts(model)
     chain = parts.describe(direct=True)[1:]
     assert decode.prove(model, parts).direct
     assert len(chain) == len(CHAINS[key])
     for step, expected in zip(chain, CHAINS[key], strict=True):
         assert expected in step
-    rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
+    rows = (INPUT, *(resid_post(block) for block in range(len(parts.blocks))))
     count = ids.shape[1]
     stream = capture.capture(
-        model, parts, [capture.Excerpt(ids[0].tolist(), range(count), range(count))], rows
+        model, parts, [capture.PromptSlice(ids[0].tolist(), range(count), range(count))], rows
     )
     decoder = decode.Direct(parts)
-    assert lens.check(decoder, "direct", stream).passed
+    assert lens.check_output(decoder, "direct", stream).passed
     for row, resid in enumerate(families.reference_stream(model, ids)):
         torch.testing.assert_close(stream.resid[row], resid.reshape(count, -1))
         truth = families.reference_logits(model, ids, resid)[0]
@@ -68,15 +68,15 @@ def test_every_row_is_decoded_as_the_models_own_tail_would(key: str) -> None:
 @pytest.mark.parametrize("key", families.BIDIRECTIONAL)
 def test_models_that_see_later_tokens_are_refused(key: str) -> None:
     with pytest.raises(LogitLensError):
-        anatomy.find(families.build(key))
+        anatomy.find_parts(families.build(key))
 
 
 def test_input_row_is_what_enters_the_first_block() -> None:
     """Gemma scales its embedding, so the row of the matrix is not what enters."""
     model = build("gemma2")
-    parts = anatomy.find(model)
+    parts = anatomy.find_parts(model)
     stream = capture.capture(
-        model, parts, [capture.Excerpt([3, 4, 5], range(3), [0])], (INPUT, Row(3, 1))
+        model, parts, [capture.PromptSlice([3, 4, 5], range(3), [0])], (INPUT, resid_post(3))
     )
     with torch.no_grad():
         matrix = model.get_input_embeddings().weight[[3, 4, 5]]
@@ -93,21 +93,21 @@ def test_a_tail_that_cannot_be_followed_is_replayed() -> None:
         return out
 
     model.forward = forward
-    parts = anatomy.find(model)
+    parts = anatomy.find_parts(model)
     route = decode.prove(model, parts)
     assert route == decode.Route(direct=False)
-    decoder = decode.decoder(model, parts, route, "full", [3, 4, 5], range(3))
-    rows = (Row(1, 1), Row(3, 1))
-    stream = capture.capture(model, parts, [capture.Excerpt([3, 4, 5], range(3), [0, 2])], rows)
-    assert lens.check(decoder, "replay", stream).passed
+    decoder = decode.make_decoder(model, parts, route, "full", [3, 4, 5], range(3))
+    rows = (resid_post(1), resid_post(3))
+    stream = capture.capture(model, parts, [capture.PromptSlice([3, 4, 5], range(3), [0, 2])], rows)
+    assert lens.check_output(decoder, "replay", stream).passed
     with torch.inference_mode():
         mine = decoder.tile(decoder.prepare(stream.resid), slice(None))[0]
         del model.forward
-        plain = decode.Direct(anatomy.find(model))
+        plain = decode.Direct(anatomy.find_parts(model))
         torch.testing.assert_close(mine, plain.logits(plain.prepare(stream.resid[0])).flip(-1))
 
 
 def test_no_hook_stays_behind() -> None:
     model = build("gpt2")
-    anatomy.find(model)
+    anatomy.find_parts(model)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

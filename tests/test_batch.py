@@ -24,10 +24,16 @@ from logitlens_cli.errors import DiskError, UsageError, WorkError
 from logitlens_cli.outputs import recipe_of
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
-from logitlens_cli.reader import Plan, Subject, plan, read_together, reads_together
+from logitlens_cli.reader import (
+    LensModel,
+    TokenizedPrompt,
+    can_share_pass,
+    read_prompts,
+    tokenize_prompt,
+)
 from logitlens_cli.reading import Followed, Reading, from_json
 from logitlens_cli.request import All
-from logitlens_cli.session import task_of
+from logitlens_cli.session import read_spec_of
 from logitlens_cli.tokens import Encoded
 
 SCRIPT = Path(sys.executable).with_name("logitlens")
@@ -161,9 +167,9 @@ def test_limits_of_colours_are_refused_before_any_work(
 # ---- what shares a pass
 
 
-def of_length(length: int) -> Plan:
+def of_length(length: int) -> TokenizedPrompt:
     encoded = Encoded((0,) * length, ((0, 0),) * length, bos=False)
-    return Plan(name=str(length), text="", encoded=encoded, columns=range(length))
+    return TokenizedPrompt(name=str(length), text="", encoded=encoded, columns=range(length))
 
 
 def test_prompts_of_like_length_share_a_pass_within_the_budget() -> None:
@@ -176,8 +182,8 @@ def test_a_long_prompt_is_never_filled_up() -> None:
     assert [[len(p.ids) for p in group] for group in made] == [[1000, 1024], [1025], [1500], [1600]]
 
 
-def with_task(subject: Subject) -> tuple[Subject, Any]:
-    return subject, task_of(All(text="a", k=3, target=["final", "auto"]), subject)
+def with_spec(lens_model: LensModel) -> tuple[LensModel, Any]:
+    return lens_model, read_spec_of(All(text="a", k=3, target=["final", "auto"]), lens_model)
 
 
 def require_same(mine: Reading, own: Reading) -> None:
@@ -202,23 +208,29 @@ def require_same_followed(mine: Followed | None, own: Followed | None) -> None:
 
 
 @pytest.mark.parametrize("window", [None, "-1:"])
-def test_texts_read_together_are_as_each_alone(tiny: Subject, window: str | None) -> None:
+def test_texts_read_together_are_as_each_alone(tiny: LensModel, window: str | None) -> None:
     request = All(text="a", k=3, target=["final", "auto"], window=window)
-    task = task_of(request, tiny)
-    assert reads_together(tiny, task)
-    plans = [plan(tiny, task, text, str(n)) for n, text in enumerate(TEXTS)]
-    for mine, planned in zip(read_together(tiny, task, plans), plans, strict=True):
-        (own,) = read_together(tiny, task, [planned])
+    spec = read_spec_of(request, tiny)
+    assert can_share_pass(tiny, spec)
+    prompts_together = [tokenize_prompt(tiny, spec, text, str(n)) for n, text in enumerate(TEXTS)]
+    for mine, planned in zip(
+        read_prompts(tiny, spec, prompts_together), prompts_together, strict=True
+    ):
+        (own,) = read_prompts(tiny, spec, [planned])
         require_same(mine, own)
         assert mine.check.passed
 
 
-def test_the_default_models_texts_read_together_are_as_each_alone(smollm2: Subject) -> None:
-    _, task = with_task(smollm2)
-    assert reads_together(smollm2, task)
-    plans = [plan(smollm2, task, text, str(n)) for n, text in enumerate(TEXTS)]
-    for mine, planned in zip(read_together(smollm2, task, plans), plans, strict=True):
-        require_same(mine, read_together(smollm2, task, [planned])[0])
+def test_the_default_models_texts_read_together_are_as_each_alone(smollm2: LensModel) -> None:
+    _, spec = with_spec(smollm2)
+    assert can_share_pass(smollm2, spec)
+    prompts_together = [
+        tokenize_prompt(smollm2, spec, text, str(n)) for n, text in enumerate(TEXTS)
+    ]
+    for mine, planned in zip(
+        read_prompts(smollm2, spec, prompts_together), prompts_together, strict=True
+    ):
+        require_same(mine, read_prompts(smollm2, spec, [planned])[0])
 
 
 class LooksAtLength(GPT2LMHeadModel):  # type: ignore[misc]
@@ -244,12 +256,12 @@ def test_a_model_that_fill_would_disturb_reads_each_text_by_itself(
 ) -> None:
     config = GPT2Config(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=4)
     model = family(config).eval().requires_grad_(False)
-    subject = reader.subject_of(model, tokenizer, name="tiny", context=64)
-    assert not reads_together(*with_task(subject))
+    lens_model = reader.lens_model_of(model, tokenizer, name="tiny", context=64)
+    assert not can_share_pass(*with_spec(lens_model))
 
 
-def test_late_blocks_take_a_pass_for_each_text(tiny: Subject) -> None:
-    assert not reads_together(tiny, task_of(All(text="a", decoder_blocks=1), tiny))
+def test_late_blocks_take_a_pass_for_each_text(tiny: LensModel) -> None:
+    assert not can_share_pass(tiny, read_spec_of(All(text="a", decoder_blocks=1), tiny))
 
 
 # ---- workers

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import as_subject, tiny_llama
+from conftest import as_lens_model, tiny_llama
 
 from logitlens_cli import capture
-from logitlens_cli.capture import INPUT, Row
-from logitlens_cli.reader import Subject
+from logitlens_cli.capture import INPUT, resid_post
+from logitlens_cli.reader import LensModel
 
-ROWS = (INPUT, *(Row(block, 1) for block in range(4)))
+ROWS = (INPUT, *(resid_post(block) for block in range(4)))
 IDS = [17, 200, 3, 3, 99, 250, 1]
 
 
@@ -18,8 +18,10 @@ def hooks(model: Any) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def test_rows_are_what_enters_and_leaves_the_blocks(tiny: Subject) -> None:
-    stream = capture.capture(tiny.model, tiny.parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
+def test_rows_are_what_enters_and_leaves_the_blocks(tiny: LensModel) -> None:
+    stream = capture.capture(
+        tiny.model, tiny.parts, [capture.PromptSlice(IDS, range(7), [6])], ROWS
+    )
     with torch.no_grad():
         states = tiny.model(torch.tensor([IDS]), output_hidden_states=True).hidden_states
     assert stream.resid.shape == (5, 7, 32)
@@ -31,10 +33,13 @@ def test_rows_are_what_enters_and_leaves_the_blocks(tiny: Subject) -> None:
     assert torch.equal(stream.final, states[4][0])
 
 
-def test_only_the_window_and_the_rows_asked_for_are_kept(tiny: Subject) -> None:
-    whole = capture.capture(tiny.model, tiny.parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
+def test_only_the_window_and_the_rows_asked_for_are_kept(tiny: LensModel) -> None:
+    whole = capture.capture(tiny.model, tiny.parts, [capture.PromptSlice(IDS, range(7), [6])], ROWS)
     part = capture.capture(
-        tiny.model, tiny.parts, [capture.Excerpt(IDS, range(2, 5), [0, 2])], (Row(1, 1), Row(3, 1))
+        tiny.model,
+        tiny.parts,
+        [capture.PromptSlice(IDS, range(2, 5), [0, 2])],
+        (resid_post(1), resid_post(3)),
     )
     assert torch.equal(part.resid, whole.resid[[2, 4], 2:5])
     assert part.final is not None
@@ -43,9 +48,9 @@ def test_only_the_window_and_the_rows_asked_for_are_kept(tiny: Subject) -> None:
     assert part.resid._base is None  # a copy, not a view that keeps the whole text
 
 
-def test_own_logits_at_the_sampled_columns(tiny: Subject) -> None:
+def test_own_logits_at_the_sampled_columns(tiny: LensModel) -> None:
     stream = capture.capture(
-        tiny.model, tiny.parts, [capture.Excerpt(IDS, range(2, 7), [1, 4])], (Row(3, 1),)
+        tiny.model, tiny.parts, [capture.PromptSlice(IDS, range(2, 7), [1, 4])], (resid_post(3),)
     )
     with torch.no_grad():
         own = tiny.model(torch.tensor([IDS])).logits[0]
@@ -54,9 +59,9 @@ def test_own_logits_at_the_sampled_columns(tiny: Subject) -> None:
 
 def test_hooks_are_gone_also_after_an_exception() -> None:
     model = tiny_llama()
-    parts = as_subject(model, None).parts
+    parts = as_lens_model(model, None).parts
     assert hooks(model) == 0
-    capture.capture(model, parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
+    capture.capture(model, parts, [capture.PromptSlice(IDS, range(7), [6])], ROWS)
     assert hooks(model) == 0
 
     def fail(*_: Any) -> None:
@@ -64,6 +69,6 @@ def test_hooks_are_gone_also_after_an_exception() -> None:
 
     handle = model.model.layers[2].register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        capture.capture(model, parts, [capture.Excerpt(IDS, range(7), [6])], ROWS)
+        capture.capture(model, parts, [capture.PromptSlice(IDS, range(7), [6])], ROWS)
     handle.remove()
     assert hooks(model) == 0

@@ -11,7 +11,7 @@ from accelerate import cpu_offload, dispatch_model
 from packaging.version import Version
 
 from logitlens_cli import anatomy, capture, decode, lens
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, resid_post
 from logitlens_cli.errors import ProofError, UsageError
 
 
@@ -21,18 +21,18 @@ def since_5_23(key: str) -> Any:
     return pytest.param(key, marks=pytest.mark.skipif(old, reason="needs transformers 5.23"))
 
 
-def stream_of(model: Any, parts: anatomy.Anatomy, ids: list[int]) -> capture.Stream:
-    rows = (INPUT, *(Row(block, 1) for block in range(len(parts.blocks))))
+def stream_of(model: Any, parts: anatomy.ModelParts, ids: list[int]) -> capture.Stream:
+    rows = (INPUT, *(resid_post(block) for block in range(len(parts.blocks))))
     return capture.capture(
-        model, parts, [capture.Excerpt(ids, range(len(ids)), range(len(ids)))], rows
+        model, parts, [capture.PromptSlice(ids, range(len(ids)), range(len(ids)))], rows
     )
 
 
-def examine(model: Any, ids: list[int]) -> tuple[decode.Route, lens.Check]:
-    parts = anatomy.find(model)
+def examine(model: Any, ids: list[int]) -> tuple[decode.Route, lens.OutputCheck]:
+    parts = anatomy.find_parts(model)
     route = decode.prove(model, parts)
-    decoder = decode.decoder(model, parts, route, "full", ids, range(len(ids)))
-    return route, lens.check(decoder, route.name, stream_of(model, parts, ids))
+    decoder = decode.make_decoder(model, parts, route, "full", ids, range(len(ids)))
+    return route, lens.check_output(decoder, route.name, stream_of(model, parts, ids))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -45,8 +45,8 @@ def test_half_precision_bodies_are_decoded_in_float32(key: str, dtype: torch.dty
     assert route.float32
     # The tolerance is not so wide that it would hide a missing step.
     assert check.tolerance < 0.02 * 60
-    parts = anatomy.find(model)
-    decoder = decode.decoder(model, parts, route, "full", ids, range(len(ids)))
+    parts = anatomy.find_parts(model)
+    decoder = decode.make_decoder(model, parts, route, "full", ids, range(len(ids)))
     stream = stream_of(model, parts, ids)
     with torch.inference_mode():
         prepared = decoder.prepare(stream.resid[1:2])
@@ -76,10 +76,10 @@ def test_bodies_that_accelerate_holds(key: str) -> None:
 def test_both_routes_agree_on_every_row(key: str, norm: str) -> None:
     model = families.build(key)
     ids = families.inputs(key)[0].tolist()
-    parts = anatomy.find(model)
+    parts = anatomy.find_parts(model)
     stream = stream_of(model, parts, ids)
     direct, replay = (
-        decode.decoder(model, parts, decode.Route(direct=d), norm, ids, range(len(ids)))
+        decode.make_decoder(model, parts, decode.Route(direct=d), norm, ids, range(len(ids)))
         for d in (True, False)
     )
     with torch.inference_mode():
@@ -91,9 +91,9 @@ def test_both_routes_agree_on_every_row(key: str, norm: str) -> None:
 
 def test_replay_cannot_leave_out_the_norm() -> None:
     model = families.build("roberta")
-    parts = anatomy.find(model)
+    parts = anatomy.find_parts(model)
     with pytest.raises(UsageError, match="--norm none cannot be had of RobertaForCausalLM"):
-        decode.decoder(model, parts, decode.prove(model, parts), "none", [3], range(1))
+        decode.make_decoder(model, parts, decode.prove(model, parts), "none", [3], range(1))
 
 
 def test_a_model_without_influence_of_its_blocks_is_refused() -> None:
@@ -107,7 +107,7 @@ def test_a_model_without_influence_of_its_blocks_is_refused() -> None:
 
     model.forward = forgetful
     with pytest.raises(ProofError, match="makes no difference"):
-        decode.prove(model, anatomy.find(model))
+        decode.prove(model, anatomy.find_parts(model))
 
 
 @pytest.mark.parametrize("key", ["llama", "roberta", since_5_23("inkling2_text")])
@@ -127,7 +127,7 @@ def test_the_model_stays_as_it_was(key: str) -> None:
 
 def test_skipped_blocks_come_back_also_after_an_exception() -> None:
     model = families.build("llama")
-    parts = anatomy.find(model)
+    parts = anatomy.find_parts(model)
 
     def own(*args: Any, **keywords: Any) -> Any:  # somebody's replacement of a block
         return type(parts.blocks[1]).forward(parts.blocks[1], *args, **keywords)
@@ -135,7 +135,7 @@ def test_skipped_blocks_come_back_also_after_an_exception() -> None:
     parts.blocks[1].forward = own
     replaced = False
     try:
-        with decode.skipped(parts, parts.inner):
+        with decode.blocks_skipped(parts, parts.inner):
             replaced = parts.blocks[1].forward is not own
             raise KeyboardInterrupt
     except KeyboardInterrupt:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import PLASMA, as_subject, tiny_llama
+from conftest import PLASMA, as_lens_model, tiny_llama
 from torch import Tensor
 
 from logitlens_cli import capture, decode, lens
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, resid_post
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
-from logitlens_cli.reader import Subject
+from logitlens_cli.reader import LensModel
 from logitlens_cli.request import Norm
 
 EVERYTHING = Needs(
@@ -23,21 +23,21 @@ EVERYTHING = Needs(
     references=frozenset({"final", "input"}),
     mean=True,
     reverse=True,
-    apart=True,
+    js=True,
 )
 
 
-def compute(subject: Subject, ids: list[int], norm: str = "full", k: int = 5) -> Sums:
-    rows = (INPUT, *(Row(block, 1) for block in range(len(subject.parts.blocks))))
+def compute(lens_model: LensModel, ids: list[int], norm: str = "full", k: int = 5) -> Sums:
+    rows = (INPUT, *(resid_post(block) for block in range(len(lens_model.parts.blocks))))
     stream = capture.capture(
-        subject.model, subject.parts, [capture.Excerpt(ids, range(len(ids)), [0])], rows
+        lens_model.model, lens_model.parts, [capture.PromptSlice(ids, range(len(ids)), [0])], rows
     )
     targets = {"input": ids, "next": [*ids[1:], -1]}
-    decoder = decode.decoder(
-        subject.model, subject.parts, subject.route, norm, ids, range(len(ids))
+    decoder = decode.make_decoder(
+        lens_model.model, lens_model.parts, lens_model.route, norm, ids, range(len(ids))
     )
     needs = dataclasses.replace(EVERYTHING, best=k)
-    return lens.grid(decoder, stream, lens.Wanted(rows, k, needs, targets))
+    return lens.grid(decoder, stream, lens.GridSpec(rows, k, needs, targets))
 
 
 def score(sums: Sums, metric: str, **parameters: Any) -> Any:
@@ -95,7 +95,7 @@ def close(mine: Any, truth: Tensor, atol: float) -> None:
 @pytest.mark.usefixtures("sums_by")
 @pytest.mark.parametrize("norm", list(Norm))
 @pytest.mark.parametrize("k", [1, 5])
-def test_agrees_with_reference_on_a_tiny_model(tiny: Subject, norm: str, k: int) -> None:
+def test_agrees_with_reference_on_a_tiny_model(tiny: LensModel, norm: str, k: int) -> None:
     ids = [17, 200, 3, 3, 99, 250, 1, 42, 260, 5]
     truth = reference.llama_grid(tiny.model, torch.tensor(ids), norm)
     assert_agrees(compute(tiny, ids, norm, k), truth, ids, k, 1e-4)
@@ -104,7 +104,7 @@ def test_agrees_with_reference_on_a_tiny_model(tiny: Subject, norm: str, k: int)
 # Without any norm its logits reach 11 000, where float32 has near-ties by the dozen.
 @pytest.fixture(scope="module", params=["full", "no-affine"])
 def plasma(
-    request: pytest.FixtureRequest, smollm2: Subject
+    request: pytest.FixtureRequest, smollm2: LensModel
 ) -> tuple[list[int], str, reference.Grid]:
     ids = smollm2.tokenizer(PLASMA)["input_ids"]
     return ids, request.param, reference.llama_grid(smollm2.model, torch.tensor(ids), request.param)
@@ -113,7 +113,7 @@ def plasma(
 @pytest.mark.xdist_group("plasma")  # so that it is made once
 @pytest.mark.usefixtures("sums_by")
 def test_agrees_with_reference_on_the_default_model(
-    smollm2: Subject, plasma: tuple[list[int], str, reference.Grid]
+    smollm2: LensModel, plasma: tuple[list[int], str, reference.Grid]
 ) -> None:
     ids, norm, truth = plasma
     assert_agrees(compute(smollm2, ids, norm), truth, ids, 5, 2e-4)
@@ -121,7 +121,7 @@ def test_agrees_with_reference_on_the_default_model(
 
 @pytest.mark.parametrize(("rows", "entries", "floats"), [(7, 64, 900), (1, 33, 300), (512, 300, 1)])
 def test_tiles_change_nothing(
-    tiny: Subject, monkeypatch: pytest.MonkeyPatch, rows: int, entries: int, floats: int
+    tiny: LensModel, monkeypatch: pytest.MonkeyPatch, rows: int, entries: int, floats: int
 ) -> None:
     ids = [17, 200, 3, 3, 99, 250, 1]
     whole = compute(tiny, ids)
@@ -137,7 +137,7 @@ def test_tiles_change_nothing(
 
 
 @pytest.mark.usefixtures("sums_by")
-def test_threads_change_nothing(tiny: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_change_nothing(tiny: LensModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has tiles of its own; torch gets its threads back."""
     ids = [17, 200, 3, 3, 99, 250, 1]
     monkeypatch.setattr(decode, "TILE_ENTRIES", 64)
@@ -158,12 +158,12 @@ def test_threads_change_nothing(tiny: Subject, monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_allclose(score(shared, metric), score(alone, metric), atol=1e-5)
 
 
-def with_weight(change: Any) -> Subject:
+def with_weight(change: Any) -> LensModel:
     """A tiny model with another head, and the tokenizer left out: it is not needed."""
     model = tiny_llama()
     with torch.no_grad():
         change(model.lm_head.weight)
-    return as_subject(model, None)
+    return as_lens_model(model, None)
 
 
 @pytest.mark.usefixtures("sums_by")
@@ -189,39 +189,41 @@ def test_all_logits_equal() -> None:
     np.testing.assert_allclose(score(sums, "kl-final"), 0, atol=1e-5)
 
 
-def test_not_a_number_is_refused_with_its_place(tiny: Subject) -> None:
+def test_not_a_number_is_refused_with_its_place(tiny: LensModel) -> None:
     ids = [5, 6, 7]
-    rows = (INPUT, *(Row(block, 1) for block in range(4)))
-    stream = capture.capture(tiny.model, tiny.parts, [capture.Excerpt(ids, range(3), [0])], rows)
+    rows = (INPUT, *(resid_post(block) for block in range(4)))
+    stream = capture.capture(
+        tiny.model, tiny.parts, [capture.PromptSlice(ids, range(3), [0])], rows
+    )
     broken = stream.resid.clone()
     broken[2, 1, 4] = torch.nan
     stream = dataclasses.replace(stream, resid=broken)
     with pytest.raises(WorkError, match="layer 1, position 1 of the window"):
-        lens.grid(decode.Direct(tiny.parts), stream, lens.Wanted(rows, 1, Needs(), {}))
+        lens.grid(decode.Direct(tiny.parts), stream, lens.GridSpec(rows, 1, Needs(), {}))
 
 
-def test_check_passes_on_an_honest_model(tiny: Subject) -> None:
+def test_check_passes_on_an_honest_model(tiny: LensModel) -> None:
     stream = capture.capture(
-        tiny.model, tiny.parts, [capture.Excerpt([5, 6, 7], range(3), [0, 2])], (Row(3, 1),)
+        tiny.model, tiny.parts, [capture.PromptSlice([5, 6, 7], range(3), [0, 2])], (resid_post(3),)
     )
-    result = lens.check(decode.Direct(tiny.parts), "direct", stream)
+    result = lens.check_output(decode.Direct(tiny.parts), "direct", stream)
     assert result.passed
     assert result.columns == 2
     assert result.max_abs_logit_error < 1e-4
     assert result.max_kl < 1e-6
     assert result.top1_agreement == 1
-    lens.require(result, tiny.parts)
+    lens.require_agreement(result, tiny.parts)
 
 
-def test_check_fails_where_the_lens_is_wrong(tiny: Subject) -> None:
+def test_check_fails_where_the_lens_is_wrong(tiny: LensModel) -> None:
     stream = capture.capture(
-        tiny.model, tiny.parts, [capture.Excerpt([5, 6, 7], range(3), [0, 2])], (Row(3, 1),)
+        tiny.model, tiny.parts, [capture.PromptSlice([5, 6, 7], range(3), [0, 2])], (resid_post(3),)
     )
     wrong = dataclasses.replace(tiny.parts, chain=())  # the final norm is forgotten
-    result = lens.check(decode.Direct(wrong), "direct", stream)
+    result = lens.check_output(decode.Direct(wrong), "direct", stream)
     assert not result.passed
     with pytest.raises(ProofError, match="does not reproduce the model's own logits"):
-        lens.require(result, wrong)
+        lens.require_agreement(result, wrong)
 
 
 class LayerNormTwin(torch.nn.Module):

@@ -19,18 +19,18 @@ from tokenizers import pre_tokenizers
 
 from logitlens_cli import limits, tokens
 from logitlens_cli.errors import UsageError, WorkError
-from logitlens_cli.reader import Subject
+from logitlens_cli.reader import LensModel
 
 
-def test_what_works_aside_comes_back() -> None:
-    assert limits.aside("it", 0, lambda: 7) == 7
+def test_the_result_of_a_thread_comes_back() -> None:
+    assert limits.run_with_timeout("it", 0, lambda: 7) == 7
     for error in (UsageError("a", "b"), TimeoutError("its own"), KeyboardInterrupt()):
 
         def fail(error: BaseException = error) -> None:
             raise error
 
         with pytest.raises(type(error)) as caught:
-            limits.aside("it", 0, fail)
+            limits.run_with_timeout("it", 0, fail)
         assert caught.value is error
 
 
@@ -40,7 +40,7 @@ def test_what_takes_too_long_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> 
     start = time.monotonic()
     # 0.1 s, and 0.2 s for 2000 characters
     with pytest.raises(WorkError, match=r"^it needs more than 0 s for a text of 2000 characters; "):
-        limits.aside("it", 2000, lambda: over.wait(100))
+        limits.run_with_timeout("it", 2000, lambda: over.wait(100))
     assert 0.3 <= time.monotonic() - start < 10
     over.set()
 
@@ -63,7 +63,7 @@ def test_rust_is_silent(tokenizer: Any, capfd: pytest.CaptureFixture[str]) -> No
     own = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     own.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex("(a|a)*$"), "isolated")
     with pytest.raises(WorkError, match=r"^it fails: Onig: Regex search error: retry-limit"):
-        limits.aside("it", 0, lambda: own.encode_batch(["a" * 40 + "!"]))
+        limits.run_with_timeout("it", 0, lambda: own.encode_batch(["a" * 40 + "!"]))
     os.write(2, b"heard again")
     assert capfd.readouterr().err == "heard again"
 
@@ -82,7 +82,7 @@ def test_of_a_batch_one_prompt_takes_too_long(
 
 
 def for_ever() -> None:
-    with limits.bounded("it", "leave it"):
+    with limits.resource_limits("it", "leave it"):
         while True:
             pass
 
@@ -92,7 +92,7 @@ def test_programs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGALRM), resource.getrlimit(resource.RLIMIT_AS)
     with pytest.raises(WorkError, match=r"^it needs more than 0 s; leave it$"):
         for_ever()
-    with pytest.raises(MemoryError), limits.bounded("it", "leave it"):
+    with pytest.raises(MemoryError), limits.resource_limits("it", "leave it"):
         "x" * 2**30
     after = signal.getsignal(signal.SIGALRM), resource.getrlimit(resource.RLIMIT_AS)
     assert before == after
@@ -103,7 +103,7 @@ def test_elsewhere_than_in_the_main_thread_signals_are_left_alone() -> None:
     seen = []
 
     def run() -> None:
-        with limits.bounded("it", "leave it"):
+        with limits.resource_limits("it", "leave it"):
             seen.append(signal.getitimer(signal.ITIMER_REAL))
 
     thread = threading.Thread(target=run)
@@ -112,11 +112,11 @@ def test_elsewhere_than_in_the_main_thread_signals_are_left_alone() -> None:
     assert seen == [(0, 0)]
 
 
-def test_a_megabyte_of_words_is_no_trouble(smollm2: Subject) -> None:
+def test_a_megabyte_of_words_is_no_trouble(smollm2: LensModel) -> None:
     text = Path(limits.__file__).read_text("utf-8")
     text = (text * (10**6 // len(text) + 1))[: 10**6]
     start = time.monotonic()
-    made = limits.aside("it", len(text), lambda: tokens.encode(smollm2.tokenizer, text))
+    made = limits.run_with_timeout("it", len(text), lambda: tokens.encode(smollm2.tokenizer, text))
     spent = time.monotonic() - start
     print(f"{spent:.2f} s")
     assert len(made.ids) > 10**5
@@ -128,13 +128,13 @@ TOLD = """
 import os, sys, threading
 from logitlens_cli import limits
 from logitlens_cli.__main__ import entry
-aside = limits.aside
+run_with_timeout = limits.run_with_timeout
 number = int(sys.argv.pop())
-def told(what, characters, work):
+def interrupted(what, characters, work):
     if characters:
         threading.Timer(1, os.kill, (os.getpid(), number)).start()
-    return aside(what, characters, work)
-limits.aside = told
+    return run_with_timeout(what, characters, work)
+limits.run_with_timeout = interrupted
 entry()
 """
 

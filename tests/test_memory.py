@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from logitlens_cli import anatomy, capture, decode, lens
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, resid_post
 from logitlens_cli.metrics import Needs
 
 def resident(line):
@@ -28,31 +28,31 @@ torch.set_num_threads(2)
 config = LlamaConfig(vocab_size=256000, hidden_size=32, intermediate_size=32,
                      num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2)
 model = LlamaForCausalLM(config).eval()
-parts = anatomy.find(model)
-rows = (INPUT, *(Row(n, 1) for n in range(3)))
+parts = anatomy.find_parts(model)
+rows = (INPUT, *(resid_post(n) for n in range(3)))
 both = frozenset({"final", "input"})
-needs = Needs(frozenset({"final"}), both, apart=json.loads(sys.argv[1]))
+needs = Needs(frozenset({"final"}), both, js=json.loads(sys.argv[1]))
 
 def extra(length):
     ids = [n * 7919 % 256000 for n in range(length)]
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    text = capture.Excerpt(ids, range(length), [length - 1])
+    text = capture.PromptSlice(ids, range(length), [length - 1])
     stream = capture.capture(model, parts, [text], rows)
-    lens.grid(decode.Direct(parts), stream, lens.Wanted(rows, 5, needs, {}))
+    lens.grid(decode.Direct(parts), stream, lens.GridSpec(rows, 5, needs, {}))
     return resident("VmHWM") - before
 
-lens.WORTH = 0
+lens.KERNEL_MIN_LOGITS = 0
 extra(16)  # also loads the kernel, whose code is no part of the bound
 print(json.dumps([extra(length) for length in (64, 512)]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("apart", ["false", "true"])
-def test_memory_is_bounded(apart: str) -> None:
+@pytest.mark.parametrize("js", ["false", "true"])
+def test_memory_is_bounded(js: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, apart],
+        [sys.executable, "-c", SCRIPT, js],
         capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     used = json.loads(done.stdout)
@@ -66,7 +66,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from logitlens_cli import anatomy, capture
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, resid_post
 
 def resident(line):
     return int(Path("/proc/self/status").read_text().split(line + ":")[1].split()[0]) / 1024
@@ -74,13 +74,13 @@ def resident(line):
 config = LlamaConfig(vocab_size=300, hidden_size=128, intermediate_size=32,
                      num_hidden_layers=123, num_attention_heads=2, num_key_value_heads=2)
 model = LlamaForCausalLM(config).eval()
-parts = anatomy.find(model)
-rows = (INPUT, *(Row(n, 1) for n in range(123)))
+parts = anatomy.find_parts(model)
+rows = (INPUT, *(resid_post(n) for n in range(123)))
 
 def extra(texts):
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    text = capture.Excerpt([n % 300 for n in range(512)], range(512), [511])
+    text = capture.PromptSlice([n % 300 for n in range(512)], range(512), [511])
     stream = capture.capture(model, parts, [text] * texts, rows)
     return stream.resid.nbytes / 2**20, resident("VmHWM") - before
 

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from logitlens_cli import lens
-from logitlens_cli.anatomy import Anatomy, Layout
-from logitlens_cli.capture import INPUT, Row, Stream
+from logitlens_cli.anatomy import ModelParts, StreamLayout
+from logitlens_cli.capture import INPUT, Stream, resid_post
 from logitlens_cli.decode import Direct
 from logitlens_cli.metrics import (
     METRICS,
@@ -125,10 +125,8 @@ def textbook_sums() -> Sums:
 
     def reference(logits: Floats) -> Reference:
         q, log_q = np.exp(logits) / 8, logits - LN8
-        apart = p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))
-        return Reference(
-            (q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), apart.sum(-1)
-        )
+        js = p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))
+        return Reference((q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), js.sum(-1))
 
     return Sums(
         final_ids=np.array([0, 2]),
@@ -147,33 +145,33 @@ def engine_sums() -> Sums:
     head = nn.Linear(3, 3, bias=False)
     with torch.no_grad():
         head.weight.copy_(torch.eye(3))
-    parts = Anatomy(
+    parts = ModelParts(
         blocks=(nn.Identity(),),
         entry=nn.Identity(),
-        layout=Layout(0, 1, (3,), 1),
+        layout=StreamLayout(0, 1, (3,), 1),
         after=(),
         chain=(),
         head=head,
         tail=(),
-        followed=True,
+        traceable=True,
         vocabulary=3,
         names={head: "head"},
         returned=(),
         inner=torch.zeros(2, 1, 3),
         mids=(),
-        samples=True,
+        samples_columns=True,
     )
     stream = Stream(
-        rows=(INPUT, Row(0, 1)),
+        rows=(INPUT, resid_post(0)),
         resid=torch.tensor(LOGITS).float(),
         final=torch.tensor(FINAL).float(),
         checked=torch.tensor([0]),
         logits=torch.tensor(FINAL[:1]).float(),
     )
     both = frozenset({"final", "input"})
-    needs = Needs(frozenset(TARGETS), both, mean=True, reverse=True, apart=True, best=3)
+    needs = Needs(frozenset(TARGETS), both, mean=True, reverse=True, js=True, best=3)
     given = {name: ids for name, ids in TARGETS.items() if name != "final"}
-    return lens.grid(Direct(parts), stream, lens.Wanted(stream.rows, 3, needs, given))
+    return lens.grid(Direct(parts), stream, lens.GridSpec(stream.rows, 3, needs, given))
 
 
 @pytest.mark.parametrize("sums", [textbook_sums, engine_sums], ids=["textbook", "engine"])
@@ -345,7 +343,7 @@ def test_values_as_printed(metric: str, value: float, text: str) -> None:
             Needs(references=frozenset({"input"}), mean=True, reverse=True),
         ),
         (Measure(metric="kl-input", one_hot=True), Needs(targets=frozenset({"input"}))),
-        (Measure(metric="js"), Needs(references=frozenset({"final"}), apart=True)),
+        (Measure(metric="js"), Needs(references=frozenset({"final"}), js=True)),
         (Measure(metric="overlap", k=7), Needs(best=7)),
         (Measure(metric="token-prob", target="next"), Needs(targets=frozenset({"next"}))),
         (Measure(metric="logit-diff"), Needs(targets=frozenset({"final", "input"}))),
@@ -357,9 +355,9 @@ def test_no_more_is_computed_than_needed(measure: Measure, needs: Needs) -> None
 
 def test_needs_add_up() -> None:
     one = Needs(frozenset({"final"}), frozenset({"input"}), mean=True)
-    two = Needs(frozenset({"next"}), reverse=True, apart=True, best=3)
+    two = Needs(frozenset({"next"}), reverse=True, js=True, best=3)
     everything = Needs(
-        frozenset({"final", "next"}), frozenset({"input"}), True, True, apart=True, best=5
+        frozenset({"final", "next"}), frozenset({"input"}), True, True, js=True, best=5
     )
     assert one | two | Needs(best=5) == everything
 

@@ -34,7 +34,7 @@ from transformers import (
 
 from logitlens_cli import embedded, model
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
-from logitlens_cli.model import OpenedModel, at_hand, open_model
+from logitlens_cli.model import OpenedModel, available_models, open_model
 from logitlens_cli.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -737,7 +737,7 @@ def test_a_hub_model_is_fetched_once_and_named_by_its_commit(
     assert opened("org/tiny").revision == hub.commit  # a hub that is down does not matter now
     assert capfd.readouterr() == ("", "")
 
-    (row,) = [row for row in at_hand() if row.name == "org/tiny"]
+    (row,) = [row for row in available_models() if row.name == "org/tiny"]
     assert (row.blocks, row.width, row.vocabulary) == (2, 16, 300)
     assert row.path == Path(it.source)
     assert row.bytes == sum(path.stat().st_size for path in Path(it.source).iterdir())
@@ -751,7 +751,7 @@ def test_a_hub_model_that_is_no_causal_one_is_refused_before_its_weights(
     hub.hold(tmp_path / "bert")
     assert "org/bert is a masked language model" in refusal(UsageError, "org/bert")
     assert not [path for path in hub.asked if path.endswith(".safetensors")]
-    assert [row.name for row in at_hand()] == ["smollm2"]
+    assert [row.name for row in available_models()] == ["smollm2"]
 
 
 def test_a_hub_model_of_pickles(hub: Hub, tiny: Path) -> None:
@@ -799,7 +799,7 @@ def test_what_is_at_hand_before_anything_is_fetched(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOGITLENS_CACHE", str(tmp_path / "cache"))
-    (row,) = at_hand()
+    (row,) = available_models()
     assert (row.name, row.path, row.bytes) == ("smollm2", None, None)
     assert (row.blocks, row.width, row.vocabulary) == (30, 576, 49152)
 
@@ -809,7 +809,7 @@ def test_broken_models_are_not_at_hand(tmp_path: Path, hub: Hub) -> None:
         folder = tmp_path / "hub" / f"models--{name}" / "snapshots" / "1"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(text)
-    assert [row.name for row in at_hand()] == ["smollm2"]
+    assert [row.name for row in available_models()] == ["smollm2"]
 
 
 def test_looking_imports_nothing_heavy() -> None:

@@ -5,20 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import as_subject, tiny_llama
+from conftest import as_lens_model, tiny_llama
 
 import logitlens_cli
 from logitlens_cli.errors import ProofError, UsageError
-from logitlens_cli.reader import examine, read, sample
+from logitlens_cli.reader import proof_report, read_text, sample_positions
 from logitlens_cli.request import Norm, Rank, Trace
-from logitlens_cli.session import task_of
+from logitlens_cli.session import read_spec_of
 
 TEXT = "the cat and the cat"
 
 
 def test_checked_columns_are_spread_and_the_last_is_in() -> None:
-    assert sample(range(5, 8), 16) == [5, 6, 7]
-    spread = sample(range(100, 1124), 16)
+    assert sample_positions(range(5, 8), 16) == [5, 6, 7]
+    spread = sample_positions(range(100, 1124), 16)
     assert len(spread) == 16
     assert spread[-1] == 1123
     assert set(np.diff(spread)) == {64}
@@ -52,9 +52,9 @@ def test_followed_tokens_are_those_of_the_windows_last_column(tokenizer: Any) ->
 
 def test_a_single_column_with_the_tokens_that_were_asked_for(tokenizer: Any) -> None:
     model = tiny_llama()
-    subject = as_subject(model, tokenizer)
+    lens_model = as_lens_model(model, tokenizer)
     request = Trace(text=TEXT, position="-3", target=["next", " cat", "final", "auto"])
-    reading = read(subject, task_of(request, subject), TEXT, "x")
+    reading = read_text(lens_model, read_spec_of(request, lens_model), TEXT, "x")
     whole = logitlens_cli.read(model, tokenizer, TEXT)
     place = len(whole.tokens) - 3
     assert reading.tokens == whole.tokens[place : place + 1]
@@ -79,9 +79,9 @@ def test_a_single_column_with_the_tokens_that_were_asked_for(tokenizer: Any) -> 
 
 
 def test_only_tokens_that_were_asked_for(tokenizer: Any) -> None:
-    subject = as_subject(tiny_llama(), tokenizer)
+    lens_model = as_lens_model(tiny_llama(), tokenizer)
     request = Trace(text=TEXT, target=["id:7", "id:7", "id:9"])
-    followed = read(subject, task_of(request, subject), TEXT, "x").followed
+    followed = read_text(lens_model, read_spec_of(request, lens_model), TEXT, "x").followed
     assert followed is not None
     assert sorted(followed.ids) == [7, 9]
     assert followed.chosen == [7, 9]
@@ -100,17 +100,17 @@ def test_only_tokens_that_were_asked_for(tokenizer: Any) -> None:
     ],
 )
 def test_positions_that_are_not_there(tokenizer: Any, options: Any, words: str) -> None:
-    subject = as_subject(tiny_llama(), tokenizer)
-    task = task_of(Trace(text=TEXT, **options), subject)
+    lens_model = as_lens_model(tiny_llama(), tokenizer)
+    spec = read_spec_of(Trace(text=TEXT, **options), lens_model)
     with pytest.raises(UsageError) as caught:
-        read(subject, task, TEXT, "x")
+        read_text(lens_model, spec, TEXT, "x")
     assert str(caught.value).startswith(words)
 
 
 def test_a_windows_last_column_is_the_usual_position(tokenizer: Any) -> None:
-    subject = as_subject(tiny_llama(), tokenizer)
-    task = task_of(Trace(text=TEXT, window="2:5", target=["next"]), subject)
-    assert [t.position for t in read(subject, task, TEXT, "x").tokens] == [4]
+    lens_model = as_lens_model(tiny_llama(), tokenizer)
+    spec = read_spec_of(Trace(text=TEXT, window="2:5", target=["next"]), lens_model)
+    assert [t.position for t in read_text(lens_model, spec, TEXT, "x").tokens] == [4]
 
 
 def test_a_window_of_late_blocks_is_a_part_of_the_whole(tokenizer: Any) -> None:
@@ -158,7 +158,7 @@ def test_chat_without_a_template_is_refused(tokenizer: Any) -> None:
 def test_examination_tells_the_chain_and_what_is_missing() -> None:
     import families
 
-    said = examine(as_subject_with_middle(tiny_llama()))
+    said = proof_report(with_middle(tiny_llama()))
     assert said["chain"] == [
         "model.layers.3 (LlamaDecoderLayer) output",
         "model.norm (LlamaRMSNorm)",
@@ -168,18 +168,18 @@ def test_examination_tells_the_chain_and_what_is_missing() -> None:
     assert said["mid rows"] == ["--subblocks works"]
     assert said["input row"][0].startswith("decodes to the input token in ")
     assert said["input row"][0].endswith(" of 7 columns; head and embedding are two matrices")
-    said = examine(as_subject_with_middle(families.build("roberta")))
+    said = proof_report(with_middle(families.build("roberta")))
     assert said["route"] == ["replay: its own code, with its blocks skipped"]
     assert said["mid rows"] == ["--subblocks does not: no state between the halves of block 0"]
     assert said["norm"] == ["--norm full, no-affine"]
-    said = examine(as_subject_with_middle(families.build("gemma2")))
+    said = proof_report(with_middle(families.build("gemma2")))
     assert said["chain"][-1] == "soft-cap 25"
 
 
-def as_subject_with_middle(model: Any) -> Any:
-    from logitlens_cli.reader import subject_of
+def with_middle(model: Any) -> Any:
+    from logitlens_cli.reader import lens_model_of
 
-    return subject_of(model, None, name="tiny", subblocks=True)
+    return lens_model_of(model, None, name="tiny", subblocks=True)
 
 
 def test_a_tail_that_changes_its_mind_is_refused() -> None:
@@ -193,15 +193,15 @@ def test_a_tail_that_changes_its_mind_is_refused() -> None:
 
     model.forward = forward
     with pytest.raises(ProofError, match="other logits each time"):
-        as_subject(model, None)
+        as_lens_model(model, None)
 
 
 def test_true_next_tokens_are_ranked_in_the_models_own_output(tokenizer: Any) -> None:
     """Whatever rows, columns and norm are asked for."""
     model = tiny_llama()
-    subject = as_subject(model, tokenizer)
+    lens_model = as_lens_model(model, tokenizer)
     request = Rank(text=TEXT, next_ranks=True, norm=Norm.no_affine, layers="0", window="1:")
-    reading = read(subject, task_of(request, subject), TEXT, "x")
+    reading = read_text(lens_model, read_spec_of(request, lens_model), TEXT, "x")
     ids = reading.text_ids
     with torch.no_grad():
         own = model(torch.tensor([ids])).logits[0].double()

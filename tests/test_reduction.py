@@ -9,7 +9,14 @@ from torch import Tensor
 
 from logitlens_cli import reduction
 from logitlens_cli.metrics import Needs, Sums
-from logitlens_cli.reduction import LEAST, Aim, Running, first_best, leading
+from logitlens_cli.reduction import (
+    LEAST_LOGIT,
+    TargetTokens,
+    TileAccumulator,
+    Tiling,
+    first_argmax,
+    leading_ids,
+)
 
 pytestmark = pytest.mark.usefixtures("sums_by")
 
@@ -20,7 +27,7 @@ EVERYTHING = Needs(
     references=frozenset({"final", "input"}),
     mean=True,
     reverse=True,
-    apart=True,
+    js=True,
     best=K,
 )
 
@@ -37,23 +44,27 @@ IDS = {"a": [3, 70, 149, -1, 127], "b": [0, 0, 64, 63, 128]}
 def reduce(logits: Tensor, forbids: bool = False, workers: int = 1) -> Sums:
     """All layers of ``logits``; the last is the reference "final", the first "input"."""
     both = logits[[-1, 0]]
-    aims = {
-        name: Aim(torch.tensor(ids), logits[:, range(POSITIONS), torch.tensor(ids).clamp(min=0)])
+    targets = {
+        name: TargetTokens(
+            torch.tensor(ids), logits[:, range(POSITIONS), torch.tensor(ids).clamp(min=0)]
+        )
         for name, ids in IDS.items()
     }
     references = [both[..., tile].clone() for tile in TILES]
-    running = Running((LAYERS, POSITIONS), TILES, K, EVERYTHING, references, aims, forbids, workers)
+    accumulator = TileAccumulator(
+        (LAYERS, POSITIONS), Tiling(TILES, forbids, workers), K, EVERYTHING, references, targets
+    )
 
-    def every(take: Any) -> None:
+    def add_all(add: Any) -> None:
         for n, tile in enumerate(TILES):
-            for some in (slice(0, 2), slice(2, 3)):
-                z = logits[some, :, tile].clone()
-                take(z, torch.empty_like(z), some, n, n * workers // len(TILES))
+            for layers in (slice(0, 2), slice(2, 3)):
+                z = logits[layers, :, tile].clone()
+                add(z, torch.empty_like(z), layers, n, n * workers // len(TILES))
 
-    every(running.take)
-    running.weigh()
-    every(running.compare)
-    return running.finish(leading([both[0, :, tile] for tile in TILES], K))
+    add_all(accumulator.add)
+    accumulator.start_second_pass()
+    add_all(accumulator.add_js)
+    return accumulator.result(leading_ids([both[0, :, tile] for tile in TILES], K))
 
 
 def dumb(logits: Tensor) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def dumb(logits: Tensor) -> dict[str, Any]:
             )
     p, q = np.exp(log_p), np.exp(log_p[-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        made["apart"] = sum(np.nansum(x * np.log(2 * x / (p + q)), -1) for x in (p, q))
+        made["js"] = sum(np.nansum(x * np.log(2 * x / (p + q)), -1) for x in (p, q))
     return made
 
 
@@ -86,9 +97,9 @@ def assert_same(sums: Sums, logits: Tensor) -> None:
             (reference.negentropy, reference.cross, reference.reverse), truth[name], strict=True
         ):
             np.testing.assert_allclose(mine, theirs, atol=5e-5)
-    apart = sums.references["final"].apart
-    assert apart is not None
-    np.testing.assert_allclose(apart, truth["apart"], atol=1e-5)
+    js = sums.references["final"].js
+    assert js is not None
+    np.testing.assert_allclose(js, truth["js"], atol=1e-5)
     order = logits.sort(dim=-1, descending=True, stable=True)
     np.testing.assert_array_equal(sums.top_ids, order.indices[..., :K])
     np.testing.assert_array_equal(sums.top_logits, order.values[..., :K].double())
@@ -131,7 +142,7 @@ def test_forbidden_entries(logits: Tensor, least: float) -> None:
     logits[..., 5::7] = least
     logits[..., 64:128] = least
     logits[:, 1, 70] = 1.0  # a target
-    clamped = logits.clamp(min=LEAST)
+    clamped = logits.clamp(min=LEAST_LOGIT)
     assert_same(reduce(clamped, forbids=True), clamped)
 
 
@@ -154,18 +165,18 @@ def test_distributions_apart_and_nearly_the_same(logits: Tensor) -> None:
     noise = logits[1] / 1000
     logits[0, :, :75], logits[-1, :, 75:] = -1000.0, -1000.0  # no token in common
     logits[1] = logits[-1] + noise
-    apart = reduce(logits).references["final"].apart
-    assert apart is not None
-    np.testing.assert_allclose(apart[0], 2 * np.log(2), atol=1e-5)
-    np.testing.assert_allclose(apart[-1], 0, atol=2e-7)
-    np.testing.assert_allclose(apart[1], dumb(logits)["apart"][1], atol=2e-7)
+    js = reduce(logits).references["final"].js
+    assert js is not None
+    np.testing.assert_allclose(js[0], 2 * np.log(2), atol=1e-5)
+    np.testing.assert_allclose(js[-1], 0, atol=2e-7)
+    np.testing.assert_allclose(js[1], dumb(logits)["js"][1], atol=2e-7)
 
 
 @pytest.mark.parametrize("k", [1, 2, 7])
 def test_the_leading_of_equals(logits: Tensor, k: int) -> None:
     few = (logits[0] / 20).round()
     expected = few.sort(dim=-1, descending=True, stable=True).indices[:, :k]
-    np.testing.assert_array_equal(leading([few[:, tile] for tile in TILES], k), expected)
+    np.testing.assert_array_equal(leading_ids([few[:, tile] for tile in TILES], k), expected)
 
 
 @pytest.mark.parametrize("width", [150, 320])
@@ -174,12 +185,12 @@ def test_the_first_of_the_best(rows: int, width: int) -> None:
     values = torch.randn(rows, width).mul(2).round()
     best = values.amax(-1, keepdim=True)
     expected = [row.tolist().index(top) for row, top in zip(values, best, strict=True)]
-    assert first_best(values).tolist() == expected
+    assert first_argmax(values).tolist() == expected
 
 
 def test_the_kernel_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    reduction.kernel.cache_clear()
+    reduction.numba_kernel.cache_clear()
     monkeypatch.setattr(reduction, "find_spec", lambda name: None)
-    assert reduction.kernel() is None
-    reduction.kernel.cache_clear()
+    assert reduction.numba_kernel() is None
+    reduction.numba_kernel.cache_clear()

@@ -6,13 +6,13 @@ from typing import Any
 import families
 import pytest
 import torch
-from conftest import as_subject
+from conftest import as_lens_model
 from torch import Tensor
 
 from logitlens_cli import anatomy, capture, decode
-from logitlens_cli.capture import INPUT, Row
+from logitlens_cli.capture import INPUT, resid_mid, resid_post
 from logitlens_cli.errors import UsageError
-from logitlens_cli.reader import Task, rows_of
+from logitlens_cli.reader import ReadSpec, rows_of
 
 
 def output_of(model: Any, path: str, ids: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ SUMS: dict[str, tuple[str, Callable[[Any], float]]] = {
 def test_mid_is_what_enters_plus_what_attention_adds(key: str) -> None:
     model = families.build(key)
     ids = families.inputs(key)
-    parts = anatomy.find(model, subblocks=True)
-    rows = [Row(0, 1), Row(1, 0), Row(1, 1), Row(3, 1)]
+    parts = anatomy.find_parts(model, subblocks=True)
+    rows = [resid_post(0), resid_mid(1), resid_post(1), resid_post(3)]
     count = ids.shape[1]
     stream = capture.capture(
-        model, parts, [capture.Excerpt(ids[0].tolist(), range(count), [0])], rows
+        model, parts, [capture.PromptSlice(ids[0].tolist(), range(count), [0])], rows
     )
     path, factor = SUMS[key]
     by_hand = stream.resid[0] + factor(model.config) * output_of(model, path, ids)[0]
@@ -60,9 +60,11 @@ def test_mid_is_what_enters_plus_what_attention_adds(key: str) -> None:
 def test_bloom_adds_inside_its_attention() -> None:
     model = families.build("bloom")
     ids = families.inputs("bloom")
-    parts = anatomy.find(model, subblocks=True)
-    rows = [Row(1, 0), Row(3, 1)]
-    stream = capture.capture(model, parts, [capture.Excerpt(ids[0].tolist(), range(9), [0])], rows)
+    parts = anatomy.find_parts(model, subblocks=True)
+    rows = [resid_mid(1), resid_post(3)]
+    stream = capture.capture(
+        model, parts, [capture.PromptSlice(ids[0].tolist(), range(9), [0])], rows
+    )
     by_hand = output_of(model, "transformer.h.1.self_attention", ids)
     torch.testing.assert_close(stream.resid[0], by_hand[0])
 
@@ -71,17 +73,17 @@ def test_bloom_adds_inside_its_attention() -> None:
     "key", ["gptj", "gpt_neox", "phi", "cohere", "codegen", "falcon", "mamba", "mamba2", "bart"]
 )
 def test_blocks_without_a_middle_are_refused(key: str) -> None:
-    parts = anatomy.find(families.build(key), subblocks=True)
-    task = Task(command="rank", measures={}, k=1, blocks=[0, 1], subblocks=True, options={})
+    parts = anatomy.find_parts(families.build(key), subblocks=True)
+    spec = ReadSpec(command="rank", measures={}, k=1, blocks=[0, 1], subblocks=True, options={})
     with pytest.raises(UsageError, match="no state between attention and MLP"):
-        rows_of(parts, task)
+        rows_of(parts, spec)
 
 
 def test_rows_run_from_the_lowest_up() -> None:
-    parts = anatomy.find(families.build("llama"), subblocks=True)
-    task = Task(command="rank", measures={}, k=1, blocks=[1, 3], subblocks=True, options={})
-    rows = rows_of(parts, task)
-    assert rows == (INPUT, Row(1, 0), Row(1, 1), Row(3, 0), Row(3, 1))
+    parts = anatomy.find_parts(families.build("llama"), subblocks=True)
+    spec = ReadSpec(command="rank", measures={}, k=1, blocks=[1, 3], subblocks=True, options={})
+    rows = rows_of(parts, spec)
+    assert rows == (INPUT, resid_mid(1), resid_post(1), resid_mid(3), resid_post(3))
     assert [row.label for row in rows] == ["input", "1 mid", "1", "3 mid", "3"]
     assert [row.kind for row in rows] == ["input", "mid", "block", "mid", "block"]
 
@@ -91,17 +93,17 @@ def test_rows_run_from_the_lowest_up() -> None:
 def test_late_blocks_decode_as_the_model_would_go_on(key: str, late: int) -> None:
     model = families.build(key)
     ids = families.inputs(key)
-    parts = anatomy.find(model)
+    parts = anatomy.find_parts(model)
     count = len(parts.blocks)
-    rows = [INPUT, *(Row(block, 1) for block in range(count - late))]
+    rows = [INPUT, *(resid_post(block) for block in range(count - late))]
     stream = capture.capture(
-        model, parts, [capture.Excerpt(ids[0].tolist(), range(9), [0, 8])], rows
+        model, parts, [capture.PromptSlice(ids[0].tolist(), range(9), [0, 8])], rows
     )
-    decoder = decode.decoder(
+    decoder = decode.make_decoder(
         model, parts, decode.Route(direct=True), "full", ids[0].tolist(), range(9), late
     )
     with torch.inference_mode():
-        torch.testing.assert_close(decoder.last(stream), stream.logits)
+        torch.testing.assert_close(decoder.last_layer(stream), stream.logits)
         for resid in stream.resid:
             mine = decoder.tile(decoder.prepare(resid.unsqueeze(0)), slice(None))
             truth = go_on(model, parts.blocks[count - late - 1], ids, resid)
@@ -122,7 +124,7 @@ def go_on(model: Any, block: Any, ids: Tensor, resid: Tensor) -> Tensor:
 
 
 def test_too_many_late_blocks_are_refused() -> None:
-    parts = as_subject(families.build("llama"), None).parts
-    task = Task(command="rank", measures={}, k=1, blocks=[0, 1], decoder_blocks=4, options={})
+    parts = as_lens_model(families.build("llama"), None).parts
+    spec = ReadSpec(command="rank", measures={}, k=1, blocks=[0, 1], decoder_blocks=4, options={})
     with pytest.raises(UsageError, match="leaves no row"):
-        rows_of(parts, task)
+        rows_of(parts, spec)

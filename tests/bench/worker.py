@@ -74,37 +74,37 @@ def metrics(every: Tensor, final: Tensor) -> None:
 def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     """The floor, the parts of a reading, a reading, and what it is checked against."""
     from logitlens_cli import anatomy, capture, decode, lens, reduction
-    from logitlens_cli.capture import INPUT, Row
+    from logitlens_cli.capture import INPUT, resid_post
     from logitlens_cli.metrics import METRICS, Needs
     from logitlens_cli.request import All, KlFinal, KlInput, Rank, Read, TopK
 
     model = model_of(shape)
-    parts = anatomy.find(model)
-    rows = (INPUT, *(Row(n, 1) for n in range(len(parts.blocks))))
-    compiled = reduction.kernel
+    parts = anatomy.find_parts(model)
+    rows = (INPUT, *(resid_post(n) for n in range(len(parts.blocks))))
+    compiled = reduction.numba_kernel
     changed: Any = reduction
-    vars(lens)["WORTH"] = 0  # compare them at every size
+    vars(lens)["KERNEL_MIN_LOGITS"] = 0  # compare them at every size
     direct = decode.Direct(parts)
     needs = Needs(frozenset({"final"}), frozenset({"final", "input"}))
-    wanted = lens.Wanted(rows, 1, needs, {})
+    wanted = lens.GridSpec(rows, 1, needs, {})
 
     def forward() -> capture.Stream:
         return capture.capture(
-            model, parts, [capture.Excerpt(ids, range(len(ids)), [len(ids) - 1])], rows
+            model, parts, [capture.PromptSlice(ids, range(len(ids)), [len(ids) - 1])], rows
         )
 
     stream = forward()
 
     def engine(kernel: Callable[[], Any]) -> Callable[[], None]:
         def run() -> None:
-            changed.kernel = kernel
+            changed.numba_kernel = kernel
             lens.grid(direct, stream, wanted)
 
         return run
 
     def reading(kernel: Callable[[], Any]) -> Callable[[], None]:
         def run() -> None:
-            changed.kernel = kernel
+            changed.numba_kernel = kernel
             lens.grid(direct, forward(), wanted)
 
         return run
@@ -114,10 +114,10 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         sums = Needs()
         for measure in request.measures.values():
             sums |= METRICS[measure.metric].needs(measure)
-        asked = lens.Wanted(rows, request.guesses, sums, {})
+        asked = lens.GridSpec(rows, request.guesses, sums, {})
 
         def run() -> None:
-            changed.kernel = lambda: None
+            changed.numba_kernel = lambda: None
             lens.grid(direct, forward(), asked)
 
         return run
@@ -158,23 +158,23 @@ def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     from logitlens_cli import lens, outputs, session
     from logitlens_cli.progress import Progress
     from logitlens_cli.prompts import Prompt
-    from logitlens_cli.reader import read_together
+    from logitlens_cli.reader import read_prompts
     from logitlens_cli.reading import Reading
     from logitlens_cli.request import All
 
-    vars(lens)["WORTH"] = 0 if shape == "fast" else 1 << 62
+    vars(lens)["KERNEL_MIN_LOGITS"] = 0 if shape == "fast" else 1 << 62
     out = Path(tempfile.mkdtemp())
     request = All(lines=Path("-"), out=out, format="none")
     open_model = session.Session(request, Progress(quiet=True))
-    subject, task = open_model.subject, open_model.task
+    lens_model, spec = open_model.lens_model, open_model.spec
     texts = sentences(500)
     shares = {"batch": 100, "one by one": 20, "naive": 10}
     turns = dict.fromkeys(shares, 0)
-    long = [open_model.plan(Prompt("long", " ".join(texts[:8])))]
+    long = [open_model.tokenize(Prompt("long", " ".join(texts[:8])))]
     window = long[0].encoded.ids[:128]
     encoded = type(long[0].encoded)(window, long[0].encoded.spans[:128], long[0].encoded.bos)
     long[0] = type(long[0])(name="long", text="", encoded=encoded, columns=range(128))
-    norm: Any = subject.parts.chain[-1]
+    norm: Any = lens_model.parts.chain[-1]
 
     def share(name: str) -> list[Prompt]:
         size = shares[name]
@@ -191,7 +191,7 @@ def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         return run
 
     def alone() -> int:
-        read_together(subject, task, long)
+        read_prompts(lens_model, spec, long)
         return 128
 
     def write(reading: Any) -> int:
@@ -207,15 +207,15 @@ def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         return sum(write(made) for _, made in open_model.readings(share("batch")))
 
     def one_by_one() -> int:
-        return sum(write(open_model.read(open_model.plan(p))) for p in share("one by one"))
+        return sum(write(open_model.read(open_model.tokenize(p))) for p in share("one by one"))
 
     def naive() -> int:
         count = 0
         for prompt in share("naive"):
-            made = subject.model(
-                torch.tensor([open_model.plan(prompt).ids]), output_hidden_states=True
+            made = lens_model.model(
+                torch.tensor([open_model.tokenize(prompt).ids]), output_hidden_states=True
             )
-            inner = [subject.parts.head(norm(h))[0] for h in made.hidden_states[:-1]]
+            inner = [lens_model.parts.head(norm(h))[0] for h in made.hidden_states[:-1]]
             metrics(torch.stack([*inner, made.logits[0]]), made.logits[0])
             count += made.logits.shape[1]
         return count
