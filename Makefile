@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-slow test-families test-ray test-lowest families lint gallery readme bench \
-	kill soak fuzz pins audit sbom clean
+.PHONY: demo test test-slow test-families test-ray test-lowest families fix lint gallery docs \
+	bench kill soak fuzz pins audit sbom clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -28,6 +28,11 @@ $(VENV)/.ready-dev: requirements/dev.txt $(VENV)/.ready
 
 demo: $(VENV)/.ready
 	$(BIN)/logitlens all --text "$(PLASMA)" --name plasma
+
+# What lint wants, as far as a machine can write it.
+fix: $(VENV)/.ready-dev
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -59,8 +64,9 @@ gallery: $(VENV)/.ready
 	$(BIN)/logitlens diff $$pair/Eiffel.rank.json $$pair/Space.rank.json --quiet \
 		--out outputs/gallery --format png --dpi 110 --no-json
 
-readme: $(VENV)/.ready-dev
-	$(BIN)/python tests/readme.py
+# The generated parts of the documents, and the dump's schema.
+docs: $(VENV)/.ready-dev
+	$(BIN)/python tests/tools/reference_docs.py
 
 # Every family of transformers, a few minutes; `make families` writes the table that is tested.
 test-families: $(VENV)/.ready-dev
@@ -71,7 +77,7 @@ test-ray: $(VENV)/.ready-dev
 	$(BIN)/pytest tests/test_cluster.py
 
 families: $(VENV)/.ready-dev
-	$(BIN)/python tests/family_table.py
+	PYTHONPATH=tests $(BIN)/python tests/tools/family_table.py
 
 # Stopped at N random moments; a batch for MINUTES. No part of `make test`.
 N := 200

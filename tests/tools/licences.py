@@ -7,7 +7,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RUN = ["requirements/run.txt", "requirements/torch.txt"]
 TESTS = ["requirements/dev.txt"]
 # Where the metadata has no SPDX expression, but one of these words.
