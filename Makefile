@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-slow test-families test-ray test-lowest families lint gallery readme bench \
-	kill soak fuzz pins audit sbom clean
+.PHONY: demo test test-slow test-families test-ray test-lowest families fix lint gallery docs \
+	bench kill soak fuzz pins audit sbom clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -15,19 +15,24 @@ $(BIN)/python:
 
 # The pins are whole, so pip need not resolve. Of torch the CPU build for Linux goes first; where
 # the index does not have it, PyPI's is taken, and the last line adds what that one pins itself.
-$(VENV)/.ready: requirements.txt requirements-torch.txt requirements-torch-cpu.txt pyproject.toml | $(BIN)/python
-	$(PIP) $(HASHED) --requirement requirements.txt
-	$(PIP) $(HASHED) --requirement requirements-torch-cpu.txt 2> $(VENV)/torch-cpu.log \
-		|| $(PIP) $(HASHED) --requirement requirements-torch.txt
+$(VENV)/.ready: requirements/run.txt requirements/torch.txt requirements/torch-cpu.txt pyproject.toml | $(BIN)/python
+	$(PIP) $(HASHED) --requirement requirements/run.txt
+	$(PIP) $(HASHED) --requirement requirements/torch-cpu.txt 2> $(VENV)/torch-cpu.log \
+		|| $(PIP) $(HASHED) --requirement requirements/torch.txt
 	$(PIP) --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
-	$(PIP) $(HASHED) --requirement requirements-dev.txt
+$(VENV)/.ready-dev: requirements/dev.txt $(VENV)/.ready
+	$(PIP) $(HASHED) --requirement requirements/dev.txt
 	touch $@
 
 demo: $(VENV)/.ready
 	$(BIN)/logitlens all --text "$(PLASMA)" --name plasma
+
+# What lint wants, as far as a machine can write it.
+fix: $(VENV)/.ready-dev
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -59,8 +64,9 @@ gallery: $(VENV)/.ready
 	$(BIN)/logitlens diff $$pair/Eiffel.rank.json $$pair/Space.rank.json --quiet \
 		--out outputs/gallery --format png --dpi 110 --no-json
 
-readme: $(VENV)/.ready-dev
-	$(BIN)/python tests/readme.py
+# The generated parts of the documents, and the dump's schema.
+docs: $(VENV)/.ready-dev
+	$(BIN)/python tests/tools/reference_docs.py
 
 # Every family of transformers, a few minutes; `make families` writes the table that is tested.
 test-families: $(VENV)/.ready-dev
@@ -71,7 +77,7 @@ test-ray: $(VENV)/.ready-dev
 	$(BIN)/pytest tests/test_cluster.py
 
 families: $(VENV)/.ready-dev
-	$(BIN)/python tests/family_table.py
+	PYTHONPATH=tests $(BIN)/python tests/tools/family_table.py
 
 # Stopped at N random moments; a batch for MINUTES. No part of `make test`.
 N := 200
@@ -89,7 +95,7 @@ fuzz: .venv-fuzz/.ready
 		.venv-fuzz/bin/python tests/fuzz/run.py $$(basename $$corpus) -runs=$(RUNS); \
 	done
 
-.venv-fuzz/.ready: requirements-fuzz.txt
+.venv-fuzz/.ready: requirements/fuzz.txt
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip --disable-pip-version-check install --quiet $(HASHED) --requirement $<
 	touch $@
@@ -100,7 +106,7 @@ PEERS := transformer-lens tuned-lens
 bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
 	$(BIN)/python tests/bench/run.py
 
-.venv-bench/%/.ready: requirements.txt requirements-torch.txt
+.venv-bench/%/.ready: requirements/run.txt requirements/torch.txt
 	$(PYTHON) -m venv .venv-bench/$*
 	.venv-bench/$*/bin/python -m pip --disable-pip-version-check install --quiet \
 		$$(grep --no-filename --only-matching --extended-regexp "^(torch|numpy)==[^ ]+" $^) $*
@@ -108,13 +114,13 @@ bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
 
 # The oldest versions that pyproject.toml admits; torch stays at its pin, which has a CPU build.
 LOWEST := .venv-lowest
-LOWEST_TORCH := $$(grep --only-matching --extended-regexp "^torch==[^ ]+" requirements-torch.txt)
+LOWEST_TORCH := $$(grep --only-matching --extended-regexp "^torch==[^ ]+" requirements/torch.txt)
 SMOKE := api anatomy capture cli curves decode figure layout lens metrics model panels parquet reading \
 	reduction stats tables tokens
-$(LOWEST)/.ready: requirements-lowest.txt requirements-torch.txt pyproject.toml
+$(LOWEST)/.ready: requirements/lowest.txt requirements/torch.txt pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
-		--requirement requirements-lowest.txt $(LOWEST_TORCH)
+		--requirement requirements/lowest.txt $(LOWEST_TORCH)
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
 		--no-build-isolation --no-deps --editable .
 	touch $@
@@ -124,35 +130,35 @@ test-lowest: $(LOWEST)/.ready
 
 # Tools for what follows, pinned and hashed like the rest.
 SUPPLY := .venv-supply
-$(SUPPLY)/.ready: requirements-supply.txt
+$(SUPPLY)/.ready: requirements/supply.txt
 	$(PYTHON) -m venv $(SUPPLY)
 	$(SUPPLY)/bin/python -m pip --disable-pip-version-check install --quiet $(HASHED) --requirement $<
 	touch $@
 
 # Pins after a change of pyproject.toml; `UPGRADE=--upgrade make pins` for newer ones.
-# requirements-torch*.txt are kept by hand: which CPU builds there are, no compiler can know.
+# requirements/torch*.txt are kept by hand: which CPU builds there are, no compiler can know.
 COMPILE := $(SUPPLY)/bin/uv pip compile --quiet --python-version 3.11 --no-header $(UPGRADE)
 PINNED := $(COMPILE) --universal --generate-hashes
 pins: $(SUPPLY)/.ready
-	$(PINNED) --no-emit-package torch --constraint requirements-torch.txt pyproject.toml --output-file requirements.txt
-	$(PINNED) --constraint requirements.txt --group test --group lint --output-file requirements-dev.txt
-	$(PINNED) --constraint requirements.txt --group supply --output-file requirements-supply.txt
-	$(PINNED) --constraint requirements.txt --group fuzz --output-file requirements-fuzz.txt
+	$(PINNED) --no-emit-package torch --constraint requirements/torch.txt pyproject.toml --output-file requirements/run.txt
+	$(PINNED) --constraint requirements/run.txt --group test --group lint --output-file requirements/dev.txt
+	$(PINNED) --constraint requirements/run.txt --group supply --output-file requirements/supply.txt
+	$(PINNED) --constraint requirements/run.txt --group fuzz --output-file requirements/fuzz.txt
 	$(COMPILE) --resolution lowest-direct --python-platform linux --no-annotate \
-		--no-emit-package torch --constraint requirements-torch.txt --all-extras --group test \
-		pyproject.toml --output-file requirements-lowest.txt
+		--no-emit-package torch --constraint requirements/torch.txt --all-extras --group test \
+		pyproject.toml --output-file requirements/lowest.txt
 
 # Asks PyPI for known vulnerabilities. No answer is a failure too, or a green line would lie;
 # without STRICT it is only told.
 STRICT := --strict
 audit: $(SUPPLY)/.ready
 	$(SUPPLY)/bin/pip-audit $(STRICT) --disable-pip --no-deps $(addprefix --requirement ,\
-		$(addprefix requirements,.txt -torch.txt -dev.txt -fuzz.txt -supply.txt))
+		$(addprefix requirements/,$(addsuffix .txt,run torch dev fuzz supply)))
 
 # What a run needs, as CycloneDX; no dates, so the same pins have the same bytes.
 sbom: $(SUPPLY)/.ready
 	mkdir -p dist
-	cat requirements.txt requirements-torch.txt | $(SUPPLY)/bin/cyclonedx-py requirements - \
+	cat requirements/run.txt requirements/torch.txt | $(SUPPLY)/bin/cyclonedx-py requirements - \
 		--pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json
 	@echo dist/sbom.cdx.json
 

@@ -374,7 +374,7 @@ def test_seeds_are_dumps(path: Path, validator: Any) -> None:
 
 
 def test_what_is_fuzzed_is_what_runs() -> None:
-    """The same versions as those of requirements.txt."""
+    """The same versions as those that a run is pinned to."""
     pins = [set(re.findall(r"^\w[^\s;]*", (ROOT / name).read_text(), re.MULTILINE))
-            for name in ("requirements.txt", "requirements-fuzz.txt")]  # fmt: skip
+            for name in ("requirements/run.txt", "requirements/fuzz.txt")]  # fmt: skip
     assert {pin.partition("==")[0] for pin in pins[1] - pins[0]} == {"atheris"}

@@ -1,4 +1,4 @@
-"""The README's generated parts are fresh, and its Makefile recipe works."""
+"""Generated parts of the documents are fresh, the README is short, the Makefile recipe works."""
 
 import json
 import re
@@ -9,20 +9,35 @@ from pathlib import Path
 
 import family_table
 import pytest
-import readme
+import reference_docs
+
+README = reference_docs.ROOT / "README.md"
+PRESETS = reference_docs.ROOT / "configs" / "README.md"
 
 
-def test_help_texts_and_schema_are_fresh() -> None:
-    text = readme.README.read_text()
-    assert readme.fresh(text) == text, "run: python tests/readme.py"
-    assert readme.SCHEMA.read_text() == readme.schema_text(), "run: python tests/readme.py"
+@pytest.mark.parametrize("document", reference_docs.DOCUMENTS, ids=lambda path: path.parent.name)
+def test_generated_parts_are_fresh(document: Path) -> None:
+    text = document.read_text()
+    assert reference_docs.fresh(text) == text, "run: make docs"
+
+
+def test_every_generated_part_is_in_a_document() -> None:
+    texts = [document.read_text() for document in reference_docs.DOCUMENTS]
+    for name in reference_docs.PARTS:
+        assert sum(text.count(f"<!-- {name} -->") for text in texts) == 1, name
+
+
+def test_the_schema_is_fresh() -> None:
+    assert reference_docs.SCHEMA.read_text() == reference_docs.schema_text(), "run: make docs"
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 250
 
 
 @pytest.mark.slow
 def test_makefile_recipe(tmp_path: Path, tiny_folder: Path) -> None:
-    recipe = re.search(
-        r"<!-- makefile -->\n```make\n(.*?)```", readme.README.read_text(), re.DOTALL
-    )
+    recipe = re.search(r"<!-- makefile -->\n```make\n(.*?)```", PRESETS.read_text(), re.DOTALL)
     assert recipe is not None
     (tmp_path / "Makefile").write_text(recipe[1])
     (tmp_path / "texts").mkdir()
@@ -65,14 +80,16 @@ def test_makefile_recipe(tmp_path: Path, tiny_folder: Path) -> None:
 def test_counts_of_families() -> None:
     entries = json.loads(family_table.TABLE.read_text())["families"].values()
     exact = [entry["route"] == "direct" for entry in entries if entry["outcome"] == "exact"]
-    text = readme.README.read_text()
+    text = reference_docs.TESTS.read_text()
     assert f"elementwise tail | {exact.count(True)} |" in text
     assert f"model's own tail | {exact.count(False)} |" in text
     assert f"sees later tokens | {len(entries) - len(exact)} |" in text
     assert "wrong | 0 |" in text
+    proven = f"exact on {len(exact)}, refused with a reason on {len(entries) - len(exact)}"
+    readme = " ".join(README.read_text().split())
+    assert f"{len(entries)} families of causal models" in readme
+    assert f"{proven}, wrong on none" in readme
 
 
-def test_pictures_of_the_readme_exist() -> None:
-    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme.README.read_text())
-    assert pictures
-    assert all((readme.ROOT / picture).is_file() for picture in pictures)
+def test_readme_shows_pictures() -> None:
+    assert re.search(r"!\[[^]]+\]\(outputs/gallery/[^)]+\)", README.read_text())

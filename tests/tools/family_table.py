@@ -1,4 +1,4 @@
-"""Does the lens hold on a family? ``python tests/family_table.py`` writes the table.
+"""Does the lens hold on a family? ``make families`` writes the table.
 
 Every key of transformers' causal mapping becomes a tiny random model (``families``). Its inner
 rows, decoded by the product, are held against the model's own tail in float64, reached by another

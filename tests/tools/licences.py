@@ -7,9 +7,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
-RUN = ["requirements.txt", "requirements-torch.txt"]
-TESTS = ["requirements-dev.txt"]
+ROOT = Path(__file__).parents[2]
+RUN = ["requirements/run.txt", "requirements/torch.txt"]
+TESTS = ["requirements/dev.txt"]
 # Where the metadata has no SPDX expression, but one of these words.
 SPDX = {
     "3-Clause BSD License": "BSD-3-Clause",
