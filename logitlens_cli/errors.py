@@ -64,8 +64,8 @@ def as_known_error(error: BaseException) -> LogitLensError:
             "shorten the text, use --every or --batch-tokens, or take a smaller model",
         )
     if isinstance(error, OSError) and error.strerror:
-        place = "" if error.filename is None else f"{error.filename}: "
-        return WorkError(f"{place}{error.strerror}", "check the path and its permissions")
+        path = "" if error.filename is None else f"{error.filename}: "
+        return WorkError(f"{path}{error.strerror}", "check the path and its permissions")
     return WorkError(
         f"internal error: {type(error).__name__}: {said}",
         "LOGITLENS_DEBUG=1 shows the traceback; please report it",

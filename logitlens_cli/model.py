@@ -117,20 +117,15 @@ def open_model(
         # model's own code may run long after it was opened, and the hub's library looks at it once.
         os.environ["HF_HUB_OFFLINE"] = "1"
     allowed = _Allowed(network=not offline, code=trust_remote_code, pickles=allow_pickle)
-    with _disk_errors(name):
+    with _named_disk_errors(name):
         kind = _kind(name, revision)
-        if device_map is not None and device != "auto":
-            raise UsageError(
-                f"--device {device} and --device-map {device_map} are both given", "give one"
-            )
-        target = _pick_device(device)
-        chosen = _pick_dtype(dtype, target)
+        target, chosen_dtype = _pick_placement(device, device_map, dtype)
         files = _bring(kind, name, revision, allowed, progress)
         with progress.step(f"loading {name}"):
             config = _read_config(files, allowed)
             tokenizer = _read_tokenizer(files, config, allowed)
             files = _check_weights(files, config, allowed)
-            model = _read_model(files, config, chosen, device_map, allowed, progress)
+            model = _read_model(files, config, chosen_dtype, device_map, allowed, progress)
             _check_vocabulary(tokenizer, model)
             if not getattr(model, "hf_device_map", None):  # else accelerate has placed it
                 _move(model, target)
@@ -147,7 +142,7 @@ def open_model(
 
 
 @contextmanager
-def _disk_errors(name: str) -> Iterator[None]:
+def _named_disk_errors(name: str) -> Iterator[None]:
     """Say what the operating system refuses in one line."""
     try:
         yield
@@ -203,20 +198,30 @@ def _check_hub_name(name: str) -> None:
         )
 
 
+def _pick_placement(device: str, device_map: str | None, dtype: str) -> tuple[str, Any]:
+    """The device and the dtype of torch to use; UsageError where they cannot be."""
+    if device_map is not None and device != "auto":
+        raise UsageError(
+            f"--device {device} and --device-map {device_map} are both given", "give one"
+        )
+    target = _pick_device(device)
+    return target, _pick_dtype(dtype, target)
+
+
 def _pick_device(device: str) -> str:
     """The name of the device to use; UsageError if this machine has none of that name."""
     if device == "cpu":
         return device
     import torch
 
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return next((kind for kind, there in here.items() if there), "cpu")
+        return next((kind for kind, present in available.items() if present), "cpu")
     kind, _, number = device.partition(":")
-    if kind not in here or not re.fullmatch(r"(:\d+)?", device.removeprefix(kind), re.ASCII):
+    if kind not in available or not re.fullmatch(r"(:\d+)?", device.removeprefix(kind), re.ASCII):
         raise UsageError(f"unknown device {device!r}", "give auto, cpu, cuda, cuda:N or mps")
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if not here[kind] or int(number or 0) >= count:
+    if not available[kind] or int(number or 0) >= count:
         raise UsageError(
             f"this machine has no device {device}", "use --device auto or --device cpu"
         )
@@ -240,8 +245,8 @@ def _bring(
     kind: str, name: str, revision: str | None, allowed: _Allowed, progress: Progress
 ) -> _Files:
     if kind == "embedded":
-        made = embedded.folder(offline=not allowed.network, progress=progress)
-        return _Files(made, revision=embedded.REVISION)
+        folder = embedded.folder(offline=not allowed.network, progress=progress)
+        return _Files(folder, revision=embedded.REVISION)
     if kind == "hub":
         return _bring_from_hub(name, revision, allowed, progress)
     path = Path(name).expanduser().absolute()
@@ -267,17 +272,7 @@ def _bring_from_hub(
 def _snapshot(name: str, revision: str | None, patterns: list[str], allowed: _Allowed) -> Path:
     """The hub cache's folder of one commit, with the files that match ``patterns``."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
-    by_hand = (
-        "download it on another machine and give its folder,"
-        f" or use --model {embedded.NAME}, which needs no hub"
-    )
     try:
         with embedded.silenced():
             return Path(
@@ -289,26 +284,37 @@ def _snapshot(name: str, revision: str | None, patterns: list[str], allowed: _Al
                     local_files_only=not allowed.network,
                 )
             )
-    except GatedRepoError as error:
-        raise WorkError(
+    except Exception as error:  # http, proxy, disk: huggingface_hub raises many kinds
+        raise _hub_error(error, name, revision, allowed) from error
+
+
+def _hub_error(error: Exception, name: str, revision: str | None, allowed: _Allowed) -> WorkError:
+    """What huggingface_hub raises, with a way out."""
+    from huggingface_hub import errors
+
+    by_hand = (
+        "download it on another machine and give its folder,"
+        f" or use --model {embedded.NAME}, which needs no hub"
+    )
+    if isinstance(error, errors.GatedRepoError):
+        return WorkError(
             f"the hub gives the model {name} only to users who accepted its terms",
             f"accept them on its page and run `hf auth login`, or {by_hand}",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise WorkError(
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return WorkError(
             f"the hub model {name} has no revision {revision}", "give a branch, tag or commit of it"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise WorkError(
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return WorkError(
             f"the hub has no model {name}, or it is private",
             f"check the name (or is it a missing folder?), run `hf auth login`, or {by_hand}",
-        ) from error
-    except LocalEntryNotFoundError as error:
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
         reason = "the hub cannot be reached" if allowed.network else "--offline forbids the network"
         once = "" if allowed.network else "run once without --offline, or "
-        raise WorkError(f"the model {name} is not at hand and {reason}", once + by_hand) from error
-    except Exception as error:  # http, proxy, disk: huggingface_hub raises many kinds
-        raise WorkError(f"cannot fetch the model {name}: {_short(error)}", by_hand) from error
+        return WorkError(f"the model {name} is not at hand and {reason}", once + by_hand)
+    return WorkError(f"cannot fetch the model {name}: {_short(error)}", by_hand)
 
 
 # ---- its configuration
@@ -361,15 +367,16 @@ def _checked_json(files: _Files, allowed: _Allowed) -> dict[str, Any]:
 
 def _check_small_files(files: _Files) -> None:
     """Refuse small files that are not small, and links that lead out of the folder."""
-    home = files.folder.resolve()
+    folder = files.folder.resolve()
     # The hub's cache is made of links, from snapshots/COMMIT to blobs.
-    homes = (home, home.parents[1] / "blobs") if home.parent.name == "snapshots" else (home,)
+    in_hub_cache = folder.parent.name == "snapshots"
+    homes = (folder, folder.parents[1] / "blobs") if in_hub_cache else (folder,)
     for path in sorted(files.folder.rglob("*")):
         small = any(fnmatch.fnmatch(path.name, pattern) for pattern in _SMALL_FILES)
         if not small and not fnmatch.fnmatch(path.name, "*.safetensors"):
             continue
         target = Path(os.path.realpath(path))  # other than resolve(), not upset by a loop
-        if path.is_symlink() and not any(target.is_relative_to(place) for place in homes):
+        if path.is_symlink() and not any(target.is_relative_to(home) for home in homes):
             raise WorkError(
                 f"{path} is a link that leads out of its folder, to {target}",
                 "put a copy of that file into the folder, if you trust it",
@@ -381,15 +388,15 @@ def _check_small_files(files: _Files) -> None:
 def _check_causal(
     files: _Files, config: "PretrainedConfig", raw: dict[str, Any], allowed: _Allowed
 ) -> None:
-    from transformers.models.auto import modeling_auto as known
+    from transformers.models.auto import modeling_auto as supported
 
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise UsageError(f"the model {files} is an encoder-decoder ({kind})", _CAUSAL_HINT)
-    both_sided = {*known.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation", "xlnet"}
+    both_sided = {*supported.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation", "xlnet"}
     if kind in both_sided and not getattr(config, "is_decoder", False):
         raise UsageError(f"the model {files} is a masked language model ({kind})", _CAUSAL_HINT)
-    if kind in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind in supported.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     own_code = raw.get("auto_map")
     if not isinstance(own_code, dict) or "AutoModelForCausalLM" not in own_code:
@@ -421,8 +428,8 @@ def _context(config: "PretrainedConfig") -> int | None:
 def _read_tokenizer(
     files: _Files, config: "PretrainedConfig", allowed: _Allowed
 ) -> "PreTrainedTokenizerBase":
-    there = files.gguf or (files.folder / "tokenizer.json").is_file()
-    what = "the tokenizer" if there else "the tokenizer (there is no tokenizer.json)"
+    present = files.gguf or (files.folder / "tokenizer.json").is_file()
+    what = "the tokenizer" if present else "the tokenizer (there is no tokenizer.json)"
     _check_tokenizer_files(files)
     with _reading(what, files), limits.without_panics():
         from transformers import AutoTokenizer
@@ -524,9 +531,9 @@ def _drop_invented(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
     """
     backend = tokenizer.backend_tokenizer
     state = json.loads(backend.to_str())
-    own = [token for token in state["added_tokens"] if token["id"] < rows]
-    if len(own) < len(state["added_tokens"]):
-        backend.__setstate__(json.dumps(state | {"added_tokens": own}).encode())
+    original = [token for token in state["added_tokens"] if token["id"] < rows]
+    if len(original) < len(state["added_tokens"]):
+        backend.__setstate__(json.dumps(state | {"added_tokens": original}).encode())
         tokenizer.unk_token = None
 
 
@@ -745,15 +752,15 @@ def _fingerprint(files: _Files, weights: list[Path]) -> str:
 
 def available_models() -> list[AvailableModel]:
     """The default model and the hub cache's causal LMs. Reads config.json only; loads no torch."""
-    return [_embedded_at_hand(), *_hub_cache()]
+    return [_embedded_model(), *_hub_cache()]
 
 
-def _embedded_at_hand() -> AvailableModel:
-    made = embedded.cached()
+def _embedded_model() -> AvailableModel:
+    folder = embedded.cached()
     return AvailableModel(
         name=embedded.NAME,
-        path=made,
-        bytes=_size(made) if made else None,
+        path=folder,
+        bytes=_size(folder) if folder else None,
         blocks=embedded.BLOCKS,
         width=embedded.WIDTH,
         vocabulary=embedded.VOCABULARY,

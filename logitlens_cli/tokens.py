@@ -43,7 +43,7 @@ def encode(tokenizer: Any, text: str, bos: str = "auto") -> Encoded:
     ``bos``: "auto" is the tokenizer's own habit, "add" and "none" put the start token there or
     take care that none is. Raises UsageError for "add" where the tokenizer has no such token.
     """
-    made = tokenizer(
+    encoding = tokenizer(
         text,
         add_special_tokens=bos == "auto",
         return_offsets_mapping=True,
@@ -51,7 +51,7 @@ def encode(tokenizer: Any, text: str, bos: str = "auto") -> Encoded:
         verbose=False,
     )
     # Tokenizers written in Python (CTRL, BioGPT) know no spans.
-    ids, spans = list(made["input_ids"]), [tuple(s) for s in made.get("offset_mapping", ())]
+    ids, spans = list(encoding["input_ids"]), [tuple(s) for s in encoding.get("offset_mapping", ())]
     if bos == "add":
         if tokenizer.bos_token_id is None:
             raise UsageError("--bos add: the tokenizer has no start token", "use --bos auto")
@@ -66,14 +66,16 @@ def in_template(tokenizer: Any, text: str) -> str:
         raise UsageError("--chat: the tokenizer has no chat template", "leave the option out")
     message = [{"role": "user", "content": text}]
     try:
-        made = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        made.encode()
+        rendered = tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True
+        )
+        rendered.encode()
     except LogitLensError:
         raise
     except Exception as error:  # a template is a program that comes with the model
         said = str(error) or type(error).__name__
         raise WorkError(f"--chat: the chat template fails: {said}", "leave it out") from error
-    return str(made)
+    return str(rendered)
 
 
 def target_id(tokenizer: Any, text: str, option: str = "--target") -> int:
@@ -90,8 +92,9 @@ def target_id(tokenizer: Any, text: str, option: str = "--target") -> int:
 
 def labels(tokenizer: Any, ids: Iterable[int]) -> list[str]:
     """The label of each id; every distinct id is looked up once."""
-    known: dict[int, str] = {}
-    return [known.setdefault(i, label(tokenizer, i)) for i in ids]
+    ids = list(ids)
+    by_id = {i: label(tokenizer, i) for i in set(ids)}
+    return [by_id[i] for i in ids]
 
 
 def label(tokenizer: Any, token_id: int) -> str:
@@ -102,8 +105,8 @@ def label(tokenizer: Any, token_id: int) -> str:
     """
     # Ids may have gaps, so a large one need not be beyond the last; a tokenizer written in Python
     # answers with its token for the unknown there.
-    known = tokenizer.is_fast or token_id < len(tokenizer)
-    piece = tokenizer.convert_ids_to_tokens(token_id) if known else None
+    in_range = tokenizer.is_fast or token_id < len(tokenizer)
+    piece = tokenizer.convert_ids_to_tokens(token_id) if in_range else None
     if piece is None:
         return f"<unused {token_id}>"
     if token_id in tokenizer.added_tokens_decoder:
@@ -169,7 +172,7 @@ def window(spec: str | None, text: str, encoded: Encoded) -> range:
     if match is None:
         return spanned(spec, text, encoded)
     first, last = int(match[1] or 0), int(match[2]) if match[2] else count
-    start, stop = (place + count if place < 0 else place for place in (first, last))
+    start, stop = (end + count if end < 0 else end for end in (first, last))
     if not 0 <= start < count or not 0 <= stop <= count:
         raise UsageError(
             f"--window {spec} is outside the text of {count} tokens", f"stay within 0:{count}"
@@ -182,18 +185,18 @@ def window(spec: str | None, text: str, encoded: Encoded) -> range:
 def column(position: int | None, columns: range, count: int) -> range:
     """One position of ``columns``, counted in the text of ``count`` tokens, negatives from the end;
     None is the last of them."""
-    place = columns[-1] if position is None else position + count * (position < 0)
-    if not 0 <= place < count:
+    index = columns[-1] if position is None else position + count * (position < 0)
+    if not 0 <= index < count:
         raise UsageError(
             f"--position {position} is outside the text of {count} tokens",
             f"give 0 to {count - 1}, or -{count} to -1",
         )
-    if place not in columns:
+    if index not in columns:
         raise UsageError(
             f"--position {position} is outside the window {columns.start}:{columns.stop}",
             "leave --window out",
         )
-    return range(place, place + 1)
+    return range(index, index + 1)
 
 
 def spanned(part: str, text: str, encoded: Encoded) -> range:

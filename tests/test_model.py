@@ -814,7 +814,7 @@ def test_broken_models_are_not_at_hand(tmp_path: Path, hub: Hub) -> None:
 
 def test_looking_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from logitlens_cli import model; model.at_hand();"
+        "import sys; from logitlens_cli import model; model.available_models();"
         "print(sorted({'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run(
