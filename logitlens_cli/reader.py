@@ -17,7 +17,7 @@ from logitlens_cli import anatomy, capture, decode, lens, tokens
 from logitlens_cli.anatomy import Anatomy
 from logitlens_cli.capture import INPUT, Excerpt, Row, Stream
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
+from logitlens_cli.metrics import METRICS, Measure, Needs, Sums, target_token_id, token_target
 from logitlens_cli.reading import (
     SCHEMA,
     CheckRecord,
@@ -395,7 +395,7 @@ def follow(
     chosen = list(dict.fromkeys(chosen))
     ever = sums.top_ids[blocks, -1, 0].tolist() if task.follow else []
     ids = sorted({*chosen, *ever})
-    names = [f"id:{i}" for i in ids]
+    names = [token_target(i) for i in ids]
     if decoder.alone:  # then the other columns need not be decoded again
         only = slice(column, column + 1)
         final = None if stream.final is None else stream.final[only]
@@ -505,8 +505,8 @@ def target_ids(target: str, ids: Sequence[int], columns: range) -> list[int]:
     """A target token per column, -1 where there is none; "final" is found by the lens."""
     if target == "next":
         return [ids[i + 1] if i + 1 < len(ids) else -1 for i in columns]
-    if target.startswith("id:"):
-        return [int(target.removeprefix("id:"))] * len(columns)
+    if (number := target_token_id(target)) is not None:
+        return [number] * len(columns)
     return [ids[i] for i in columns]
 
 
@@ -583,11 +583,11 @@ def scores(
 
 
 def labelled(tokenizer: Any, measure: Measure) -> Measure:
-    """The measure with labels behind the ids of its tokens, for people."""
+    """The measure with the labels of its tokens, for people."""
 
-    def shown(target: str) -> str:
-        if not target.startswith("id:"):
-            return target
-        return f"{target} {tokens.label(tokenizer, int(target.removeprefix('id:')))}"
+    def label(target: str) -> str:
+        number = target_token_id(target)
+        return "" if number is None else tokens.label(tokenizer, number)
 
-    return replace(measure, target=shown(measure.target), minus=shown(measure.minus))
+    target, minus = label(measure.target), label(measure.minus)
+    return replace(measure, target_label=target, minus_label=minus)
