@@ -2,45 +2,47 @@
 
 import numpy as np
 
-from logitlens_cli.panels import OUTLINED, Panel, count_of
+from logitlens_cli.panels import Panel, count_of
 from logitlens_cli.tokens import harmless
 
-LABEL, LONGEST = 100, 1000
-"""characters of a label and of a part, which is more than anybody has a use for"""
+LONGEST_LABEL = 100
+LONGEST_PART = 1000
+"""characters, which is more than anybody has a use for"""
 
 
-def title(panel: Panel) -> str:
+def one_line_title(panel: Panel) -> str:
     """One line: the figure's own title."""
-    return harmless((panel.title or panel.about)[:LONGEST])
+    return harmless((panel.title or panel.about)[:LONGEST_PART])
 
 
-def alt(panel: Panel) -> str:
+def alt_text(panel: Panel) -> str:
     """What a figure shows and what is to be seen in it, for those who cannot see it."""
-    columns = f"{panel.bottom[0][:LABEL]} to {panel.bottom[-1][:LABEL]}"
+    labels = panel.input_labels
+    columns = f"{labels[0][:LONGEST_LABEL]} to {labels[-1][:LONGEST_LABEL]}"
     parts = [
         f"Heatmap: {about(panel)}",
         f"{count_of(len(panel.rows), 'row')}, layers {panel.rows[0]} to {panel.rows[-1]}, by "
-        f"{count_of(len(panel.bottom), 'column')}, {columns}",
+        f"{count_of(len(labels), 'column')}, {columns}",
         colors(panel),
         finding(panel),
-        sentence(panel.notes),
+        sentence(panel.all_notes()),
     ]
-    return harmless(" ".join(f"{part[:LONGEST]}." for part in parts if part))
+    return harmless(" ".join(f"{part[:LONGEST_PART]}." for part in parts if part))
 
 
 def caption(panel: Panel) -> str:
     """What a reader of a paper must know: what, model, decode, window, colours and clipping."""
-    labels = [f"columns: {panel.below}, written below"]
-    labels += [f"{panel.above} above"] * bool(panel.above)
+    labels = [f"columns: {panel.input_title}, written below"]
+    labels += [f"{panel.next_title} above"] * bool(panel.next_title)
     cells = "each cell says the layer's top guess" if panel.guesses else ""
     parts = [
         about(panel),
         sentence([f"Rows: layers {panel.rows[0]} to {panel.rows[-1]}, upwards", *labels, cells]),
         colors(panel),
         finding(panel),
-        sentence(panel.notes),
+        sentence(panel.all_notes()),
     ]
-    return harmless(" ".join(f"{part[:LONGEST]}." for part in parts if part)) + "\n"
+    return harmless(" ".join(f"{part[:LONGEST_PART]}." for part in parts if part)) + "\n"
 
 
 def about(panel: Panel) -> str:
@@ -71,30 +73,30 @@ def finding(panel: Panel) -> str:
 
 
 def settling(panel: Panel) -> str:
-    """The lowest layer from which on half of the columns keep what a note says is outlined."""
-    what = next(n for n in panel.notes if n.startswith(OUTLINED)).removeprefix(OUTLINED)
+    """The lowest layer from which on half of the columns keep what is outlined."""
     kept = np.logical_and.accumulate(panel.outlined[::-1])[::-1].sum(axis=1)
-    columns = len(panel.bottom)
+    columns = len(panel.input_labels)
     half = np.flatnonzero(2 * kept >= columns)
     row = half[0] if len(half) else len(kept) - 1
     share = f"{kept[row]} of {count_of(columns, 'column')}"
-    return f"In {share} {what} from {place(panel.rows[row])} up"
+    return f"In {share} {panel.outline_meaning} from {row_words(panel, int(row))} up"
 
 
 def medians(panel: Panel) -> str:
     """The median over columns at the lowest, middle and last layer."""
     rows = sorted({0, len(panel.rows) // 2, len(panel.rows) - 1})
     values = {row: panel.values[row] for row in rows}
-    told = [
-        f"{number(float(np.median(finite)))} at {place(panel.rows[row])}"
-        for row, every in values.items()
-        if len(finite := every[np.isfinite(every)])
+    words = [
+        f"{number(float(np.median(finite)))} at {row_words(panel, row)}"
+        for row, cells in values.items()
+        if len(finite := cells[np.isfinite(cells)])
     ]
-    return f"Median {', '.join(told)}" if told else ""
+    return f"Median {', '.join(words)}" if words else ""
 
 
-def place(label: str) -> str:
-    return f"layer {label}" if label[:1].isdigit() else f"the {label} row"
+def row_words(panel: Panel, row: int) -> str:
+    label = panel.rows[row]
+    return f"the {label} row" if panel.from_input and row == 0 else f"layer {label}"
 
 
 def number(value: float) -> str:

@@ -16,23 +16,24 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import COLORS, DIFFERENCE_SCALE, FOLLOWED, TRACE, Floats
 from logitlens_cli.panels import (
     CHAT,
-    OUTLINED,
+    GUESS_IS_FINAL,
     TOPK,
     Colors,
-    Looks,
+    FigureStyle,
     Panel,
-    changes,
+    blank_repeats,
     color_of,
     count_of,
-    counted,
     decoded_words,
+    draws_row,
     figures_of,
     limits,
-    looks_notes,
     panels,
-    places,
-    shows,
+    scale_columns,
     signed,
+    split_columns,
+    style_notes,
+    window_words,
 )
 from logitlens_cli.reading import (
     Layer,
@@ -44,7 +45,7 @@ from logitlens_cli.reading import (
     rounded,
 )
 
-SCHEMA = "logitlens-diff/1"
+DIFFERENCE_SCHEMA = "logitlens-diff/1"
 ROOM = 16
 """characters of two labels that share a cell or a column"""
 
@@ -94,10 +95,10 @@ class Pair:
         """An id must read the same in both. Heads may be padded to different vocabularies, as among
         sizes of one family, if the same text has the same tokens."""
         hint = "compare models of one tokenizer"
-        known = dict(labelled(self.a))
-        for token, label in labelled(self.b):
-            if known.get(token, label) != label:
-                both = f"{known[token]} in {self.a_name} and {label} in {self.b_name}"
+        labels = dict(shown_tokens(self.a))
+        for token, label in shown_tokens(self.b):
+            if labels.get(token, label) != label:
+                both = f"{labels[token]} in {self.a_name} and {label} in {self.b_name}"
                 raise UsageError(f"token {token} is {both}", hint)
         a, b = self.a.model.vocabulary, self.b.model.vocabulary
         if a != b and self.a.text_ids != self.b.text_ids:
@@ -113,13 +114,13 @@ class Pair:
         first = next(parted, None)
         if first is None:
             return
-        here, there = (
+        a_token, b_token = (
             f"{reading.tokens[first].label} at position {reading.tokens[first].position}"
             if first < len(reading.tokens)
             else "missing"
             for reading in (a, b)
         )
-        where = f"column {first} is {here} in {self.a_name} and {there} in {self.b_name}"
+        where = f"column {first} is {a_token} in {self.a_name} and {b_token} in {self.b_name}"
         if len(a.tokens) != len(b.tokens):
             raise UsageError(
                 f"{self.a_name} has {len(a.tokens)} columns and {self.b_name} {len(b.tokens)}; "
@@ -146,9 +147,9 @@ class Pair:
         a, b = ({*figures_of(reading), *reading.metrics} for reading in (self.a, self.b))
         return (a & b) - {FOLLOWED, TRACE}
 
-    def key(self, name: str, looks: Looks) -> str:
+    def key(self, name: str, style: FigureStyle) -> str:
         """The metric behind a figure, which must mean the same in both."""
-        key = color_of(self.a, looks) if name == TOPK else name
+        key = color_of(self.a, style) if name == TOPK else name
         for reading, side in ((self.a, self.a_name), (self.b, self.b_name)):
             if key not in reading.metrics:
                 colors = [color for color in COLORS if color in self.held()]
@@ -159,25 +160,25 @@ class Pair:
                     else f"both hold {', '.join(self.figures())}",
                 )
         a, b = self.a.metrics[key], self.b.metrics[key]
-        for what, here, there in (
+        for what, a_has, b_has in (
             ("unit", a.unit, b.unit),
             ("target", a.target, b.target),
             ("direction", a.direction, b.direction),
             ("reference", a.reference, b.reference),
             ("scale", a.scale.kind, b.scale.kind),
         ):
-            if here != there:
+            if a_has != b_has:
                 raise UsageError(
-                    f"the {what} of {key} is {here or 'none'} in {self.a_name} "
-                    f"and {there or 'none'} in {self.b_name}",
+                    f"the {what} of {key} is {a_has or 'none'} in {self.a_name} "
+                    f"and {b_has or 'none'} in {self.b_name}",
                     "read both with the same options",
                 )
         return key
 
-    def rows(self, name: str, looks: Looks) -> tuple[list[int], list[int]]:
+    def rows(self, name: str, style: FigureStyle) -> tuple[list[int], list[int]]:
         """The rows of A and of B that are drawn, which must be the same layers."""
         shown = tuple(
-            [i for i, layer in enumerate(reading.layers) if shows(layer.kind, name, looks)]
+            [i for i, layer in enumerate(reading.layers) if draws_row(layer.kind, name, style)]
             for reading in (self.a, self.b)
         )
         layers = zip_longest(
@@ -185,15 +186,15 @@ class Pair:
         )
         for n, (a, b) in enumerate(layers):
             if a != b:
-                here, there = (f"layer {x.label}" if x else "missing" for x in (a, b))
+                a_row, b_row = (f"layer {x.label}" if x else "missing" for x in (a, b))
                 raise UsageError(
-                    f"row {n} is {here} in {self.a_name} and {there} in {self.b_name}",
+                    f"row {n} is {a_row} in {self.a_name} and {b_row} in {self.b_name}",
                     "read both with the same --layers, --every, --subblocks and --input-row",
                 )
         return shown[0], shown[1]
 
 
-def labelled(reading: Reading) -> Iterator[tuple[int, str]]:
+def shown_tokens(reading: Reading) -> Iterator[tuple[int, str]]:
     """The tokens that a reading shows, with their labels."""
     for token in reading.tokens:
         yield token.id, token.label
@@ -206,28 +207,28 @@ def labelled(reading: Reading) -> Iterator[tuple[int, str]]:
 # B minus A
 
 
-def difference(pair: Pair, name: str, looks: Looks) -> Difference:
+def difference_of(pair: Pair, name: str, style: FigureStyle) -> Difference:
     """The difference of the figure ``name``, in the rows that it shows.
 
     What has a logarithmic scale is divided instead: from rank 1 to 2 is as far as from 10 000 to
     20 000, and a difference would show the second only. Raises UsageError where the two cannot be
     compared.
     """
-    key = pair.key(name, looks)
-    here, there = pair.rows(name, looks)
-    a, b = pair.a.values(key)[here], pair.b.values(key)[there]
+    key = pair.key(name, style)
+    a_rows, b_rows = pair.rows(name, style)
+    a, b = pair.a.values(key)[a_rows], pair.b.values(key)[b_rows]
     scores = pair.a.metrics[key]
     divided = scores.scale.kind == "log"
     return Difference(
-        schema=SCHEMA,
+        schema=DIFFERENCE_SCHEMA,
         metric=key,
         quantity=f"{scores.quantity}, {'log10(B / A)' if divided else 'B minus A'}",
         unit="powers of ten" if divided else scores.unit,
         a=side(pair.a, pair.a_name),
         b=side(pair.b, pair.b_name),
-        layers=[pair.a.layers[i] for i in here],
+        layers=[pair.a.layers[i] for i in a_rows],
         values=rounded(np.log10(b) - np.log10(a) if divided else b - a),
-        same=(pair.a.top()[here] == pair.b.top()[there]).tolist(),
+        same=(pair.a.top()[a_rows] == pair.b.top()[b_rows]).tolist(),
     )
 
 
@@ -241,60 +242,71 @@ def side(reading: Reading, name: str) -> Side:
     )
 
 
-def to_json(made: Difference) -> bytes:
+def difference_to_json(difference: Difference) -> bytes:
     """The numbers, the same bytes for the same difference; ends with a line feed."""
-    return msgspec.json.encode(made) + b"\n"
+    return msgspec.json.encode(difference) + b"\n"
 
 
-def difference_panels(pair: Pair, name: str, made: Difference, looks: Looks) -> list[Panel]:
-    """The difference as a figure, in pieces of at most ``looks.split`` columns.
+def difference_panels(
+    pair: Pair, name: str, difference: Difference, style: FigureStyle
+) -> list[Panel]:
+    """The difference as a figure, in pieces of at most ``style.split`` columns.
 
     Top guesses are outlined where A and B agree: as in the figure of one reading, the contour
     encloses what is the same, and all outside of it is told in the cells.
     """
-    values = np.array([[np.nan if v is None else v for v in row] for row in made.values], float)
-    here, there = pair.rows(name, looks)
+    rows = [[np.nan if v is None else v for v in row] for row in difference.values]
+    values = np.array(rows, float)
     if name == TOPK:
-        a, b = ([[cell[0] for cell in row] for row in reading.guesses.labels]
-                for reading in (pair.a, pair.b))  # fmt: skip
-        texts = [
-            [joined(s, t, "→", same) for s, t, same in zip(a[i], b[j], row, strict=True)]
-            for i, j, row in zip(here, there, made.same, strict=True)
-        ]
+        texts = guess_texts(pair, difference, style)
     else:
-        texts = [[signed(value, made.metric) for value in row] for row in values.tolist()]
-    divided = pair.a.metrics[made.metric].scale.kind == "log"
-    words = "top guess of every layer, A→B" if name == TOPK else made.quantity
-    notes = [f"{OUTLINED}A and B have the same guess"] if name == TOPK else []
-    notes += ["below 0: better in B"] if divided else []
+        texts = [[signed(value, difference.metric) for value in row] for row in values.tolist()]
+    divided = pair.a.metrics[difference.metric].scale.kind == "log"
+    words = "top guess of every layer, A→B" if name == TOPK else difference.quantity
     # An input row is far from everything, and would leave no colours for the blocks.
-    blocks = [layer.kind != "input" for layer in made.layers]
+    blocks = [layer.kind != "input" for layer in difference.layers]
     scaled = values[blocks] if any(blocks) else values
-    bottom, top = columns(pair)
     panel = Panel(
         values=values,
-        texts=changes(texts) if looks.changes_only else texts,
-        outlined=np.array(made.same) & (name == TOPK),
-        rows=[layer.label for layer in made.layers],
-        bottom=bottom,
-        top=top,
-        title=title(pair, words, looks),
-        notes=[*side_notes(pair, made.metric), *notes],
-        bar=f"{made.quantity} [{made.unit}]",
-        colors=centred(scaled[:, counted(pair.a, looks)], looks),
-        about=title(pair, words, replace(looks, title=None)),
+        texts=blank_repeats(texts) if style.changes_only else texts,
+        outlined=np.array(difference.same) & (name == TOPK),
+        rows=[layer.label for layer in difference.layers],
+        input_labels=input_labels(pair),
+        next_labels=next_labels(pair),
+        title=comparison_title(pair, words, style),
+        notes=side_notes(pair, difference.metric),
+        bar=f"{difference.quantity} [{difference.unit}]",
+        colors=colors_around_zero(scaled[:, scale_columns(pair.a, style)], style),
+        next_is_guess=both_right(pair),
+        outline_meaning="A and B have the same guess" if name == TOPK else None,
+        star_meaning=BOTH_RIGHT,
+        more_notes=["below 0: better in B"] if divided else [],
+        about=comparison_title(pair, words, replace(style, title=None)),
         guesses=name == TOPK,
+        from_input=not blocks[0],
     )
-    return pieces(panel, pair, looks)
+    return pieces_of(panel, pair, style)
 
 
-def centred(values: Floats, looks: Looks) -> Colors:
+def guess_texts(pair: Pair, difference: Difference, style: FigureStyle) -> list[list[str]]:
+    """(row, column) the top guess of A and that of B, where it is another."""
+    a, b = (
+        [[cell[0] for cell in reading.guesses.labels[row]] for row in rows]
+        for reading, rows in zip((pair.a, pair.b), pair.rows(TOPK, style), strict=True)
+    )
+    return [
+        [joint_label(s, t, "→", same) for s, t, same in zip(*row, strict=True)]
+        for row in zip(a, b, difference.same, strict=True)
+    ]
+
+
+def colors_around_zero(values: Floats, style: FigureStyle) -> Colors:
     """Limits around 0 as far as the data go. One limit of the user's holds for both sides, two are
     taken as they are."""
-    reach = max(looks.vmax or 0.0, -(looks.vmin or 0.0))
+    reach = max(style.vmax or 0.0, -(style.vmin or 0.0))
     if reach <= 0:
         reach = rounded_up(float(np.abs(values[np.isfinite(values)]).max(initial=0.0)))
-    return limits(replace(DIFFERENCE_SCALE, low=-reach, high=reach), values, looks)
+    return limits(replace(DIFFERENCE_SCALE, low=-reach, high=reach), values, style)
 
 
 def rounded_up(value: float) -> float:
@@ -309,46 +321,46 @@ def rounded_up(value: float) -> float:
 # A over B
 
 
-def stacked_panels(pair: Pair, name: str, looks: Looks) -> list[Panel]:
+def stacked_panels(pair: Pair, name: str, style: FigureStyle) -> list[Panel]:
     """A's grid above B's with the same columns and one colour scale, in pieces of at most
-    ``looks.split`` columns; each has a line above it that names it."""
-    key = pair.key(name, looks)
-    pair.rows(name, looks)
-    own = replace(looks, split=None, vmin=None, vmax=None, skip_first=0)
-    a, b = (panels(reading, name, own)[0] for reading in (pair.a, pair.b))
+    ``style.split`` columns; each has a line above it that names it."""
+    key = pair.key(name, style)
+    pair.rows(name, style)
+    whole = replace(style, split=None, vmin=None, vmax=None, skip_first=0)
+    a, b = (panels(reading, name, whole)[0] for reading in (pair.a, pair.b))
     gap = np.full((1, len(pair.a.tokens)), np.nan)
     blank = [[""] * len(pair.a.tokens)]
     values = np.vstack([b.values, gap, a.values, gap])
     scores = pair.a.metrics[key]
-    bottom, top = columns(pair)
+    words = "top guess of every layer" if name == TOPK else scores.quantity
     panel = Panel(
         values=values,
         texts=b.texts + blank + a.texts + blank,
         outlined=np.vstack([b.outlined, gap > 0, a.outlined, gap > 0]),
         rows=[*b.rows, "", *a.rows, ""],
-        bottom=bottom,
-        top=top,
-        title=title(pair, "top guess of every layer" if name == TOPK else scores.quantity, looks),
-        notes=[
-            *side_notes(pair, key),
-            *([f"{OUTLINED}the layer's guess is the model's"] if name == TOPK else []),
-        ],
+        input_labels=input_labels(pair),
+        next_labels=next_labels(pair),
+        title=comparison_title(pair, words, style),
+        notes=side_notes(pair, key),
         bar=a.bar,
-        colors=limits(scores.scale, values[:, counted(pair.a, looks)], looks),
+        colors=limits(scores.scale, values[:, scale_columns(pair.a, style)], style),
+        next_is_guess=both_right(pair),
+        outline_meaning=GUESS_IS_FINAL if name == TOPK else None,
+        star_meaning=BOTH_RIGHT,
         guesses=name == TOPK,
         headings={
             len(b.rows): f"B: {pair.b_name}",
             len(b.rows) + 1 + len(a.rows): f"A: {pair.a_name}",
         },
     )
-    return pieces(panel, pair, looks)
+    return pieces_of(panel, pair, style)
 
 
 # ---------------------------------------------------------------------------------------------
 # What both kinds of figures say
 
 
-def joined(a: str, b: str, between: str, same: bool) -> str:
+def joint_label(a: str, b: str, between: str, same: bool) -> str:
     """One label, or two that share the room of one; the shorter leaves what it does not need."""
     if same:
         return a
@@ -360,24 +372,37 @@ def shortened(text: str, room: int) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
-def columns(pair: Pair) -> tuple[list[str], list[str]]:
-    """Labels below and above the columns, both tokens where they differ; a star where both models'
-    guesses are right."""
-    below, above = [], []
+BOTH_RIGHT = "the guesses of A and B are right"
+
+
+def input_labels(pair: Pair) -> list[str]:
+    """By column, the input token; both where they differ."""
+    return [
+        joint_label(s.label, t.label, "|", s.id == t.id)
+        for s, t in zip(pair.a.tokens, pair.b.tokens, strict=True)
+    ]
+
+
+def next_labels(pair: Pair) -> list[str]:
+    """By column, the true next token; both where they differ."""
+    return [
+        joint_label(s.next_label or "", t.next_label or "", "|", s.next_id == t.next_id)
+        for s, t in zip(pair.a.tokens, pair.b.tokens, strict=True)
+    ]
+
+
+def both_right(pair: Pair) -> list[bool]:
+    """By column, is the true next token the top guess of both models?"""
     guesses = zip(pair.a.final_ids, pair.b.final_ids, strict=True)
-    for s, t, final in zip(pair.a.tokens, pair.b.tokens, guesses, strict=True):
-        below.append(joined(s.label, t.label, "|", s.id == t.id))
-        same = s.next_id == t.next_id
-        star = s.next_id is not None and (s.next_id, t.next_id) == final
-        above.append(
-            joined(s.next_label or "", t.next_label or "", "|", same) + " (*)" * star,
-        )
-    return below, above
+    return [
+        s.next_id is not None and (s.next_id, t.next_id) == final
+        for s, t, final in zip(pair.a.tokens, pair.b.tokens, guesses, strict=True)
+    ]
 
 
-def title(pair: Pair, words: str, looks: Looks) -> str:
-    if looks.title is not None:
-        return looks.title
+def comparison_title(pair: Pair, words: str, style: FigureStyle) -> str:
+    if style.title is not None:
+        return style.title
     words = f"{words[:1].upper()}{words[1:]}"
     a, b = pair.a.model.name, pair.b.model.name
     return f"{words} – {a}" if a == b else words
@@ -386,10 +411,10 @@ def title(pair: Pair, words: str, looks: Looks) -> str:
 def side_notes(pair: Pair, key: str) -> list[str]:
     """Which readings they are, with what is not the same in both; then what is."""
     sides = [f"A: {pair.a_name}"], [f"B: {pair.b_name}"]
-    for here, there in zip(traits(pair.a, pair.b), traits(pair.b, pair.a), strict=True):
-        if here != there:
-            sides[0].append(here)
-            sides[1].append(there)
+    for trait, other in zip(traits(pair.a, pair.b), traits(pair.b, pair.a), strict=True):
+        if trait != other:
+            sides[0].append(trait)
+            sides[1].append(other)
     notes = [", ".join(filter(None, parts)) for parts in sides]
     if decoded_words(pair.a) == decoded_words(pair.b):
         notes.append(decoded_words(pair.a))
@@ -416,28 +441,15 @@ def traits(reading: Reading, other: Reading) -> list[str]:
     ]
 
 
-def pieces(panel: Panel, pair: Pair, looks: Looks) -> list[Panel]:
-    """A panel cut into pieces of at most ``looks.split`` columns, with the notes on them."""
-    count = len(panel.bottom)
-    step = min(looks.split or count, count)
+def pieces_of(panel: Panel, pair: Pair, style: FigureStyle) -> list[Panel]:
+    """A panel cut into pieces of at most ``style.split`` columns, with the notes on them."""
     return [
-        replace(
-            panel,
-            values=panel.values[:, cut],
-            texts=[row[cut] for row in panel.texts],
-            outlined=panel.outlined[:, cut],
-            bottom=panel.bottom[cut],
-            top=panel.top[cut],
-            notes=[*panel.notes, *column_notes(pair, cut, looks)],
-        )
-        for cut in (slice(start, start + step) for start in range(0, count, step))
+        replace(piece, more_notes=[*piece.more_notes, *column_notes(pair, cut, style)])
+        for cut, piece in split_columns(panel, style.split)
     ]
 
 
-def column_notes(pair: Pair, cut: slice, looks: Looks) -> list[str]:
-    a, b = (
-        f"{places(reading.tokens[cut])} of {count_of(reading.lens.text_tokens, 'token')}"
-        for reading in (pair.a, pair.b)
-    )
+def column_notes(pair: Pair, cut: slice, style: FigureStyle) -> list[str]:
+    a, b = (window_words(reading, cut) for reading in (pair.a, pair.b))
     where = [a] if a == b else [f"A: {a}", f"B: {b}"]
-    return [*where, *looks_notes(looks), "(*) the guesses of A and B are right"]
+    return [*where, *style_notes(style)]

@@ -13,7 +13,7 @@ from logitlens_cli import batch, prompts
 from logitlens_cli import stats as summaries
 from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.files import require_writable, staged
-from logitlens_cli.outputs import Outputs, looks_of, outputs, recipe_of
+from logitlens_cli.outputs import Outputs, figure_style_of, outputs, recipe_of
 from logitlens_cli.progress import Progress
 from logitlens_cli.prompts import Prompt
 from logitlens_cli.redraw import stem
@@ -95,13 +95,13 @@ def write(request: Stats, made: summaries.Stats, files: Outputs, table: Path) ->
     """The figures, the summary and its table, all or nothing."""
     with staged() as stage:
         if files.figures:
-            from logitlens_cli.curves import draw
+            from logitlens_cli.curves import draw_summary
 
-            looks = looks_of(request)
+            style = figure_style_of(request)
             for figure, (forms,) in files.figures.items():
-                drawing = draw(made, figure, looks)
+                drawing = draw_summary(made, figure, style)
                 for form, path in forms.items():
-                    save: Any = lambda file, d=drawing, f=form: d.save(file, f, looks.dpi)  # noqa: E731
+                    save: Any = lambda file, d=drawing, f=form: d.save(file, f, style.dpi)  # noqa: E731
                     stage.write(path, save)
         if files.json is not None:
             stage.write(files.json, lambda file: file.write(summaries.to_json(made)))
@@ -193,7 +193,7 @@ def check_limits(request: Stats) -> None:
     if request.vmin is not None or request.vmax is not None:
         from logitlens_cli.curves import kl_limits
 
-        kl_limits(looks_of(request))
+        kl_limits(figure_style_of(request))
 
 
 def load_state(path: Path, key: str) -> State | None:

@@ -13,13 +13,13 @@ from logitlens_cli.figure import (
     Drawing,
     color_map,
     extend,
-    style,
+    matplotlib_settings,
 )
 from logitlens_cli.fonts import escaped, fallback
 from logitlens_cli.layout import LINE
 from logitlens_cli.metrics import KL_SCALE, METRICS, Floats, Measure
 from logitlens_cli.pages import PAGES, require_size
-from logitlens_cli.panels import Looks, count_of
+from logitlens_cli.panels import FigureStyle, count_of
 from logitlens_cli.reading import Layer
 from logitlens_cli.stats import (
     AGREES,
@@ -37,28 +37,30 @@ from logitlens_cli.traces import Band
 
 INK = "#1b4b72"
 PAGE = PAGES["auto"]
-LABEL, TITLE, NOTE = PAGE.label, PAGE.title, PAGE.note
-PANEL = (3.1, 2.35)
+LABEL_SIZE, TITLE_SIZE, NOTE_SIZE = PAGE.label, PAGE.title, PAGE.note
+PANEL_SIZE = (3.1, 2.35)
 """inches"""
 LONGEST_TITLE = 200
-LABELS = 12
+MOST_LABELS = 12
 """most layers that are named on an axis"""
 CURVES, POSITIONS = "stats", "positions"
 
 
-def draw(stats: Stats, name: str, looks: Looks) -> Drawing:
+def draw_summary(stats: Stats, name: str, style: FigureStyle) -> Drawing:
     """One of the two figures: "stats" or "positions"."""
     # What comes from outside may be in any script.
-    title = (looks.title or f"{stats.model.name}, layer by layer")[:LONGEST_TITLE]
+    title = (style.title or f"{stats.model.name}, layer by layer")[:LONGEST_TITLE]
     families, missing = fallback([title])
     title = escaped(title, missing)
-    with style(families):
+    with matplotlib_settings(families):
         paint = {CURVES: curves, POSITIONS: positions}[name]
-        about = harmless(looks.title or f"{stats.model.name}, layer by layer")
-        return Drawing(paint(stats, title, looks), families, missing, about, alt(stats, name))
+        about = harmless(style.title or f"{stats.model.name}, layer by layer")
+        return Drawing(
+            paint(stats, title, style), families, missing, about, summary_alt_text(stats, name)
+        )
 
 
-def alt(stats: Stats, name: str) -> str:
+def summary_alt_text(stats: Stats, name: str) -> str:
     """A figure in words."""
     metrics = ", ".join(metric for metric in stats.sketches if metric != LOCK_IN)
     first, last = stats.layers[0].label, stats.layers[-1].label
@@ -78,49 +80,49 @@ def notes(stats: Stats) -> str:
     )
 
 
-def heading(figure: Figure, title: list[str], words: list[str]) -> float:
+def paint_title(figure: Figure, title: list[str], words: list[str]) -> float:
     """Lines of title and notes, flush left; where they end, in inches from the top."""
     width, height = figure.get_size_inches()
     left, y = 0.12 / width, 0.10
     for line in title:
-        figure.text(left, 1 - y / height, line, fontsize=TITLE, fontweight="bold", va="top")
-        y += TITLE * LINE
-    y += 0.24 - TITLE * LINE
+        figure.text(left, 1 - y / height, line, fontsize=TITLE_SIZE, fontweight="bold", va="top")
+        y += TITLE_SIZE * LINE
+    y += 0.24 - TITLE_SIZE * LINE
     for line in words:
-        figure.text(left, 1 - y / height, line, fontsize=NOTE, color="0.35", va="top")
-        y += NOTE * LINE
+        figure.text(left, 1 - y / height, line, fontsize=NOTE_SIZE, color="0.35", va="top")
+        y += NOTE_SIZE * LINE
     return y
 
 
 def layer_ticks(layers: list[Layer]) -> tuple[list[int], list[str]]:
     """Rows to name, evenly spread, the last one in."""
     last = len(layers) - 1
-    step = -(-len(layers) // LABELS)
+    step = -(-len(layers) // MOST_LABELS)
     rows = sorted(range(last, -1, -step))
-    return rows, [layers[row].label[:LABELS] for row in rows]
+    return rows, [layers[row].label[:MOST_LABELS] for row in rows]
 
 
 # ---------------------------------------------------------------------------------------------
 # Lines
 
 
-def curves(stats: Stats, title: str, looks: Looks) -> Figure:
+def curves(stats: Stats, title: str, style: FigureStyle) -> Figure:
     """A panel a metric: median, bands, mean; and one with the shares."""
     metrics = [metric for metric in stats.sketches if metric != LOCK_IN]
     columns = min(3, len(metrics) + 1)
     rows = -(-(len(metrics) + 1) // columns)
-    size = (PANEL[0] * columns, PANEL[1] * rows + 0.75)
-    require_size(*size, looks.dpi)
+    size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.75)
+    require_size(*size, style.dpi)
     figure = Figure(figsize=size, facecolor="white")
-    heading(figure, [title], [notes(stats)])
+    paint_title(figure, [title], [notes(stats)])
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     numbers = summary(stats)
     for ax, metric in zip(grid, metrics, strict=False):
-        panel(ax, band(stats, metric, numbers[metric]))
-    share_panel(grid[len(metrics)], stats)
+        paint_band(ax, summary_band(stats, metric, numbers[metric]))
+    paint_shares(grid[len(metrics)], stats)
     for ax in grid[len(metrics) + 1 :]:
         ax.set_visible(False)
-    grid[0].legend(fontsize=LABEL - 1, frameon=False, loc="best", handlelength=1.6)
+    grid[0].legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="best", handlelength=1.6)
     figure.subplots_adjust(
         left=0.62 / size[0], right=1 - 0.15 / size[0], bottom=0.5 / size[1],
         top=1 - 0.85 / size[1], wspace=0.3, hspace=0.42,
@@ -132,7 +134,7 @@ def numbers_of(values: list[float | None]) -> Floats:
     return np.array([np.nan if v is None else v for v in values], float)
 
 
-def band(stats: Stats, metric: str, made: dict[str, Any]) -> Band:
+def summary_band(stats: Stats, metric: str, numbers: dict[str, Any]) -> Band:
     """A metric of a summary."""
     entry = METRICS[metric]
     measure = Measure(metric=metric, target="next" if metric == "cross-entropy" else "final")
@@ -141,12 +143,12 @@ def band(stats: Stats, metric: str, made: dict[str, Any]) -> Band:
         quantity=entry.quantity(measure),
         unit=entry.unit,
         log=entry.scale(measure).kind == "log",
-        mean=numbers_of(made["mean"]),
-        quantiles=np.array([numbers_of(made[name]) for name in QUANTILE_NAMES]),
+        mean=numbers_of(numbers["mean"]),
+        quantiles=np.array([numbers_of(numbers[name]) for name in QUANTILE_NAMES]),
     )
 
 
-def panel(ax: Axes, band: Band) -> None:
+def paint_band(ax: Axes, band: Band) -> None:
     """Median, bands and mean over layers."""
     x = np.arange(len(band.layers))
     lowest, low, middle, high, highest = band.quantiles
@@ -154,8 +156,8 @@ def panel(ax: Axes, band: Band) -> None:
     ax.fill_between(x, low, high, color=INK, alpha=0.3, lw=0, label="25–75 %")
     ax.plot(x, middle, color=INK, lw=1.6, label="median")
     ax.plot(x, band.mean, color="black", lw=0.9, ls=(0, (4, 2)), label="mean")
-    ax.set_title(band.quantity, fontsize=LABEL, loc="left")
-    ax.set_ylabel(band.unit, fontsize=LABEL)
+    ax.set_title(band.quantity, fontsize=LABEL_SIZE, loc="left")
+    ax.set_ylabel(band.unit, fontsize=LABEL_SIZE)
     if band.log:
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.9)
@@ -163,7 +165,7 @@ def panel(ax: Axes, band: Band) -> None:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         keep_blocks(ax, band)
-    finish(ax, band.layers)
+    finish_axes(ax, band.layers)
 
 
 def keep_blocks(ax: Axes, band: Band) -> None:
@@ -176,26 +178,26 @@ def keep_blocks(ax: Axes, band: Band) -> None:
     ax.set_ylim(0, top)
     if middle[0] > top:
         ax.text(0.06, 0.97, f"input: median {middle[0]:.0f}", transform=ax.transAxes, va="top",
-                fontsize=LABEL - 1, color="0.35")  # fmt: skip
+                fontsize=LABEL_SIZE - 1, color="0.35")  # fmt: skip
 
 
-def share_panel(ax: Axes, stats: Stats) -> None:
+def paint_shares(ax: Axes, stats: Stats) -> None:
     x = np.arange(len(stats.layers))
     ax.plot(x, numbers_of(shares(stats, AGREES)), color=INK, lw=1.6, label="guess is the model's")
     ax.plot(x, numbers_of(shares(stats, LOCKED)), color="black", lw=0.9, ls=(0, (4, 2)),
             label="and stays so")  # fmt: skip
-    ax.set_title("positions", fontsize=LABEL, loc="left")
+    ax.set_title("positions", fontsize=LABEL_SIZE, loc="left")
     ax.set_ylim(0, 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    ax.legend(fontsize=LABEL - 1, frameon=False, loc="upper left", handlelength=1.6)
-    finish(ax, stats.layers)
+    ax.legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="upper left", handlelength=1.6)
+    finish_axes(ax, stats.layers)
 
 
-def finish(ax: Axes, layers: list[Layer]) -> None:
+def finish_axes(ax: Axes, layers: list[Layer]) -> None:
     ax.set_xticks(*layer_ticks(layers))
     ax.set_xlim(0, max(1, len(layers) - 1))
-    ax.set_xlabel("layer", fontsize=LABEL)
-    ax.tick_params(labelsize=LABEL - 1, length=2.5, width=0.6)
+    ax.set_xlabel("layer", fontsize=LABEL_SIZE)
+    ax.tick_params(labelsize=LABEL_SIZE - 1, length=2.5, width=0.6)
     ax.grid(True, color="0.9", lw=0.5)
     ax.set_axisbelow(True)
     for side in ("top", "right"):
@@ -206,40 +208,40 @@ def finish(ax: Axes, layers: list[Layer]) -> None:
 # Layers by relative position
 
 
-def positions(stats: Stats, title: str, looks: Looks) -> Figure:
+def positions(stats: Stats, title: str, style: FigureStyle) -> Figure:
     """Mean KL to the output, and the share of positions whose guess is the model's."""
     shown = [name for name in ("kl-final", AGREES) if name in stats.tallies]
     rows = len(stats.layers)
     width, height = 3.0, max(1.8, 0.13 * rows)
     size = ((width + 1.35) * len(shown) + 0.1, height + 1.45)
-    require_size(*size, looks.dpi)
+    require_size(*size, style.dpi)
     figure = Figure(figsize=size, facecolor="white")
-    heading(figure, [title], [notes(stats) + f"; mean of every {100 // BINS} % of the text"])
+    paint_title(figure, [title], [notes(stats) + f"; mean of every {100 // BINS} % of the text"])
     for n, name in enumerate(shown):
         left = 0.6 + n * (width + 1.35)
         ax, bar = (
             figure.add_axes((x / size[0], 0.55 / size[1], w / size[0], height / size[1]))
             for x, w in ((left, width), (left + width + 0.1, 0.12))
         )
-        heatmap(ax, bar, stats, name, looks)
+        position_heatmap(ax, bar, stats, name, style)
     return figure
 
 
-def kl_limits(looks: Looks) -> tuple[float, float]:
+def kl_limits(style: FigureStyle) -> tuple[float, float]:
     """Of the colours of a divergence; UsageError where they run backwards."""
-    low = 0.0 if looks.vmin is None else looks.vmin
-    high = (KL_SCALE.high or 0.0) if looks.vmax is None else looks.vmax
+    low = 0.0 if style.vmin is None else style.vmin
+    high = (KL_SCALE.high or 0.0) if style.vmax is None else style.vmax
     if low >= high:
         raise UsageError(f"--vmin {low:g} is not below --vmax {high:g}", "give both")
     return low, high
 
 
-def heatmap(ax: Axes, bar: Axes, stats: Stats, name: str, looks: Looks) -> None:
+def position_heatmap(ax: Axes, bar: Axes, stats: Stats, name: str, style: FigureStyle) -> None:
     if name in SHARES:
         low, high, cmap, words = 0.0, 1.0, "viridis", SHARES[name]
     else:
-        low, high = kl_limits(looks)
-        cmap, entry = looks.cmap or KL_SCALE.cmap, METRICS[name]
+        low, high = kl_limits(style)
+        cmap, entry = style.cmap or KL_SCALE.cmap, METRICS[name]
         words = f"mean {entry.quantity(Measure(metric=name))} [{entry.unit}]"
     means = stats.tallies[name].means()
     ends = extend(int((means < low).sum()), int((means > high).sum()))
@@ -251,12 +253,12 @@ def heatmap(ax: Axes, bar: Axes, stats: Stats, name: str, looks: Looks) -> None:
     ax.invert_yaxis()
     ax.set_facecolor("0.85")
     rows, labels = layer_ticks(stats.layers)
-    ax.set_yticks([row + 0.5 for row in rows], labels, fontsize=LABEL - 1, rotation=0)
-    ax.set_xticks([0, BINS / 2, BINS], ["start", "middle", "end"], fontsize=LABEL - 1)
+    ax.set_yticks([row + 0.5 for row in rows], labels, fontsize=LABEL_SIZE - 1, rotation=0)
+    ax.set_xticks([0, BINS / 2, BINS], ["start", "middle", "end"], fontsize=LABEL_SIZE - 1)
     ax.tick_params(length=2.5, width=0.6)
-    ax.set_ylabel("layer", fontsize=LABEL)
-    ax.set_xlabel("position in the text", fontsize=LABEL)
-    ax.set_title(words, fontsize=LABEL, loc="left")
-    bar.tick_params(labelsize=LABEL - 1, length=2.5, width=0.6)
+    ax.set_ylabel("layer", fontsize=LABEL_SIZE)
+    ax.set_xlabel("position in the text", fontsize=LABEL_SIZE)
+    ax.set_title(words, fontsize=LABEL_SIZE, loc="left")
+    bar.tick_params(labelsize=LABEL_SIZE - 1, length=2.5, width=0.6)
     if name in SHARES:
         bar.yaxis.set_major_formatter(PercentFormatter(1, 0))

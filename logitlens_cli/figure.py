@@ -29,12 +29,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from seaborn.utils import relative_luminance
 
-from logitlens_cli import caption
+from logitlens_cli.caption import alt_text, one_line_title
 from logitlens_cli.errors import UsageError
-from logitlens_cli.layout import LINE, SECOND, Layout, lay_out
+from logitlens_cli.layout import LINE, SECOND, PanelLayout, lay_out
 from logitlens_cli.metrics import Floats
 from logitlens_cli.pages import require_drawable, require_size
-from logitlens_cli.panels import Colors, Looks, Panel, panels
+from logitlens_cli.panels import Colors, FigureStyle, Panel, panels
 from logitlens_cli.reading import Reading
 
 
@@ -45,7 +45,7 @@ def require_cmap(name: str) -> None:
 
 
 @contextmanager
-def style(families: list[str]) -> Iterator[None]:
+def matplotlib_settings(families: list[str]) -> Iterator[None]:
     """Text is never mathematics, SVG text stays text, and the same figure has the same bytes:
     a matplotlibrc of the user or of the folder has no say. Glyphs keep their shapes (no hinting),
     so that texts are as wide as they were measured."""
@@ -81,7 +81,7 @@ class Drawing:
     def save(self, file: Any, form: str, dpi: int) -> None:
         """Write as "png", "svg" or "pdf"; no dates, so that the same figure has the same bytes."""
         about: dict[str, Any] = {"Title": self.about}
-        with style(self.families):
+        with matplotlib_settings(self.families):
             if form == "png":
                 self.save_png(file, dpi)
             elif form == "pdf":
@@ -89,10 +89,10 @@ class Drawing:
                 self.figure.savefig(file, format="pdf", dpi=dpi, metadata=about)
             else:
                 about |= {"Description": self.alt, "Date": None}
-                self.figure.savefig(made := io.BytesIO(), format="svg", dpi=dpi, metadata=about)
+                self.figure.savefig(svg := io.BytesIO(), format="svg", dpi=dpi, metadata=about)
                 # Screen readers look for <desc>; what matplotlib writes is for catalogues.
                 words = f"</title>\n <desc>{escape(self.alt)}</desc>".encode()
-                file.write(made.getvalue().replace(b"</title>", words, 1))
+                file.write(svg.getvalue().replace(b"</title>", words, 1))
 
     def save_png(self, file: Any, dpi: int) -> None:
         """Without the alpha channel, which nothing uses, and compressed by runs: this takes half
@@ -109,50 +109,50 @@ class Drawing:
         pixels.convert("RGB").save(file, "PNG", dpi=(dpi, dpi), compress_type=runs, pnginfo=words)
 
 
-def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
+def draw_heatmaps(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]:
     """The figures of one metric, one for each piece of a split."""
-    return [draw_panel(panel, looks) for panel in panels(reading, name, looks)]
+    return [draw_panel(panel, style) for panel in panels(reading, name, style)]
 
 
-def draw_panel(panel: Panel, looks: Looks) -> Drawing:
+def draw_panel(panel: Panel, style: FigureStyle) -> Drawing:
     """Lay a panel out and paint it; UsageError where it gets too large for its resolution."""
     rows, columns = panel.values.shape
-    require_drawable(rows, columns, looks.width, looks.dpi)
-    layout, missing = lay_out(panel, looks.width)
+    require_drawable(rows, columns, style.width, style.dpi)
+    layout, missing = lay_out(panel, style.width)
     texts = rows * columns if layout.words.size else 0
-    require_size(layout.width, layout.height, looks.dpi, columns, texts)
-    with style(layout.families):
-        figure = paint(panel, layout)
-    return Drawing(figure, layout.families, missing, caption.title(panel), caption.alt(panel))
+    require_size(layout.width, layout.height, style.dpi, columns, texts)
+    with matplotlib_settings(layout.families):
+        figure = paint_panel(panel, layout)
+    return Drawing(figure, layout.families, missing, one_line_title(panel), alt_text(panel))
 
 
-def paint(panel: Panel, layout: Layout) -> Figure:
+def paint_panel(panel: Panel, layout: PanelLayout) -> Figure:
     """Draw a panel as laid out."""
     figure = Figure(figsize=(layout.width, layout.height), facecolor="white")
     width, height = layout.grid()
-    ax = axes(figure, layout, layout.left, layout.bottom, width, height)
-    mesh = heatmap(ax, panel, layout)
-    lowest = strips(figure, layout) or ax
-    ticks(ax, lowest, panel, layout)
-    annotate(ax, mesh, panel, layout)
-    outline(ax, panel.outlined, layout)
-    name_grids(ax, layout)
+    ax = axes_at(figure, layout, layout.left, layout.bottom, width, height)
+    mesh = paint_cells(ax, panel, layout)
+    lowest = paint_footer(figure, layout) or ax
+    paint_labels(ax, lowest, panel, layout)
+    paint_texts(ax, mesh, panel, layout)
+    paint_outline(ax, panel.outlined, layout)
+    paint_headings(ax, layout)
     gap, bar_width, _ = layout.page.bar
-    bar = axes(figure, layout, layout.left + width + gap, layout.bottom, bar_width, layout.tall)
-    color_bar(figure, bar, mesh, panel, layout)
-    heading(figure, layout)
+    bar = axes_at(figure, layout, layout.left + width + gap, layout.bottom, bar_width, layout.tall)
+    paint_color_bar(figure, bar, mesh, panel, layout)
+    paint_header(figure, layout)
     return figure
 
 
-def axes(
-    figure: Figure, layout: Layout, left: float, bottom: float, width: float, height: float
+def axes_at(
+    figure: Figure, layout: PanelLayout, left: float, bottom: float, width: float, height: float
 ) -> Axes:
-    """Axes at a place in inches."""
+    """Axes so many inches from the left and from the bottom."""
     w, h = layout.width, layout.height
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
 
 
-def heatmap(ax: Axes, panel: Panel, layout: Layout) -> QuadMesh:
+def paint_cells(ax: Axes, panel: Panel, layout: PanelLayout) -> QuadMesh:
     """The coloured cells, lowest layer at the bottom."""
     seaborn.heatmap(
         panel.values,
@@ -200,27 +200,27 @@ def color_map(name: str, ends: tuple[float, float] = MAP_ENDS) -> Colormap:
     return inner.with_extremes(under=whole(0.0), over=whole(1.0), bad="0.85")
 
 
-def strips(figure: Figure, layout: Layout) -> Axes | None:
+def paint_footer(figure: Figure, layout: PanelLayout) -> Axes | None:
     """Rows below the grid, one text a column, without colours."""
-    if not layout.strips:
+    if not layout.footer_labels:
         return None
-    count, words = len(layout.strips), layout.words
-    height = count * layout.strip
+    count, words = len(layout.footer_labels), layout.words
+    height = count * layout.footer_height
     bottom = layout.bottom - height - 0.06 * layout.page.scale
-    ax = axes(figure, layout, layout.left, bottom, layout.grid()[0], height)
+    ax = axes_at(figure, layout, layout.left, bottom, layout.grid()[0], height)
     ax.set_facecolor("0.94")
-    ax.set_xlim(0, len(layout.below))
+    ax.set_xlim(0, len(layout.input_labels))
     ax.set_ylim(count, 0)
     size = words.size
     cells = [
         Cell(j + 0.5, i + 0.5, text, "black", words.widths[text, size], size, -words.rise[size])
-        for i, row in enumerate(words.strips)
+        for i, row in enumerate(words.footer_rows)
         for j, text in enumerate(row)
         if text
     ]
     ax.add_artist(CellTexts(cells))
     middles = [i + 0.5 for i in range(count)]
-    ax.set_yticks(middles, layout.strips, fontsize=layout.page.label, rotation=0)
+    ax.set_yticks(middles, layout.footer_labels, fontsize=layout.page.label, rotation=0)
     bare(ax)
     return ax
 
@@ -232,26 +232,26 @@ def bare(axis: Any) -> None:
         spine.set_visible(False)
 
 
-def ticks(ax: Axes, lowest: Axes, panel: Panel, layout: Layout) -> None:
+def paint_labels(ax: Axes, lowest: Axes, panel: Panel, layout: PanelLayout) -> None:
     """Layers at the left, input tokens below all, true next tokens above, both tilted."""
     size = layout.page.label
-    columns = np.arange(len(layout.below)) + 0.5
+    columns = np.arange(len(layout.input_labels)) + 0.5
     ax.set_yticks(np.arange(len(layout.rows)) + 0.5, layout.rows, fontsize=size, rotation=0)
     tilt: dict[str, Any] = {"fontsize": size, "rotation": 45, "rotation_mode": "anchor"}
     if lowest is not ax:
         ax.set_xticks([])
-    lowest.set_xticks(columns, layout.below, ha="right", va="center", **tilt)
+    lowest.set_xticks(columns, layout.input_labels, ha="right", va="center", **tilt)
     top = ax.secondary_xaxis("top")
-    top.set_xticks(columns, layout.above, ha="left", va="center", **tilt)
+    top.set_xticks(columns, layout.next_labels, ha="left", va="center", **tilt)
     for axis in (ax, lowest, top):
         bare(axis)
     grid_width, grid_height = layout.grid()
     middle = layout.left + grid_width / 2
     margin, figure = layout.page.margin, ax.figure
     words: dict[str, Any] = {"fontsize": size, "color": "0.35"}
-    figure.text(middle / layout.width, margin / layout.height, panel.below,
+    figure.text(middle / layout.width, margin / layout.height, panel.input_title,
                 ha="center", va="bottom", **words)  # fmt: skip
-    figure.text(middle / layout.width, 1 - (margin + layout.head) / layout.height, panel.above,
+    figure.text(middle / layout.width, 1 - (margin + layout.head) / layout.height, panel.next_title,
                 ha="center", va="top", **words)  # fmt: skip
     figure.text(margin / layout.width, (layout.bottom + grid_height / 2) / layout.height, "layer",
                 ha="left", va="center", rotation=90, **words)  # fmt: skip
@@ -303,17 +303,17 @@ class CellTexts(Artist):
         gc.restore()
 
 
-def annotate(ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
+def paint_texts(ax: Axes, mesh: QuadMesh, panel: Panel, layout: PanelLayout) -> None:
     """The texts of every cell, black or white, whichever stands out more."""
-    inks = inks_on(mesh.to_rgba(np.ma.masked_invalid(panel.values)))
+    text_colors = text_colors_on(mesh.to_rgba(np.ma.masked_invalid(panel.values)))
     words = layout.words
     lines = [(words.texts, words.size, 0.0)]
-    if words.second:  # both lines together stand in the middle
+    if words.second_lines:  # both lines together stand in the middle
         small = words.size * SECOND
         lines = [(words.texts, words.size, small * LINE / 2)]
-        lines.append((words.second, small, -words.size * LINE / 2))
+        lines.append((words.second_lines, small, -words.size * LINE / 2))
     cells = [
-        Cell(j + 0.5, i + 0.5, text, inks[i, j], words.widths[text, size], size,
+        Cell(j + 0.5, i + 0.5, text, text_colors[i, j], words.widths[text, size], size,
              up - words.rise[size])
         for texts, size, up in lines
         for i, row in enumerate(texts)
@@ -324,7 +324,7 @@ def annotate(ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
         ax.add_artist(CellTexts(cells))
 
 
-def inks_on(rgba: Floats) -> npt.NDArray[np.str_]:
+def text_colors_on(rgba: Floats) -> npt.NDArray[np.str_]:
     """ "white" or "black" for text on each of the colours."""
     return np.where(luminance(rgba) < 0.179, "white", "black")
 
@@ -335,7 +335,7 @@ def luminance(rgba: Floats) -> Floats:
     return np.reshape(relative_luminance(rgba.reshape(-1, channels)), cells)
 
 
-def outline(ax: Axes, outlined: npt.NDArray[np.bool_], layout: Layout) -> None:
+def paint_outline(ax: Axes, outlined: npt.NDArray[np.bool_], layout: PanelLayout) -> None:
     """A contour around the outlined cells, black on white, so that it shows on every colour."""
     segments = contour(outlined)
     if not segments:
@@ -361,14 +361,16 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
     return segments
 
 
-def name_grids(ax: Axes, layout: Layout) -> None:
+def paint_headings(ax: Axes, layout: PanelLayout) -> None:
     """Rows of the page's colour that name the grid below them."""
     for row, text in layout.headings.items():
         ax.axhspan(row, row + 1, color="white", lw=0, zorder=1.5)  # under the outlines
         ax.text(0, row + 0.5, text, fontsize=layout.page.label, va="center")
 
 
-def color_bar(figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: Layout) -> None:
+def paint_color_bar(
+    figure: Figure, ax: Axes, mesh: QuadMesh, panel: Panel, layout: PanelLayout
+) -> None:
     """Quantity, unit and the number of clipped cells; an arrow where colours are clipped."""
     page = layout.page
     arrow = 0.12 * page.scale / layout.tall
@@ -394,7 +396,7 @@ def extend(below: int, above: int) -> str:
     return ends[bool(below), bool(above)]
 
 
-def heading(figure: Figure, layout: Layout) -> None:
+def paint_header(figure: Figure, layout: PanelLayout) -> None:
     """Title and notes, flush left."""
     page = layout.page
     x, y = page.margin / layout.width, layout.height - page.margin
@@ -410,37 +412,37 @@ def heading(figure: Figure, layout: Layout) -> None:
 # Colours for others
 
 
-class Hue(NamedTuple):
+class CellColor(NamedTuple):
     """Of a cell and its text."""
 
     background: str
     """as in "#1b4b72" """
-    ink: str
+    text_color: str
 
 
 @dataclass(frozen=True)
-class Hues:
+class CellColors:
     """The colours of a figure as plain data, for a terminal."""
 
-    cells: list[list[Hue]]
+    cells: list[list[CellColor]]
     """(row, column)"""
-    bar: list[Hue]
+    bar: list[CellColor]
     """evenly spread over the colour bar, from low to high"""
 
 
-def hues(panel: Panel, steps: int = 24) -> Hues:
-    """What ``heatmap`` and ``annotate`` would colour the cells with."""
+def cell_colors(panel: Panel, steps: int = 24) -> CellColors:
+    """What ``paint_cells`` and ``paint_texts`` would colour the cells with."""
     norm = norm_of(panel.colors)
     cmap = color_map(panel.colors.cmap, map_ends(panel.colors))
 
-    def of(shares: Any) -> list[list[Hue]]:
+    def of(shares: Any) -> list[list[CellColor]]:
         colors = np.asarray(cmap(shares))
         return [
-            [Hue(to_hex(color), str(ink)) for color, ink in zip(row, inks, strict=True)]
-            for row, inks in zip(colors, inks_on(colors), strict=True)
+            [CellColor(to_hex(color), str(text)) for color, text in zip(*row, strict=True)]
+            for row in zip(colors, text_colors_on(colors), strict=True)
         ]
 
-    return Hues(
+    return CellColors(
         of(norm(np.ma.masked_invalid(panel.values))),
         of(np.linspace([0.0], [1.0], steps, axis=1))[0],
     )

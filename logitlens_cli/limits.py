@@ -89,8 +89,8 @@ PAGES = Path("/proc/self/statm")
 
 
 def unlimited_resources() -> list[str]:
-    """What ``resource_limits`` cannot limit on this system: "time" (on Windows), "memory" (on all but
-    Linux)."""
+    """What ``resource_limits`` cannot limit on this system: "time" (on Windows), "memory" (on all
+    but Linux)."""
     missing = [] if hasattr(signal, "setitimer") else ["time"]
     return missing if RESOURCES and PAGES.exists() else [*missing, "memory"]
 
@@ -98,8 +98,8 @@ def unlimited_resources() -> list[str]:
 @contextmanager
 def resource_limits(what: str, hint: str) -> Iterator[None]:
     """Stop Python code by WorkError when its time is over, and by MemoryError when it takes too
-    much memory, as far as the system can (``unlimited_resources``). Signals reach the main thread only, so
-    elsewhere there are no limits."""
+    much memory, as far as the system can (``unlimited_resources``). Signals reach the main thread
+    only, so elsewhere there are no limits."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

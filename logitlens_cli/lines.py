@@ -9,18 +9,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from logitlens_cli.curves import LABEL, NOTE, PAGE, TITLE, finish, heading, panel
-from logitlens_cli.figure import Drawing, style
+from logitlens_cli.curves import (
+    LABEL_SIZE,
+    NOTE_SIZE,
+    PAGE,
+    TITLE_SIZE,
+    finish_axes,
+    paint_band,
+    paint_title,
+)
+from logitlens_cli.figure import Drawing, matplotlib_settings
 from logitlens_cli.fonts import Ruler, escaped, fallback
 from logitlens_cli.layout import LINE, TITLE_LINES
 from logitlens_cli.metrics import LINES
-from logitlens_cli.panels import Looks
+from logitlens_cli.panels import FigureStyle
 from logitlens_cli.reading import Reading
 from logitlens_cli.tokens import harmless
-from logitlens_cli.traces import Band, Lines, Trace, trace
+from logitlens_cli.traces import Band, LinePanel, Lines, line_panel
 
 # Sizes in inches.
-STEP = 0.14  # from one layer to the next
+LAYER_STEP = 0.14  # from one layer to the next
 WIDTH = (3.4, 6.0)
 HEIGHT = 2.6
 LEFT, BELOW = 0.66, 0.52
@@ -29,34 +37,34 @@ STUB = 0.25  # from the end of a line to its name
 MARKED = 0.28  # from one marker of a line to the next
 
 # Of seaborn's colour-blind palette, without the two that are too pale for a thin line.
-COLORS = [seaborn.color_palette("colorblind")[n] for n in (0, 1, 2, 3, 4, 5, 7, 9)]
+LINE_COLORS = [seaborn.color_palette("colorblind")[n] for n in (0, 1, 2, 3, 4, 5, 7, 9)]
 # Tell the lines apart where there is no colour.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 
-def draw(reading: Reading, name: str, looks: Looks) -> list[Drawing]:
+def draw_lines(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]:
     """The figure of a trace, which is never split."""
-    made = trace(reading, looks)
-    names = [line.label for line in made.drawn.lines] if isinstance(made.drawn, Lines) else []
-    families, missing = fallback([made.title, *made.notes, *names, "…"])
+    panel = line_panel(reading, style)
+    names = [line.label for line in panel.drawn.lines] if isinstance(panel.drawn, Lines) else []
+    families, missing = fallback([panel.title, *panel.notes, *names, "…"])
     ruler = Ruler(families)
-    names = [ruler.shortened(escaped(name, missing), LABEL, PAGE.name) for name in names]
-    right = max((ruler.width(name, LABEL) for name in names if name), default=-STUB)
-    layers = len(made.drawn.layers)
-    width = min(max(WIDTH[0], STEP * layers), WIDTH[1])
+    names = [ruler.shortened(escaped(name, missing), LABEL_SIZE, PAGE.name) for name in names]
+    right = max((ruler.width(name, LABEL_SIZE) for name in names if name), default=-STUB)
+    layers = len(panel.drawn.layers)
+    width = min(max(WIDTH[0], LAYER_STEP * layers), WIDTH[1])
     whole = LEFT + width + right + STUB + PAGE.margin
     room = whole - 2 * PAGE.margin
-    title = ruler.broken(escaped(made.title, missing), TITLE, room, "bold", TITLE_LINES)
-    notes = ruler.wrapped([escaped(note, missing) for note in made.notes], NOTE, room)
-    with style(families):
-        figure = paint(made, title, notes, names, width, whole)
-    return [Drawing(figure, families, missing, harmless(made.title), alt(made))]
+    title = ruler.broken(escaped(panel.title, missing), TITLE_SIZE, room, "bold", TITLE_LINES)
+    notes = ruler.wrapped([escaped(note, missing) for note in panel.notes], NOTE_SIZE, room)
+    with matplotlib_settings(families):
+        figure = paint_line_panel(panel, title, notes, names, width, whole)
+    return [Drawing(figure, families, missing, harmless(panel.title), lines_alt_text(panel))]
 
 
-def alt(made: Trace) -> str:
+def lines_alt_text(panel: LinePanel) -> str:
     """A figure in words."""
-    drawn, ends = made.drawn, ""
+    drawn, ends = panel.drawn, ""
     over = f"over layers {drawn.layers[0].label} to {drawn.layers[-1].label}"
     if isinstance(drawn, Lines):
         what = f"Lines {over}: {drawn.axis}"
@@ -64,27 +72,32 @@ def alt(made: Trace) -> str:
     else:
         what = f"Median, mean and quantiles {over}: {drawn.quantity} [{drawn.unit}]"
         ends = f"mean {drawn.mean[-1]:.3g}"
-    said = [f"{made.title}", what, f"At the top: {ends}", "; ".join(made.notes)]
+    said = [f"{panel.title}", what, f"At the top: {ends}", "; ".join(panel.notes)]
     return harmless(" ".join(f"{part}." for part in said if part))
 
 
-def paint(
-    made: Trace, title: list[str], notes: list[str], names: list[str], width: float, whole: float
+def paint_line_panel(
+    panel: LinePanel,
+    title: list[str],
+    notes: list[str],
+    names: list[str],
+    width: float,
+    whole: float,
 ) -> Figure:
     """Draw a trace with its texts as laid out, ``whole`` inches wide."""
-    head = 0.3 + len(title) * TITLE * LINE + len(notes) * NOTE * LINE
+    head = 0.3 + len(title) * TITLE_SIZE * LINE + len(notes) * NOTE_SIZE * LINE
     height = BELOW + HEIGHT + head
     figure = Figure(figsize=(whole, height), facecolor="white")
-    heading(figure, title, notes)
+    paint_title(figure, title, notes)
     ax = figure.add_axes((LEFT / whole, BELOW / height, width / whole, HEIGHT / height))
-    if isinstance(made.drawn, Band):
-        panel(ax, made.drawn)
+    if isinstance(panel.drawn, Band):
+        paint_band(ax, panel.drawn)
         ax.set_title("", loc="left")  # the figure's own says it
-        ax.set_ylim(*made.drawn.limits)
-        ax.legend(fontsize=LABEL - 1, frameon=False, loc="best", handlelength=1.6)
+        ax.set_ylim(*panel.drawn.limits)
+        ax.legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="best", handlelength=1.6)
     else:
-        paint_lines(ax, made.drawn, width)
-        paint_names(ax, made.drawn, names, width)
+        paint_lines(ax, panel.drawn, width)
+        paint_names(ax, panel.drawn, names, width)
     return figure
 
 
@@ -94,20 +107,20 @@ def paint_lines(ax: Axes, drawn: Lines, width: float) -> None:
         ax.plot(
             line.values, ls=dash, lw=1.4, markevery=(n % step, step),
             zorder=3 - n / LINES,  # the first on top
-            **(marked(n) if line.label else {"color": COLORS[n]}),
+            **(marked(n) if line.label else {"color": LINE_COLORS[n]}),
         )  # fmt: skip
-    finish(ax, drawn.layers)
+    finish_axes(ax, drawn.layers)
     last = len(drawn.layers) - 1
     edge = max(1, last) * EDGE / (width - 2 * EDGE)
     ax.set_xlim(-edge, max(1, last) + edge)
-    ax.set_ylabel(drawn.axis, fontsize=LABEL)
+    ax.set_ylabel(drawn.axis, fontsize=LABEL_SIZE)
     scale_axis(ax, drawn)
 
 
 def marked(n: int) -> dict[str, Any]:
     """Colour and marker of a line."""
     return {
-        "color": COLORS[n],
+        "color": LINE_COLORS[n],
         "marker": MARKERS[n],
         "markersize": 4.5,
         "markeredgecolor": "white",
@@ -146,35 +159,39 @@ def paint_names(ax: Axes, drawn: Lines, names: list[str], width: float) -> None:
         x, y = ax.transAxes.inverted().transform(end)
         ends[n] = float(x), float(np.clip(np.nan_to_num(y), 0, 1))
     named.sort(key=lambda n: ends[n][1])
-    places = spread([ends[n][1] * HEIGHT for n in named], LABEL * LINE, HEIGHT)
-    for n, place in zip(named, places, strict=True):
-        y = place / HEIGHT
+    heights = spread([ends[n][1] * HEIGHT for n in named], LABEL_SIZE * LINE, HEIGHT)
+    for n, height in zip(named, heights, strict=True):
+        y = height / HEIGHT
         ax.plot(
             [ends[n][0], 1 + 0.7 * STUB / width], [ends[n][1], y], lw=0.8, clip_on=False,
             markevery=[1], transform=ax.transAxes, scalex=False, scaley=False, **marked(n),
         )  # fmt: skip
-        ax.text(1 + STUB / width, y, names[n], fontsize=LABEL, va="center", transform=ax.transAxes)
+        ax.text(
+            1 + STUB / width, y, names[n], fontsize=LABEL_SIZE, va="center", transform=ax.transAxes
+        )
 
 
-def spread(wanted: list[float], apart: float, top: float) -> list[float]:
-    """Places as near as can be to those wanted, which ascend, ``apart`` from each other and from 0
-    to ``top``, as far as there is room.
+def spread(wanted: list[float], distance: float, top: float) -> list[float]:
+    """Heights as near as can be to those wanted, which ascend, ``distance`` from each other and
+    from 0 to ``top``, as far as there is room.
 
     Where some are too close they become a group, evenly spread about the mean of what they want.
     """
     groups: list[tuple[float, int]] = []  # middle and size
-    for place in wanted:
-        middle, size = place, 1
+    for height in wanted:
+        middle, size = height, 1
         while True:
-            half = (size - 1) * apart / 2
+            half = (size - 1) * distance / 2
             middle = min(max(middle, half), max(top - half, half))
             if not groups:
                 break
             below, count = groups[-1]
-            if middle - half - (below + (count - 1) * apart / 2) >= apart:
+            if middle - half - (below + (count - 1) * distance / 2) >= distance:
                 break
             groups.pop()
             middle = (below * count + middle * size) / (count + size)
             size += count
         groups.append((middle, size))
-    return [middle + (n - (size - 1) / 2) * apart for middle, size in groups for n in range(size)]
+    return [
+        middle + (n - (size - 1) / 2) * distance for middle, size in groups for n in range(size)
+    ]

@@ -79,6 +79,9 @@ class Measure:
     """whose logit or rank: "final", "input", "next", or "id:N" """
     minus: str = "input"
     """whose logit is subtracted, as ``target``"""
+    target_label: str = ""
+    """of a token, for people: with its id it says which one it is"""
+    minus_label: str = ""
     k: int = 10
     """how many of the best tokens are compared"""
     reverse: bool = False
@@ -247,8 +250,27 @@ TARGET_WORDS = {
 }
 
 
-def target_words(target: str) -> str:
-    return TARGET_WORDS.get(target, f"token {target.removeprefix('id:')}")
+ID_PREFIX = "id:"
+"""how a target begins that names a token by its number"""
+
+
+def token_target(token_id: int) -> str:
+    """The target that is one token: "id:N"."""
+    return f"{ID_PREFIX}{token_id}"
+
+
+def target_token_id(target: str) -> int | None:
+    """N of "id:N"; None where a target is no such token."""
+    number = target.removeprefix(ID_PREFIX)
+    digits = number.isascii() and number.isdecimal() and len(number) <= 18
+    return int(number) if digits and target.startswith(ID_PREFIX) else None
+
+
+def target_words(target: str, label: str = "") -> str:
+    """A target for people, with the token's label if it has one."""
+    if (number := target_token_id(target)) is not None:
+        return f"token {number}{label and f' {label}'}"
+    return TARGET_WORDS.get(target, f"token {target}")
 
 
 def kl_words(name: str) -> Callable[[Measure], str]:
@@ -303,7 +325,7 @@ METRICS: dict[str, Metric] = {
     ),
     "token-prob": Metric(
         unit="probability",
-        quantity=lambda m: f"probability of {target_words(m.target)}",
+        quantity=lambda m: f"probability of {target_words(m.target, m.target_label)}",
         needs=lambda m: Needs(targets=frozenset({m.target})),
         formula=token_prob,
         scale=lambda m: Scale("linear", 0, 1),
@@ -312,7 +334,8 @@ METRICS: dict[str, Metric] = {
     "logit-diff": Metric(
         unit="logit",
         quantity=lambda m: (
-            f"logit of {target_words(m.target)} minus that of {target_words(m.minus)}"
+            f"logit of {target_words(m.target, m.target_label)} minus that of "
+            f"{target_words(m.minus, m.minus_label)}"
         ),
         needs=lambda m: Needs(targets=frozenset({m.target, m.minus})),
         formula=logit_diff,
@@ -328,7 +351,7 @@ METRICS: dict[str, Metric] = {
     ),
     "rank": Metric(
         unit="1 is best",
-        quantity=lambda m: f"rank of {target_words(m.target)}",
+        quantity=lambda m: f"rank of {target_words(m.target, m.target_label)}",
         needs=lambda m: Needs(targets=frozenset({m.target})),
         formula=rank,
         # The post lets colours bottom out at 100, and at 1000 for the input token.
@@ -338,7 +361,7 @@ METRICS: dict[str, Metric] = {
     ),
     "cross-entropy": Metric(
         unit="nats",
-        quantity=lambda m: f"cross-entropy of {target_words(m.target)}",
+        quantity=lambda m: f"cross-entropy of {target_words(m.target, m.target_label)}",
         needs=lambda m: Needs(targets=frozenset({m.target})),
         formula=cross_entropy,
         scale=lambda m: KL_SCALE,

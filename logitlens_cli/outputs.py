@@ -16,7 +16,7 @@ from logitlens_cli.request import Figures, Read
 if TYPE_CHECKING:
     from logitlens_cli.compare import Difference
     from logitlens_cli.figure import Drawing
-    from logitlens_cli.panels import Looks, Panel
+    from logitlens_cli.panels import FigureStyle, Panel
     from logitlens_cli.reading import Reading
 
 # Options that say where a result goes and not what it is; the dump does not hold them.
@@ -97,11 +97,11 @@ def outputs(
     )
 
 
-def looks_of(request: Figures) -> Looks:
-    from logitlens_cli.panels import Looks
+def figure_style_of(request: Figures) -> FigureStyle:
+    from logitlens_cli.panels import FigureStyle
 
     color = getattr(request, "color", None)
-    return Looks(
+    return FigureStyle(
         input_row=request.input_row,
         split=request.split,
         vmin=request.vmin,
@@ -120,11 +120,11 @@ def looks_of(request: Figures) -> Looks:
     )
 
 
-def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[str]:
+def write(reading: Reading, files: Outputs, style: FigureStyle | None) -> frozenset[str]:
     """Draw and write whatever belongs to a reading, all or nothing; the characters that no
-    installed font has. ``looks`` may be None where there is no figure, caption or table.
+    installed font has. ``style`` may be None where there is no figure, caption or table.
 
-    Raises WorkError that names the file that cannot be written, UsageError for looks that do not
+    Raises WorkError that names the file that cannot be written, UsageError for style that do not
     fit the reading.
     """
     missing: frozenset[str] = frozenset()
@@ -134,14 +134,14 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
 
             stage.write(files.parquet, lambda file: parquet.save(reading, file))
         if files.figures:
-            assert looks is not None
-            missing = stage_figures(stage, reading, files, looks)
+            assert style is not None
+            missing = stage_figures(stage, reading, files, style)
         if files.texts:
-            assert looks is not None
+            assert style is not None
             from logitlens_cli.panels import panels
 
             for name, parts in files.texts.items():
-                stage_texts(stage, panels(reading, name, looks), parts)
+                stage_texts(stage, panels(reading, name, style), parts)
         if files.json is not None:
             from logitlens_cli.reading import to_json
 
@@ -149,13 +149,16 @@ def write(reading: Reading, files: Outputs, looks: Looks | None) -> frozenset[st
     return missing
 
 
-def stage_figures(stage: Staged, reading: Reading, files: Outputs, looks: Looks) -> frozenset[str]:
-    from logitlens_cli import figure, lines
+def stage_figures(
+    stage: Staged, reading: Reading, files: Outputs, style: FigureStyle
+) -> frozenset[str]:
+    from logitlens_cli.figure import draw_heatmaps
+    from logitlens_cli.lines import draw_lines
 
     missing: frozenset[str] = frozenset()
     for name, parts in files.figures.items():
-        draw = lines.draw if name == TRACE else figure.draw
-        missing |= stage_drawings(stage, draw(reading, name, looks), parts, looks.dpi)
+        draw = draw_lines if name == TRACE else draw_heatmaps
+        missing |= stage_drawings(stage, draw(reading, name, style), parts, style.dpi)
     return missing
 
 
@@ -180,7 +183,7 @@ class Compared:
     numbers: Difference | None
 
 
-def write_compared(every: list[Compared], looks: Looks) -> frozenset[str]:
+def write_compared(every: list[Compared], style: FigureStyle) -> frozenset[str]:
     """Draw and write comparisons, all or nothing; the characters that no installed font has.
 
     Raises WorkError that names the file that cannot be written, UsageError for figures that are
@@ -189,30 +192,31 @@ def write_compared(every: list[Compared], looks: Looks) -> frozenset[str]:
     missing: frozenset[str] = frozenset()
     with staged() as stage:
         for one in every:
-            missing |= stage_compared(stage, one, looks)
+            missing |= stage_compared(stage, one, style)
     return missing
 
 
-def stage_compared(stage: Staged, one: Compared, looks: Looks) -> frozenset[str]:
-    from logitlens_cli.compare import to_json
+def stage_compared(stage: Staged, one: Compared, style: FigureStyle) -> frozenset[str]:
+    from logitlens_cli.compare import difference_to_json
     from logitlens_cli.figure import draw_panel
 
     missing: frozenset[str] = frozenset()
     for parts in one.files.figures.values():
-        drawings = [draw_panel(panel, looks) for panel in one.panels]
-        missing |= stage_drawings(stage, drawings, parts, looks.dpi)
+        drawings = [draw_panel(panel, style) for panel in one.panels]
+        missing |= stage_drawings(stage, drawings, parts, style.dpi)
     for parts in one.files.texts.values():
         stage_texts(stage, one.panels, parts)
     numbers = one.numbers
     if one.files.json is not None and numbers is not None:
-        stage.write(one.files.json, lambda file: file.write(to_json(numbers)))
+        stage.write(one.files.json, lambda file: file.write(difference_to_json(numbers)))
     return missing
 
 
 def stage_texts(stage: Staged, panels: list[Panel], parts: list[dict[str, Path]]) -> None:
-    from logitlens_cli import caption, tables
+    from logitlens_cli.caption import caption
+    from logitlens_cli.tables import panel_to_csv, panel_to_markdown
 
-    makers = {"txt": caption.caption, "md": tables.to_markdown, "csv": tables.to_csv}
+    makers = {"txt": caption, "md": panel_to_markdown, "csv": panel_to_csv}
     for panel, paths in zip(panels, parts, strict=True):
         for form, path in paths.items():
             stage.write(path, partial(put, data=makers[form](panel).encode()))

@@ -12,7 +12,9 @@ from logitlens_cli.errors import UsageError
 
 PIXELS = 2**16 - 1  # what the raster backend can do in one direction
 AREA = 400_000_000  # pixels; four bytes each while it is painted
-WORDS = 200_000  # texts in cells, 3 kB of memory and a line of SVG each, whatever the resolution
+MOST_TEXTS = (
+    200_000  # texts in cells, 3 kB of memory and a line of SVG each, whatever the resolution
+)
 SHARP = 72  # dots per inch; a lower resolution is not proposed
 COLUMNS = 64  # more columns than that are drawn without text, where the page may grow
 PLAIN = 0.16  # inches of a cell without text there, on other pages times their scale
@@ -60,7 +62,7 @@ def require_drawable(rows: int, columns: int, width: str, dpi: int) -> None:
     """
     page = PAGES[width]
     if page.width is not None:
-        require_room(columns * LEAST_CELL, columns, page)
+        require_page_width(columns * LEAST_CELL, columns, page)
         high = 0.5 * PLAIN * page.scale * rows if page.height is None else page.height
         require_size(page.width, high, dpi, columns, most=(page.width, 5 * high))
     elif columns > COLUMNS:
@@ -72,7 +74,7 @@ def require_drawable(rows: int, columns: int, width: str, dpi: int) -> None:
                      most=(wide * columns, high * rows))  # fmt: skip
 
 
-def require_room(needed: float, columns: int, page: Page) -> None:
+def require_page_width(needed: float, columns: int, page: Page) -> None:
     """UsageError for columns that need more inches than a page of given width has."""
     if page.width is not None and needed > page.width + 1e-6:
         raise UsageError(
@@ -94,20 +96,20 @@ def require_size(
 
     ``most`` says that this is the size at the least, and what the cells will take at the most.
     """
-    if fits(width, height, dpi) and texts <= WORDS:
+    if fits(width, height, dpi) and texts <= MOST_TEXTS:
         return
     wide, high = (width, height) if most is None else (most[0] + AROUND, most[1] + AROUND)
     split = most_columns(high, dpi, columns, texts)
     sharp = math.floor(min(PIXELS / max(wide, high), math.sqrt(AREA / (wide * high))))
     cures = [f"--split {split}"] if 0 < split < columns else []
-    if SHARP <= sharp < dpi and texts <= WORDS:
+    if SHARP <= sharp < dpi and texts <= MOST_TEXTS:
         cures.append(f"--dpi {sharp}")
     inches = f"{math.ceil(width)} x {math.ceil(height)} inches"
     raise UsageError(
         f"the figure would be {'at least ' * (most is not None)}{inches},"
         f" at {dpi} dpi {width * dpi:.0f} x {height * dpi:.0f} pixels"
         + f", with {texts} texts in its cells"
-        * (texts > WORDS),
+        * (texts > MOST_TEXTS),
         f"use {' or '.join(cures)}" if cures else "read fewer layers, with --every",
     )
 
@@ -129,4 +131,4 @@ def most_columns(height: float, dpi: int, columns: int, texts: int) -> int:
         return plain
     # Of so few columns the cells have texts, which makes them higher too.
     few = min(COLUMNS, fitting(TEXT_CELL[1][0], height * (2.5 if columns > COLUMNS else 1)))
-    return min(few, WORDS * columns // texts) if texts else few
+    return min(few, MOST_TEXTS * columns // texts) if texts else few

@@ -6,8 +6,8 @@ Figures, the terminal and written tables all show panels. Knows neither matplotl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,12 @@ from logitlens_cli.metrics import (
 from logitlens_cli.reading import Followed, Reading, Scores, Token, lock_in
 
 TOPK = "topk"
-OUTLINED = "outlined: "
-"""how the note begins that says what is outlined"""
+STAR = " (*)"
+"""stands behind a true next token that was guessed"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looks:
+class FigureStyle:
     """What a user may choose about a figure; None is the metric's own habit."""
 
     input_row: bool | None = None
@@ -48,14 +48,14 @@ class Looks:
     width: str = "auto"
     """a page of ``layout``"""
     lock_in: bool = False
-    """a strip of the layers from which a guess is the model's"""
+    """footer rows of the layers from which a guess is the model's"""
     probs: bool = False
     """the guess's probability as a second line"""
     next_ranks: bool = False
-    """a strip of the ranks of the true next tokens"""
+    """a footer row of the ranks of the true next tokens"""
     delta: bool = False
     """differences to the layer below instead of values"""
-    shared: Mapping[str, Colors] = field(default_factory=dict)
+    shared_colors: Mapping[str, Colors] = field(default_factory=dict)
     """by figure, the colours that several readings share"""
 
 
@@ -73,12 +73,14 @@ class Colors:
 
 
 @dataclass(frozen=True)
-class Strip:
+class FooterRow:
     """A row below the grid."""
 
     label: str
     texts: list[str]
     """one a column"""
+    meaning: str = ""
+    """what it says, where the row before it does not say so too"""
 
 
 @dataclass(frozen=True)
@@ -92,28 +94,58 @@ class Panel:
     outlined: npt.NDArray[np.bool_]
     """(row, column) is the layer's top guess the model's?"""
     rows: list[str]
-    bottom: list[str]
-    """input tokens"""
-    top: list[str]
-    """true next tokens, starred where the model's top guess is right"""
+    input_labels: list[str]
+    """a column's input token, below the grid"""
+    next_labels: list[str]
+    """a column's true next token, above the grid; "" where the text ends"""
     title: str
     notes: list[str]
+    """what was read and how it was decoded"""
     bar: str
     """quantity and unit, what the colour bar says"""
     colors: Colors
-    below: str = "input token"
+    next_is_guess: list[bool] = field(default_factory=list)
+    """by column, is the model's top guess the true next token? Empty where no column has one"""
+    input_title: str = "input token"
     """what the labels below are"""
-    above: str = "true next token"
-    second: list[list[str]] = field(default_factory=list)
+    next_title: str = "true next token"
+    outline_meaning: str | None = None
+    """what outlined cells have; None where no cell can be outlined"""
+    star_meaning: str | None = None
+    """what the columns of ``next_is_guess`` have"""
+    more_notes: list[str] = field(default_factory=list)
+    """what else must be known, after what outlines mean"""
+    second_lines: list[list[str]] = field(default_factory=list)
     """(row, column) a smaller second line; empty where no cell has one"""
-    strips: list[Strip] = field(default_factory=list)
+    footer_rows: list[FooterRow] = field(default_factory=list)
     about: str = ""
     """what is shown, and of which model, also where the user's own title does not say so"""
     guesses: bool = False
     """do cells say the layers' guesses, so that values are seen as colours only? (Of a guess its
     beginning says something; of a number it does not.)"""
+    from_input: bool = False
+    """is the lowest row the input row, which is no layer?"""
     headings: dict[int, str] = field(default_factory=dict)
     """rows that are no layers but name the grid below them"""
+
+    def all_notes(self, outline: str = "outlined") -> list[str]:
+        """What a reader must know, in the order of reading; ``outline`` says how outlined cells
+        look where it is shown."""
+        notes = list(self.notes)
+        if self.outline_meaning is not None:
+            notes.append(f"{outline}: {self.outline_meaning}")
+        notes += self.more_notes
+        if self.star_meaning is not None:
+            notes.append(f"{STAR.strip()} {self.star_meaning}")
+        return [*notes, *(row.meaning for row in self.footer_rows if row.meaning)]
+
+    def starred(self, shown: Callable[[str], str]) -> list[str]:
+        """The true next tokens as ``shown`` shortens them, with a star behind those that were
+        guessed: the token is shortened, not the star."""
+        stars = self.next_is_guess or [False] * len(self.next_labels)
+        return [
+            shown(label) + STAR * star for label, star in zip(self.next_labels, stars, strict=True)
+        ]
 
     @property
     def clipped(self) -> tuple[int, int]:
@@ -144,70 +176,113 @@ def figures_of(reading: Reading) -> list[str]:
     return [TOPK] * guessed + names + ([FOLLOWED] if reading.followed is not None else [])
 
 
-def panels(reading: Reading, name: str, looks: Looks) -> list[Panel]:
-    """The figure ``name`` of a reading, in pieces of at most ``looks.split`` columns.
+def panels(reading: Reading, name: str, style: FigureStyle) -> list[Panel]:
+    """The figure ``name`` of a reading, in pieces of at most ``style.split`` columns.
 
     All pieces share one colour scale. Raises UsageError for a figure that the reading has no
     numbers of.
     """
     if name == FOLLOWED and reading.followed is not None:
-        return [followed_panel(reading, reading.followed, looks)]
-    key = color_of(reading, looks) if name == TOPK else name
+        return [followed_panel(reading, reading.followed, style)]
+    whole = grid_panel(reading, name, style)
+    return [
+        replace(piece, notes=[decoded_words(reading), window_words(reading, cut)])
+        for cut, piece in split_columns(whole, style.split)
+    ]
+
+
+def split_columns(panel: Panel, most: int | None) -> Iterator[tuple[slice, Panel]]:
+    """A panel in pieces of at most so many columns, each with the columns that it has."""
+    count = len(panel.input_labels)
+    step = min(most or count, count)
+    for start in range(0, count, step):
+        cut = slice(start, start + step)
+        yield (
+            cut,
+            replace(
+                panel,
+                values=panel.values[:, cut],
+                texts=[row[cut] for row in panel.texts],
+                outlined=panel.outlined[:, cut],
+                input_labels=panel.input_labels[cut],
+                next_labels=panel.next_labels[cut],
+                next_is_guess=panel.next_is_guess[cut],
+                second_lines=[row[cut] for row in panel.second_lines],
+                footer_rows=[replace(row, texts=row.texts[cut]) for row in panel.footer_rows],
+            ),
+        )
+
+
+def grid_panel(reading: Reading, name: str, style: FigureStyle) -> Panel:
+    """The figure ``name`` of a reading in one piece, without the notes on its columns."""
+    key = held_metric(reading, name, style)
+    scores = reading.metrics[key]
+    shown = drawn_rows(reading, name, style)
+    values = reading.values(key)[shown]
+    scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
+    if style.delta:
+        values, bar, scale = deltas(values, scale), delta_words(scores), DIFFERENCE_SCALE
+    texts = cell_texts(reading, name, shown, values, style)
+    footer_rows = footer_rows_of(reading, style)
+    colors = limits(scale, values[:, scale_columns(reading, style)], style)
+    topk, about = name == TOPK, headline(reading, name, scores)
+    return Panel(
+        values=values,
+        texts=blank_repeats(texts) if style.changes_only else texts,
+        outlined=(reading.top() == np.array(reading.final_ids))[shown] & topk,
+        rows=[reading.layers[i].label for i in shown],
+        input_labels=[token.label for token in reading.tokens],
+        next_labels=[token.next_label or "" for token in reading.tokens],
+        title=style.title if style.title is not None else about,
+        notes=[],
+        bar=bar,
+        colors=style.shared_colors.get(name, colors),
+        next_is_guess=next_is_guess(reading),
+        outline_meaning=GUESS_IS_FINAL if topk else None,
+        star_meaning="the model's guess is right",
+        more_notes=[*[CHAT] * reading.lens.chat, *style_notes(style)],
+        second_lines=prob_texts(reading, shown) if style.probs and topk else [],
+        footer_rows=footer_rows,
+        about=about,
+        guesses=topk,
+        from_input=reading.layers[shown[0]].kind == "input",
+    )
+
+
+def held_metric(reading: Reading, name: str, style: FigureStyle) -> str:
+    """The metric behind a figure; UsageError where the dump does not hold it."""
+    key = color_of(reading, style) if name == TOPK else name
     if key not in reading.metrics:
         held = COLORS if name == TOPK else figures_of(reading)
         raise UsageError(
             f"{key} is not in this dump",
             f"it holds {', '.join(n for n in held if name != TOPK or n in reading.metrics)}",
         )
-    scores = reading.metrics[key]
-    shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, name, looks)]
-    if not shown:
+    return key
+
+
+def drawn_rows(reading: Reading, name: str, style: FigureStyle) -> list[int]:
+    """The rows of a reading that a figure has; UsageError where it has none."""
+    rows = [n for n, layer in enumerate(reading.layers) if draws_row(layer.kind, name, style)]
+    if not rows:
         raise UsageError("there is no row but the input row", "give --input-row")
-    values = reading.values(key)[shown]
-    scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
-    if looks.delta:
-        values, bar, scale = deltas(values, scale), delta_words(scores), DIFFERENCE_SCALE
-    top = reading.top()
-    final = np.array(reading.final_ids)
+    return rows
+
+
+def cell_texts(
+    reading: Reading, name: str, rows: list[int], values: Floats, style: FigureStyle
+) -> list[list[str]]:
+    """(row, column) what the cells of a figure of these values say."""
     if name == TOPK:
-        texts = [[cell[0] for cell in reading.guesses.labels[row]] for row in shown]
-    elif looks.delta:
-        texts = [[signed(value, key) for value in row] for row in values.tolist()]
-    else:
-        texts = [number_texts(reading, key, row) for row in shown]
-    if looks.changes_only:
-        texts = changes(texts)
-    second = prob_texts(reading, shown) if looks.probs and name == TOPK else []
-    strips, words = strips_of(reading, looks)
-    own = limits(scale, values[:, counted(reading, looks)], looks)
-    columns = len(reading.tokens)
-    step = min(looks.split or columns, columns)
-    return [
-        Panel(
-            values=values[:, cut],
-            texts=[row[cut] for row in texts],
-            outlined=(top == final)[shown][:, cut] & (name == TOPK),
-            rows=[reading.layers[i].label for i in shown],
-            bottom=[token.label for token in reading.tokens[cut]],
-            top=next_labels(reading)[cut],
-            title=looks.title if looks.title is not None else headline(reading, name, scores),
-            notes=[*footnotes(reading, name, cut, looks), *words],
-            bar=bar,
-            colors=looks.shared.get(name, own),
-            second=[row[cut] for row in second],
-            strips=[Strip(strip.label, strip.texts[cut]) for strip in strips],
-            about=headline(reading, name, scores),
-            guesses=name == TOPK,
-        )
-        for cut in (slice(start, start + step) for start in range(0, columns, step))
-    ]
+        return [[cell[0] for cell in reading.guesses.labels[row]] for row in rows]
+    if style.delta:
+        return [[signed(value, name) for value in row] for row in values.tolist()]
+    return [number_texts(reading, name, row) for row in rows]
 
 
-def followed_panel(reading: Reading, followed: Followed, looks: Looks) -> Panel:
+def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> Panel:
     """Tokens by layers: the rank of every token that was ever the top guess of one column."""
-    shown = [i for i, layer in enumerate(reading.layers) if shows(layer.kind, FOLLOWED, looks)]
-    if not shown:
-        raise UsageError("there is no row but the input row", "give --input-row")
+    shown = drawn_rows(reading, FOLLOWED, style)
     ranks = np.array(followed.ranks, float)[shown]
     texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
     scale = METRICS["rank"].scale(Measure(metric="rank"))
@@ -215,44 +290,45 @@ def followed_panel(reading: Reading, followed: Followed, looks: Looks) -> Panel:
     title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
     return Panel(
         values=ranks,
-        texts=changes(texts) if looks.changes_only else texts,
+        texts=blank_repeats(texts) if style.changes_only else texts,
         outlined=ranks == 1,
         rows=[reading.layers[i].label for i in shown],
-        bottom=followed.labels,
-        top=[""] * len(followed.labels),
-        title=looks.title if looks.title is not None else title,
+        input_labels=followed.labels,
+        next_labels=[""] * len(followed.labels),
+        title=style.title if style.title is not None else title,
         notes=[
             decoded_words(reading),
             f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}, "
             "the last column",
-            f"{OUTLINED}the layer's top guess",
         ],
         bar="rank of the token [1 is best]",
-        colors=limits(scale, ranks, looks),
-        below="token, best rank first",
-        above="",
+        colors=limits(scale, ranks, style),
+        input_title="token, best rank first",
+        next_title="",
+        outline_meaning="the layer's top guess",
         about=title,
+        from_input=reading.layers[shown[0]].kind == "input",
     )
 
 
-def color_of(reading: Reading, looks: Looks) -> str:
-    return looks.color or reading.options.get("color") or COLORS[0]
+def color_of(reading: Reading, style: FigureStyle) -> str:
+    return style.color or reading.options.get("color") or COLORS[0]
 
 
-def shows(kind: str, name: str, looks: Looks) -> bool:
+def draws_row(kind: str, name: str, style: FigureStyle) -> bool:
     """Is a row of this kind drawn? The input row distracts but from divergences (the post)."""
     if kind != "input":
         return True
     diverges = name.startswith("kl-") or name == "js"
-    return diverges if looks.input_row is None else looks.input_row
+    return diverges if style.input_row is None else style.input_row
 
 
-def counted(reading: Reading, looks: Looks) -> list[bool]:
+def scale_columns(reading: Reading, style: FigureStyle) -> list[bool]:
     """Which columns the limits of the colours are taken from."""
-    columns = [token.position >= looks.skip_first for token in reading.tokens]
+    columns = [token.position >= style.skip_first for token in reading.tokens]
     if not any(columns):
         raise UsageError(
-            f"--skip-first {looks.skip_first} leaves no column",
+            f"--skip-first {style.skip_first} leaves no column",
             f"the last one is position {reading.tokens[-1].position}",
         )
     return columns
@@ -277,9 +353,9 @@ def deltas(values: Floats, scale: Scale) -> Floats:
     """(row, column) the difference to the row below, on the scale of the colours: of a logarithmic
     one, log10 of the ratio. NaN in the lowest row."""
     with np.errstate(invalid="ignore"):
-        made = np.full_like(values, np.nan)
-        made[1:] = np.diff(np.log10(values) if scale.kind == "log" else values, axis=0)
-        return made
+        steps = np.full_like(values, np.nan)
+        steps[1:] = np.diff(np.log10(values) if scale.kind == "log" else values, axis=0)
+        return steps
 
 
 def signed(value: float, key: str) -> str:
@@ -299,28 +375,27 @@ def delta_words(scores: Scores) -> str:
     return f"{scores.quantity}, minus the layer below's [{scores.unit}]"
 
 
-def strips_of(reading: Reading, looks: Looks) -> tuple[list[Strip], list[str]]:
-    """The rows below the grid that were asked for, and what they are in words."""
-    strips, words = [], []
-    if looks.lock_in:
-        made = lock_in(reading.layers, reading.top(), reading.final_ids)
-        strips += [Strip("stays from", names(made.since)), Strip("first at", names(made.first))]
-        means = mean_words(made.mean_since), mean_words(made.mean_first)
-        words.append(
-            "the guess stays the model's from layer {} on, first is at {} (means)".format(*means)
-        )
-    if looks.next_ranks:
+def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
+    """The rows below the grid that were asked for."""
+    rows = []
+    if style.lock_in:
+        layers = lock_in(reading.layers, reading.top(), reading.final_ids)
+        means = mean_words(layers.mean_since), mean_words(layers.mean_first)
+        meaning = "the guess stays the model's from layer {} on, first is at {} (means)"
+        rows.append(FooterRow("stays from", or_dash(layers.since), meaning.format(*means)))
+        rows.append(FooterRow("first at", or_dash(layers.first)))
+    if style.next_ranks:
         if reading.next_ranks is None:
             raise UsageError(
                 "this dump holds no ranks of the true next tokens",
                 "make it again with --next-ranks",
             )
-        strips.append(Strip("true rank", names(reading.next_ranks)))
-        words.append("true rank: of the true next token in the model's output")
-    return strips, words
+        meaning = "true rank: of the true next token in the model's output"
+        rows.append(FooterRow("true rank", or_dash(reading.next_ranks), meaning))
+    return rows
 
 
-def names(numbers: list[int | None]) -> list[str]:
+def or_dash(numbers: list[int | None]) -> list[str]:
     return ["–" if number is None else str(number) for number in numbers]
 
 
@@ -328,7 +403,7 @@ def mean_words(mean: float | None) -> str:
     return "–" if mean is None else f"{mean:.1f}"
 
 
-def changes(texts: list[list[str]]) -> list[list[str]]:
+def blank_repeats(texts: list[list[str]]) -> list[list[str]]:
     """Blank every cell that says what the cell below it says."""
     return [
         [text if not i or text != texts[i - 1][j] else "" for j, text in enumerate(row)]
@@ -336,12 +411,10 @@ def changes(texts: list[list[str]]) -> list[list[str]]:
     ]
 
 
-def next_labels(reading: Reading) -> list[str]:
-    """True next tokens; the star is by id, never by text."""
+def next_is_guess(reading: Reading) -> list[bool]:
+    """By column, is the model's top guess the true next token? By id, never by text."""
     return [
-        ""
-        if token.next_label is None
-        else token.next_label + (" (*)" if token.next_id == guess else "")
+        token.next_label is not None and token.next_id == guess
         for token, guess in zip(reading.tokens, reading.final_ids, strict=True)
     ]
 
@@ -359,16 +432,17 @@ NORM_WORDS = {
 
 
 CHAT = "in the model's chat template"
+GUESS_IS_FINAL = "the layer's guess is the model's"
 
 
 def decoded_words(reading: Reading) -> str:
     norm = NORM_WORDS[reading.lens.norm]
-    late = reading.lens.decoder_blocks
-    blocks = f"the last {count_of(late, 'block')} and " if late else ""
+    count = reading.lens.decoder_blocks
+    blocks = f"the last {count_of(count, 'block')} and " if count else ""
     return f"decoded with {blocks}the model's head, {norm}"
 
 
-def places(tokens: list[Token]) -> str:
+def position_words(tokens: list[Token]) -> str:
     first, last = tokens[0].position, tokens[-1].position
     return f"position {first}" if first == last else f"positions {first}–{last}"
 
@@ -377,35 +451,27 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def footnotes(reading: Reading, name: str, cut: slice, looks: Looks) -> list[str]:
-    """What a reader must know to read the figure, under the title."""
-    tokens = reading.tokens[cut]
-    notes = [
-        decoded_words(reading),
-        f"{places(tokens)} of {count_of(reading.lens.text_tokens, 'token')}",
-    ]
-    if name == TOPK:
-        notes.append(f"{OUTLINED}the layer's guess is the model's")
-    if reading.lens.chat:
-        notes.append(CHAT)
-    return [*notes, *looks_notes(looks), "(*) the model's guess is right"]
+def window_words(reading: Reading, cut: slice) -> str:
+    """Which positions of the text some columns are."""
+    tokens = position_words(reading.tokens[cut])
+    return f"{tokens} of {count_of(reading.lens.text_tokens, 'token')}"
 
 
-def looks_notes(looks: Looks) -> list[str]:
-    """What the user's looks leave out."""
+def style_notes(style: FigureStyle) -> list[str]:
+    """What the user's style leaves out."""
     notes = []
-    if looks.skip_first:
-        notes.append(f"colour limits leave out the first {count_of(looks.skip_first, 'token')}")
+    if style.skip_first:
+        notes.append(f"colour limits leave out the first {count_of(style.skip_first, 'token')}")
     return notes
 
 
-def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:
+def limits(scale: Scale, values: Floats | None, style: FigureStyle) -> Colors:
     """Both limits of the colours: the user's, else the metric's, else the data's (if there is any
     by now). Raises UsageError for limits that run backwards."""
     finite = np.empty(0) if values is None else values[np.isfinite(values)]
     low, high = scale.low, scale.high
-    low = looks.vmin if looks.vmin is not None else low
-    high = looks.vmax if looks.vmax is not None else high
+    low = style.vmin if style.vmin is not None else low
+    high = style.vmax if style.vmax is not None else high
     if scale.center is not None:
         # A side that is given is the other's mirror image.
         sides = [abs(v - scale.center) for v in (low, high) if v is not None]
@@ -420,14 +486,14 @@ def limits(scale: Scale, values: Floats | None, looks: Looks) -> Colors:
         middle, half = (low + high) / 2, max(0.5, 1e-6 * abs(low))
         low, high = middle - half, middle + half
     if low > high:
-        given, other = ("--vmin", "--vmax") if looks.vmin is not None else ("--vmax", "--vmin")
-        if looks.vmin is None and looks.vmax is None:
+        given, other = ("--vmin", "--vmax") if style.vmin is not None else ("--vmax", "--vmin")
+        if style.vmin is None and style.vmax is None:
             given, other = "the scale of the dump", "--vmin and --vmax"
         raise UsageError(
             f"{given} makes the colours run backwards, from {low:g} to {high:g}",
             f"give {other} too",
         )
     if scale.kind == "log" and low <= 0:
-        given = "--vmin" if looks.vmin is not None else "a value of"
+        given = "--vmin" if style.vmin is not None else "a value of"
         raise UsageError(f"{given} {low:g} on a logarithmic scale", "give a limit above 0")
-    return Colors(scale.kind, low, high, looks.cmap or scale.cmap, scale.center is not None)
+    return Colors(scale.kind, low, high, style.cmap or scale.cmap, scale.center is not None)

@@ -17,7 +17,7 @@ from logitlens_cli import anatomy, capture, decode, lens, tokens
 from logitlens_cli.anatomy import ModelParts
 from logitlens_cli.capture import INPUT, PromptSlice, Stream, StreamSite, resid_mid, resid_post
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import METRICS, Measure, Needs, Sums
+from logitlens_cli.metrics import METRICS, Measure, Needs, Sums, target_token_id, token_target
 from logitlens_cli.reading import (
     SCHEMA,
     CheckRecord,
@@ -427,7 +427,7 @@ def follow_tokens(
     chosen = chosen_ids(spec, sums, prompt)
     guesses = sums.top_ids[blocks, -1, 0].tolist() if spec.follow else []
     ids = sorted({*chosen, *guesses})
-    names = {i: f"id:{i}" for i in ids}
+    names = {i: token_target(i) for i in ids}
     stream, column = stream_column
     targets = {name: [i] * stream.resid.shape[1] for i, name in names.items()}
     grid_spec = lens.GridSpec(rows, 1, Needs(targets=frozenset(targets)), targets)
@@ -545,8 +545,8 @@ def target_ids(target: str, ids: Sequence[int], columns: range) -> list[int]:
     """A target token per column, -1 where there is none; "final" is found by the lens."""
     if target == "next":
         return [ids[i + 1] if i + 1 < len(ids) else -1 for i in columns]
-    if target.startswith("id:"):
-        return [int(target.removeprefix("id:"))] * len(columns)
+    if (number := target_token_id(target)) is not None:
+        return [number] * len(columns)
     return [ids[i] for i in columns]
 
 
@@ -621,11 +621,11 @@ def scores(
 
 
 def with_labels(tokenizer: Any, measure: Measure) -> Measure:
-    """The measure with labels behind the ids of its tokens, for people."""
+    """The measure with the labels of its tokens, for people."""
 
-    def shown(target: str) -> str:
-        if not target.startswith("id:"):
-            return target
-        return f"{target} {tokens.label(tokenizer, int(target.removeprefix('id:')))}"
+    def label(target: str) -> str:
+        number = target_token_id(target)
+        return "" if number is None else tokens.label(tokenizer, number)
 
-    return replace(measure, target=shown(measure.target), minus=shown(measure.minus))
+    target, minus = label(measure.target), label(measure.minus)
+    return replace(measure, target_label=target, minus_label=minus)

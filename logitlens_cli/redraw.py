@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from logitlens_cli import prompts
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import FOLLOWED, TRACE
-from logitlens_cli.outputs import Compared, looks_of, outputs, write, write_compared
+from logitlens_cli.outputs import Compared, figure_style_of, outputs, write, write_compared
 from logitlens_cli.progress import Progress
 from logitlens_cli.request import OF_CELLS, Diff, Render, refuse
 from logitlens_cli.run import check_extras, note_missing, pieces, show, show_reading, skipped
 
 if TYPE_CHECKING:
     from logitlens_cli.compare import Pair
-    from logitlens_cli.panels import Colors, Looks
+    from logitlens_cli.panels import Colors, FigureStyle
     from logitlens_cli.reading import Reading
 
 
@@ -25,9 +25,9 @@ def render(request: Render) -> Iterator[Path]:
 
     progress = Progress(quiet=request.quiet)
     check_extras(request)
-    looks = looks_of(request)
+    style = figure_style_of(request)
     if request.share_scale:
-        looks = replace(looks, shared=shared_colors(request, looks))
+        style = replace(style, shared_colors=shared_colors(request, style))
     missing: frozenset[str] = frozenset()
     seen: dict[Path, Path] = {}
     for dump in request.dumps:
@@ -49,9 +49,9 @@ def render(request: Render) -> Iterator[Path]:
         if request.skip_existing and skipped(files, progress):
             continue
         with progress.step(f"drawing {name}"):
-            missing |= write(reading, files, looks)
+            missing |= write(reading, files, style)
         if request.show:
-            show_reading(request, reading, chosen, looks)
+            show_reading(request, reading, chosen, style)
         yield from files.paths()
     note_missing(missing, progress)
 
@@ -70,7 +70,7 @@ def chosen_of(request: Render, dump: Path, reading: "Reading") -> tuple[str, ...
     return (request.metric,)
 
 
-def shared_colors(request: Render, looks: "Looks") -> "Mapping[str, Colors]":
+def shared_colors(request: Render, style: "FigureStyle") -> "Mapping[str, Colors]":
     """By figure, colours whose limits are the widest of any dump's; UsageError where the same
     figure shows different quantities."""
     from logitlens_cli.panels import panels
@@ -82,7 +82,7 @@ def shared_colors(request: Render, looks: "Looks") -> "Mapping[str, Colors]":
         for figure in chosen_of(request, dump, reading):
             if figure in (FOLLOWED, TRACE):  # no grid of a text
                 continue
-            panel = panels(reading, figure, looks)[0]
+            panel = panels(reading, figure, style)[0]
             first, bar, colors = made.get(figure, (dump, panel.bar, panel.colors))
             if bar != panel.bar:
                 raise UsageError(
@@ -130,7 +130,7 @@ def diff(request: Diff) -> Iterator[Path]:
         return
     todo = [one for one in every if not (request.skip_existing and skipped(one.files, progress))]
     with progress.step(f"drawing {name}"):
-        note_missing(write_compared(todo, looks_of(request)), progress)
+        note_missing(write_compared(todo, figure_style_of(request)), progress)
     if request.show:
         show(request, [panel for one in every for panel in one.panels])
     for one in todo:
@@ -138,14 +138,14 @@ def diff(request: Diff) -> Iterator[Path]:
 
 
 def compared(request: Diff, pair: "Pair", figure: str, name: str) -> Compared:
-    from logitlens_cli.compare import difference, difference_panels, stacked_panels
+    from logitlens_cli.compare import difference_of, difference_panels, stacked_panels
 
-    looks, numbers = looks_of(request), None
+    style, numbers = figure_style_of(request), None
     if request.over:
-        panels = stacked_panels(pair, figure, looks)
+        panels = stacked_panels(pair, figure, style)
     else:
-        numbers = difference(pair, figure, looks)
-        panels = difference_panels(pair, figure, numbers, looks)
+        numbers = difference_of(pair, figure, style)
+        panels = difference_panels(pair, figure, numbers, style)
     command = f"{'over' if request.over else 'diff'}-{figure}"
     json = request.json and numbers is not None
     files = outputs(request, name, command, (command,), len(panels), json)

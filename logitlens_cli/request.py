@@ -198,7 +198,7 @@ class Command(TyperCommand):
 
 
 OF_ONE_READING = ("lock_in", "next_ranks", "probs", "delta")
-"""looks that neither a summary nor a comparison has"""
+"""styles that neither a summary nor a comparison has"""
 OF_CELLS = (
     *("split", "cmap", "skip_first", "changes_only", "width", "show", "table", "caption"),
     *OF_ONE_READING,

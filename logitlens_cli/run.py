@@ -17,7 +17,7 @@ from logitlens_cli.files import require_writable
 from logitlens_cli.metrics import METRICS
 from logitlens_cli.outputs import (
     Outputs,
-    looks_of,
+    figure_style_of,
     outputs,
     recipe_of,
     write,
@@ -27,7 +27,7 @@ from logitlens_cli.prompts import Prompt
 from logitlens_cli.request import Check, Engine, Figures, Read
 
 if TYPE_CHECKING:
-    from logitlens_cli.panels import Looks, Panel
+    from logitlens_cli.panels import FigureStyle, Panel
     from logitlens_cli.reading import ModelRecord, Reading
     from logitlens_cli.session import Outcome
 
@@ -73,9 +73,9 @@ def read(request: Read) -> Iterator[Path]:
     row.add(reading)
     row.note(progress)
     with progress.step(f"drawing {prompt.name}"):
-        note_missing(write(reading, files, looks_of(request)), progress)
+        note_missing(write(reading, files, figure_style_of(request)), progress)
     if request.show:
-        show_reading(request, reading, request.figures, looks_of(request))
+        show_reading(request, reading, request.figures, figure_style_of(request))
     yield from files.paths()
 
 
@@ -108,7 +108,7 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
         return
     require_writable(request.out)
     by_name = {prompt.name: prompt for prompt in todo}
-    looks = looks_of(request)
+    style = figure_style_of(request)
     jobs = batch.cpu_count() if request.jobs is None else request.jobs
     if not request.formats:
         jobs = 0
@@ -145,7 +145,7 @@ def read_lines(request: Read, path: Path, progress: Progress) -> Iterator[Path]:
                 shown.add(tokens=len(outcome.text_ids))
                 row.add(outcome)
                 files = outputs_of(request, prompt, pieces(outcome.tokens, request.split))
-                workers.hand((prompt, files), write, outcome, files, looks)
+                workers.hand((prompt, files), write, outcome, files, style)
                 yield from finished(workers.made())
             yield from finished(workers.made(room=0))
     finally:
@@ -217,11 +217,11 @@ def check_limits(request: Read) -> None:
         return
     from logitlens_cli.panels import TOPK, limits
 
-    looks = looks_of(request)
+    style = figure_style_of(request)
     for figure in request.figures:
-        measure = request.measures.get(str(looks.color) if figure == TOPK else figure)
+        measure = request.measures.get(str(style.color) if figure == TOPK else figure)
         if measure is not None:
-            limits(METRICS[measure.metric].scale(measure), None, looks)
+            limits(METRICS[measure.metric].scale(measure), None, style)
 
 
 def prompt_of(request: Read) -> Prompt:
@@ -313,17 +313,17 @@ def note_missing(missing: frozenset[str], progress: Progress) -> None:
 
 
 def show_reading(
-    request: Figures, reading: "Reading", figures: Sequence[str], looks: "Looks"
+    request: Figures, reading: "Reading", figures: Sequence[str], style: "FigureStyle"
 ) -> None:
     from logitlens_cli.panels import panels
 
-    show(request, [panel for name in figures for panel in panels(reading, name, looks)])
+    show(request, [panel for name in figures for panel in panels(reading, name, style)])
 
 
 def show(request: Figures, panels: "Sequence[Panel]") -> None:
     """Print figures as tables."""
-    from logitlens_cli.figure import hues
+    from logitlens_cli.figure import cell_colors
     from logitlens_cli.show import print_panel
 
     for panel in panels:
-        print_panel(panel, hues(panel), sys.stderr if request.writes else sys.stdout)
+        print_panel(panel, cell_colors(panel), sys.stderr if request.writes else sys.stdout)

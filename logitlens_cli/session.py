@@ -3,7 +3,6 @@
 Loads torch and transformers, so it is loaded late itself.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import TypeAlias
 
 from logitlens_cli import batch, limits, prompts, tokens
 from logitlens_cli.errors import LogitLensError, UsageError, as_known_error
-from logitlens_cli.metrics import TARGET_WORDS, Measure
+from logitlens_cli.metrics import ID_PREFIX, TARGET_WORDS, Measure, target_token_id, token_target
 from logitlens_cli.model import open_model
 from logitlens_cli.outputs import options_of
 from logitlens_cli.pages import require_drawable
@@ -175,11 +174,11 @@ def token_of(option: str, target: str, lens_model: LensModel) -> str:
     """One of the words, or "id:N" of a token's text."""
     if target in TARGET_WORDS:
         return target
-    if target.startswith("id:"):
-        number = target.removeprefix("id:")
-        if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) >= lens_model.parts.vocabulary:
+    if target.startswith(ID_PREFIX):
+        number = target_token_id(target)
+        if number is None or number >= lens_model.parts.vocabulary:
             raise UsageError(
                 f"{option} {target} is no token", f"ids are 0 to {lens_model.parts.vocabulary - 1}"
             )
-        return f"id:{int(number)}"
-    return f"id:{tokens.target_id(lens_model.tokenizer, target, option)}"
+        return token_target(number)
+    return token_target(tokens.target_id(lens_model.tokenizer, target, option))

@@ -12,20 +12,19 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from logitlens_cli.caption import LONGEST, number
+from logitlens_cli.caption import LONGEST_PART, number
 from logitlens_cli.errors import WorkError, discard_stream
-from logitlens_cli.panels import OUTLINED, Panel, count_of
+from logitlens_cli.panels import Panel, count_of
 from logitlens_cli.tokens import harmless
 
 if TYPE_CHECKING:
-    from logitlens_cli.figure import Hues
+    from logitlens_cli.figure import CellColors
 
 WIDEST = 12
 """characters of a label or a cell, wide ones counted twice"""
-STAR = " (*)"
 
 
-def print_panel(panel: Panel, hues: "Hues", stream: TextIO | None) -> None:
+def print_panel(panel: Panel, colors: "CellColors", stream: TextIO | None) -> None:
     """Print a figure as a table of the terminal's width: the last columns are kept.
 
     Colours only where the terminal has 256 of them or more, and not with NO_COLOR; what is
@@ -34,10 +33,10 @@ def print_panel(panel: Panel, hues: "Hues", stream: TextIO | None) -> None:
     """
     if stream is None:  # the shell closed it
         return
-    made = written(panel, hues, stream)
+    table = written(panel, colors, stream)
     coding = stream.encoding or "utf-8"
     try:
-        stream.write(made.encode(coding, "backslashreplace").decode(coding) + "\n")
+        stream.write(table.encode(coding, "backslashreplace").decode(coding) + "\n")
         stream.flush()
     except BrokenPipeError:
         discard_stream(stream)
@@ -47,34 +46,34 @@ def print_panel(panel: Panel, hues: "Hues", stream: TextIO | None) -> None:
         ) from error
 
 
-def written(panel: Panel, hues: "Hues", stream: TextIO) -> str:
+def written(panel: Panel, colors: "CellColors", stream: TextIO) -> str:
     """The table as text, with the escape sequences that ``stream`` understands."""
-    room, own = width(), Console(file=stream)
-    system = own.color_system
-    colors = system in ("256", "truecolor") and not own.no_color
-    grid = Grid(panel, hues if colors else None, brackets=system is None)
-    first = grid.first(room)
-    made = Console(
+    room, terminal = terminal_width(), Console(file=stream)
+    system = terminal.color_system
+    colored = system in ("256", "truecolor") and not terminal.no_color
+    table = TerminalTable(panel, colors if colored else None, brackets=system is None)
+    first = table.first(room)
+    console = Console(
         file=io.StringIO(),
         # Where no width is known, nothing is cut.
-        width=room or max(100, grid.left + sum(grid.widths)),
+        width=room or max(100, table.left + sum(table.widths)),
         color_system=system,  # type: ignore[arg-type]
-        no_color=own.no_color,
+        no_color=terminal.no_color,
         markup=False,
         highlight=False,
         emoji=False,
     )
-    with made.capture() as capture:
-        made.print(Text(harmless(panel.title[:LONGEST]), style="bold"))
-        made.print(Text(grid.notes(first)))
-        made.print(grid.table(first))
-        if not panel.guesses or colors:
-            made.print(grid.legend())
+    with console.capture() as capture:
+        console.print(Text(harmless(panel.title[:LONGEST_PART]), style="bold"))
+        console.print(Text(table.notes(first)))
+        console.print(table.grid(first))
+        if not panel.guesses or colored:
+            console.print(table.legend())
     lines = capture.get().split("\n")
     return "\n".join(lines if system else [line.rstrip() for line in lines])
 
 
-def width() -> int | None:
+def terminal_width() -> int | None:
     """Columns of the terminal; COLUMNS goes before it. None where nothing is a terminal."""
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and len(given) < 10 and int(given):
@@ -86,26 +85,25 @@ def width() -> int | None:
     return None
 
 
-class Grid:
+class TerminalTable:
     """The cells and labels of a panel, each as wide as it will be."""
 
-    def __init__(self, panel: Panel, hues: "Hues | None", *, brackets: bool) -> None:
-        self.panel, self.hues, self.brackets = panel, hues, brackets
+    def __init__(self, panel: Panel, colors: "CellColors | None", *, brackets: bool) -> None:
+        self.panel, self.colors, self.brackets = panel, colors, brackets
         self.texts = [
             [self.marked(fitted(text), row, column) for column, text in enumerate(texts)]
             for row, texts in enumerate(panel.texts)
         ]
-        self.above = [
-            fitted(text.removesuffix(STAR)) + STAR * text.endswith(STAR) for text in panel.top
-        ]
-        self.below = [fitted(text) for text in panel.bottom]
+        self.next_labels = panel.starred(fitted)
+        self.input_labels = [fitted(text) for text in panel.input_labels]
         self.rows = [fitted(text) for text in panel.rows]
-        strips = [[fitted(text) for text in strip.texts] for strip in panel.strips]
-        self.strips = [
-            (strip.label, texts) for strip, texts in zip(panel.strips, strips, strict=True)
+        self.footer_rows = [
+            (row.label, [fitted(text) for text in row.texts]) for row in panel.footer_rows
         ]
-        self.left = max(map(cell_len, [*self.rows, "layer", *(s.label for s in panel.strips)])) + 1
-        columns = zip(self.above, self.below, *self.texts, *strips, strict=True)
+        names = [*self.rows, "layer", *(label for label, _ in self.footer_rows)]
+        self.left = max(map(cell_len, names)) + 1
+        footers = (texts for _, texts in self.footer_rows)
+        columns = zip(self.next_labels, self.input_labels, *self.texts, *footers, strict=True)
         self.widths = [max(map(cell_len, column)) + 1 for column in columns]
         """with the space after each"""
 
@@ -122,32 +120,30 @@ class Grid:
 
     def notes(self, first: int) -> str:
         """What a reader must know, and how many columns are left out."""
-        outlined = "in brackets: " if self.brackets else "bold and underlined: "
-        said = [
-            outlined + note.removeprefix(OUTLINED) if note.startswith(OUTLINED) else note
-            for note in self.panel.notes
-        ]
-        said += [f"{self.panel.above} above"] * bool(self.panel.above)
-        said.append(f"{self.panel.below} below")
+        panel = self.panel
+        notes = panel.all_notes("in brackets" if self.brackets else "bold and underlined")
+        notes += [f"{panel.next_title} above"] * bool(panel.next_title)
+        notes.append(f"{panel.input_title} below")
         if first:
-            said.append(f"{count_of(first, 'column')} at the left cut off: --window, --split")
-        return harmless("  ·  ".join(said))
+            notes.append(f"{count_of(first, 'column')} at the left cut off: --window, --split")
+        return harmless("  ·  ".join(notes))
 
-    def table(self, first: int) -> Table:
+    def grid(self, first: int) -> Table:
         """Layers upwards, next tokens above, input tokens below."""
         table = Table(
             box=None, padding=0, pad_edge=False, show_footer=True, header_style="", footer_style=""
         )
-        table.show_header = any(self.panel.top)
+        table.show_header = any(self.panel.next_labels)
         table.add_column("", "layer", width=self.left)
         for column in range(first, len(self.widths)):
             room = self.widths[column]
-            above, below = (centred(t[column], room) for t in (self.above, self.below))
+            labels = self.next_labels[column], self.input_labels[column]
+            above, below = (centred(label, room) for label in labels)
             table.add_column(Text(above), Text(below), width=room, no_wrap=True)
         for row in reversed(range(len(self.rows))):
             cells = [self.cell(row, column) for column in range(first, len(self.widths))]
             table.add_row(Text(self.rows[row]), *cells)
-        for label, texts in self.strips:
+        for label, texts in self.footer_rows:
             shown = range(first, len(self.widths))
             table.add_row(Text(label), *(Text(centred(texts[i], self.widths[i])) for i in shown))
         return table
@@ -155,28 +151,28 @@ class Grid:
     def cell(self, row: int, column: int) -> Text:
         text = self.texts[row][column]
         style = Style.null()
-        if self.hues is not None:
-            hue = self.hues.cells[row][column]
-            ink = {"white": "#ffffff", "black": "#000000"}[hue.ink]
-            style = Style(color=ink, bgcolor=hue.background)
-        made = Text(padded := centred(text, self.widths[column]), style=style)
+        if self.colors is not None:
+            color = self.colors.cells[row][column]
+            text_color = {"white": "#ffffff", "black": "#000000"}[color.text_color]
+            style = Style(color=text_color, bgcolor=color.background)
+        cell = Text(padded := centred(text, self.widths[column]), style=style)
         if self.panel.outlined[row, column] and not self.brackets:
             start = padded.find(text)
-            made.stylize(Style(bold=True, underline=True), start, start + len(text))
-        return made
+            cell.stylize(Style(bold=True, underline=True), start, start + len(text))
+        return cell
 
     def legend(self) -> Text:
         """The colour bar, or at least what the numbers are."""
         panel = self.panel
-        made = Text(harmless(panel.bar[:LONGEST]))
-        if self.hues is not None:
-            made.append(f": {number(panel.colors.low)} ")
-            for hue in self.hues.bar:
-                made.append("█", Style(color=hue.background))
-            made.append(f" {number(panel.colors.high)}")
-            made.append(" (logarithmic)" * (panel.colors.kind == "log"))
-            made.append("".join(f", {words}" for words in panel.clipping()))
-        return made
+        legend = Text(harmless(panel.bar[:LONGEST_PART]))
+        if self.colors is not None:
+            legend.append(f": {number(panel.colors.low)} ")
+            for color in self.colors.bar:
+                legend.append("█", Style(color=color.background))
+            legend.append(f" {number(panel.colors.high)}")
+            legend.append(" (logarithmic)" * (panel.colors.kind == "log"))
+            legend.append("".join(f", {words}" for words in panel.clipping()))
+        return legend
 
 
 def fitted(text: str) -> str:

@@ -11,13 +11,14 @@ import numpy as np
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import LINES, Floats, Scale
 from logitlens_cli.panels import (
+    CHAT,
     Colors,
-    Looks,
+    FigureStyle,
     count_of,
     decoded_words,
+    drawn_rows,
     limits,
-    places,
-    shows,
+    position_words,
 )
 from logitlens_cli.reading import Followed, Layer, Reading
 from logitlens_cli.stats import QUANTILES
@@ -43,12 +44,18 @@ class Lines:
 
     layers: list[Layer]
     lines: list[Line]
-    axis: str
-    """quantity and unit"""
+    quantity: str
+    unit: str
+    """"" where the quantity says it"""
     limits: Colors
     """kind and limits of the axis"""
     best_low: bool = False
     """is the axis turned around, with 1 at the top?"""
+
+    @property
+    def axis(self) -> str:
+        """Quantity and unit, what the axis says."""
+        return f"{self.quantity} [{self.unit}]" if self.unit else self.quantity
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Trace:
+class LinePanel:
     """A figure as data."""
 
     drawn: Lines | Band
@@ -77,52 +84,50 @@ class Trace:
 
 
 AXES = {
-    "prob": ("probability", Scale("linear", 0, 1)),
-    "rank": ("rank [1 is best]", Scale("log", 1)),
-    "logit": ("logit", Scale()),
+    "prob": ("probability", "", Scale("linear", 0, 1)),
+    "rank": ("rank", "1 is best", Scale("log", 1)),
+    "logit": ("logit", "", Scale()),
 }
-"""words and scale of what is drawn of tokens"""
+"""quantity, unit and scale of what is drawn of tokens"""
 
 
-def trace(reading: Reading, looks: Looks) -> Trace:
+def line_panel(reading: Reading, style: FigureStyle) -> LinePanel:
     """The trace that ``reading.options`` ask for.
 
     Raises UsageError for limits that do not fit, and where there is nothing to show.
     """
     metric = str(reading.options["metric"])
     notes = [decoded_words(reading)]
-    rows = [n for n, layer in enumerate(reading.layers) if shows(layer.kind, metric, looks)]
-    if not rows:
-        raise UsageError("there is no row but the input row", "give --input-row")
+    rows = drawn_rows(reading, metric, style)
     drawn: Lines | Band
     if reading.followed is None and not np.isfinite(reading.values(metric)).any():
         quantity = reading.metrics[metric].quantity
         raise UsageError(f"there is no {quantity} here", "take a longer text or another --position")
     if reading.followed is not None:
-        drawn, left_out = token_lines(reading, reading.followed, metric, rows, looks)
-        words = f"{drawn.axis.partition(' [')[0]} {after(reading)}"
-        notes += [place(reading), *left_out]
+        drawn, left_out = token_lines(reading, reading.followed, metric, rows, style)
+        words = f"{drawn.quantity} {after(reading)}"
+        notes += [position_note(reading), *left_out]
     elif len(reading.tokens) == 1:
-        drawn, beyond = metric_line(reading, metric, rows, looks)
-        words = f"{reading.metrics[metric].quantity} {after(reading)}"
-        notes += [place(reading), *beyond]
+        drawn, beyond = metric_line(reading, metric, rows, style)
+        words = f"{drawn.quantity} {after(reading)}"
+        notes += [position_note(reading), *beyond]
     else:
-        drawn = band(reading, metric, rows, looks)
+        drawn = position_band(reading, metric, rows, style)
         words = drawn.quantity
-        counted = np.isfinite(reading.values(metric)).any(axis=0)
-        held = [reading.tokens[n] for n in np.flatnonzero(counted)]
-        notes.append(f"{places(held or reading.tokens)} of {text_tokens(reading)}")
+        finite = np.isfinite(reading.values(metric)).any(axis=0)
+        held = [reading.tokens[n] for n in np.flatnonzero(finite)]
+        notes.append(f"{position_words(held or reading.tokens)} of {text_tokens(reading)}")
     if reading.lens.chat:
-        notes.append("in the model's chat template")
+        notes.append(CHAT)
     title = f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
-    return Trace(drawn, looks.title if looks.title is not None else title, notes)
+    return LinePanel(drawn, style.title if style.title is not None else title, notes)
 
 
 def text_tokens(reading: Reading) -> str:
     return count_of(reading.lens.text_tokens, "token")
 
 
-def place(reading: Reading) -> str:
+def position_note(reading: Reading) -> str:
     token = reading.tokens[-1]
     return f"position {token.position} of {text_tokens(reading)}: {token.label}"
 
@@ -140,7 +145,7 @@ def after(reading: Reading) -> str:
 
 
 def token_lines(
-    reading: Reading, followed: Followed, metric: str, rows: list[int], looks: Looks
+    reading: Reading, followed: Followed, metric: str, rows: list[int], style: FigureStyle
 ) -> tuple[Lines, list[str]]:
     """The chosen tokens, then those with the highest probability anywhere; also what must be said
     of those for which there is no room."""
@@ -157,21 +162,22 @@ def token_lines(
         least = best[others[room]]
         more = count_of(len(others) - room, "more token")
         notes.append(f"without {more} that some layer guessed, of probability {least:.2g} at most")
-    words, scale = AXES[metric]
+    quantity, unit, scale = AXES[metric]
     if reading.options.get("log"):
         scale = Scale("log", None, 1)
     inside = values[:, shown]
     return Lines(
         layers=[reading.layers[n] for n in rows],
         lines=[Line(followed.labels[n], values[:, n]) for n in shown],
-        axis=words,
-        limits=limits(scale, inside[inside > 0] if scale.kind == "log" else inside, looks),
+        quantity=quantity,
+        unit=unit,
+        limits=limits(scale, inside[inside > 0] if scale.kind == "log" else inside, style),
         best_low=metric == "rank",
     ), notes
 
 
 def metric_line(
-    reading: Reading, metric: str, rows: list[int], looks: Looks
+    reading: Reading, metric: str, rows: list[int], style: FigureStyle
 ) -> tuple[Lines, list[str]]:
     """A metric at one position, scaled by what leaves the blocks; also what must be said of an
     input row beyond that."""
@@ -180,33 +186,34 @@ def metric_line(
     layers = [reading.layers[n] for n in rows]
     blocks = [layer.kind != "input" for layer in layers]
     kind = scores.scale.kind
-    axis = limits(Scale(kind, 1 if kind == "log" else 0), values[blocks], looks)
+    axis = limits(Scale(kind, 1 if kind == "log" else 0), values[blocks], style)
     beyond = values[0] > axis.high and not blocks[0]
     return Lines(
         layers=layers,
         lines=[Line("", values)],
-        axis=f"{scores.quantity} [{scores.unit}]",
+        quantity=scores.quantity,
+        unit=scores.unit,
         limits=axis,
         best_low=metric == "rank",
     ), [f"input row: {values[0]:.3g}"] if beyond else []
 
 
-def band(reading: Reading, metric: str, rows: list[int], looks: Looks) -> Band:
+def position_band(reading: Reading, metric: str, rows: list[int], style: FigureStyle) -> Band:
     """Mean and quantiles of a metric over the positions that have it."""
     scores = reading.metrics[metric]
     values = reading.values(metric)[rows]
-    if looks.vmin is not None or looks.vmax is not None:
-        limits(Scale(scores.scale.kind), values, looks)  # refuses what cannot be
-    there = [row[np.isfinite(row)] for row in values]
+    if style.vmin is not None or style.vmax is not None:
+        limits(Scale(scores.scale.kind), values, style)  # refuses what cannot be
+    finite = [row[np.isfinite(row)] for row in values]
     nothing = np.full(len(QUANTILES), np.nan)
     return Band(
         layers=[reading.layers[n] for n in rows],
         quantity=scores.quantity,
         unit=scores.unit,
         log=scores.scale.kind == "log",
-        mean=np.array([row.mean() if len(row) else np.nan for row in there]),
+        mean=np.array([row.mean() if len(row) else np.nan for row in finite]),
         quantiles=np.array(
-            [np.quantile(row, QUANTILES) if len(row) else nothing for row in there]
+            [np.quantile(row, QUANTILES) if len(row) else nothing for row in finite]
         ).T,
-        limits=(looks.vmin, looks.vmax),
+        limits=(style.vmin, style.vmax),
     )

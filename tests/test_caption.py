@@ -10,17 +10,17 @@ from test_figure import make
 
 from logitlens_cli import caption, compare
 from logitlens_cli.compare import Pair
-from logitlens_cli.panels import Looks, Panel, panels
+from logitlens_cli.panels import FigureStyle, Panel, panels
 from logitlens_cli.reading import Followed
 
 
-def panel_of(name: str, **looks: Any) -> Panel:
-    return panels(make(), name, Looks(**looks))[0]
+def panel_of(name: str, **style: Any) -> Panel:
+    return panels(make(), name, FigureStyle(**style))[0]
 
 
 def test_alt_text_of_guesses() -> None:
     # Columns t0 and t1 have their last guess from the lowest drawn layer on, "last" has not.
-    assert caption.alt(panel_of("topk")) == (
+    assert caption.alt_text(panel_of("topk")) == (
         "Heatmap: Top guess of every layer – hand-made. 2 rows, layers 0 to 1, by 3 columns, t0 to "
         "last. Colour: own logit [logit], 10 to 22. In 2 of 3 columns the layer's guess is the "
         "model's from layer 0 up. Decoded with the model's head, full norm; positions 4–6 of 20 "
@@ -29,7 +29,7 @@ def test_alt_text_of_guesses() -> None:
 
 
 def test_alt_text_of_numbers() -> None:
-    assert caption.alt(panel_of("kl-final")) == (
+    assert caption.alt_text(panel_of("kl-final")) == (
         "Heatmap: KL(final || layer) – hand-made. 3 rows, layers input to 1, by 3 columns, t0 to "
         "last. Colour: KL(final || layer) [nats], 0 to 30; clipped: 3 cells > 30. Median 40 at "
         "the input row, 7.25 at layer 0, 0 at layer 1. Decoded with the model's head, full norm; "
@@ -51,8 +51,10 @@ def test_from_where_guesses_stay() -> None:
     def told(*outlined: list[int]) -> str:
         cells = np.array(outlined, bool)
         rows = [str(n) for n in range(len(cells))]
-        bottom = ["x"] * cells.shape[1]
-        return caption.settling(replace(panel_of("topk"), outlined=cells, rows=rows, bottom=bottom))
+        labels = ["x"] * cells.shape[1]
+        return caption.settling(
+            replace(panel_of("topk"), outlined=cells, rows=rows, input_labels=labels)
+        )
 
     said = "columns the layer's guess is the model's from layer"
     # A guess that is lost again does not stay: column 0 has it at rows 0 and 2 only.
@@ -74,25 +76,31 @@ def test_followed_tokens() -> None:
         position=6, ids=[5, 3], labels=["yes", "no"], ranks=[[9, 9], [2, 1], [1, 3]]
     )
     reading = msgspec.structs.replace(make(), followed=followed)
-    words = caption.caption(panels(reading, "followed", Looks())[0])
+    words = caption.caption(panels(reading, "followed", FigureStyle())[0])
     assert "columns: token, best rank first, written below. Colour" in words
     assert "Median 1.5 at layer 0, 2 at layer 1" in words
 
 
 def test_words_hold_nothing_that_a_file_cannot() -> None:
     panel = replace(
-        panel_of("topk"), title="a\x00b\n<script>]]>&", bottom=["\x1b", "\ufffe", "\u202e"]
+        panel_of("topk"), title="a\x00b\n<script>]]>&", input_labels=["\x1b", "\ufffe", "\u202e"]
     )
-    for words in (caption.title(panel), caption.alt(panel), caption.caption(panel)[:-1]):
+    for words in (
+        caption.one_line_title(panel),
+        caption.alt_text(panel),
+        caption.caption(panel)[:-1],
+    ):
         assert "a<U+0000>b↵<script>]]>&" in words
         assert words.isprintable()
-    assert "<U+001B> to <U+202E>" in caption.alt(panel)
+    assert "<U+001B> to <U+202E>" in caption.alt_text(panel)
 
 
 def test_captions_of_comparisons_speak_of_both() -> None:
     both = Pair(hand(), hand(), "one", "two")
-    made = compare.difference(both, "topk", Looks())
-    (panel,) = compare.difference_panels(both, "topk", made, Looks())
-    assert "In 3 of 3 columns A and B have the same guess from layer 0 up." in caption.alt(panel)
-    (stacked,) = compare.stacked_panels(both, "topk", Looks())
+    made = compare.difference_of(both, "topk", FigureStyle())
+    (panel,) = compare.difference_panels(both, "topk", made, FigureStyle())
+    assert "In 3 of 3 columns A and B have the same guess from layer 0 up." in caption.alt_text(
+        panel
+    )
+    (stacked,) = compare.stacked_panels(both, "topk", FigureStyle())
     assert caption.finding(stacked) == ""  # its rows are of two grids

@@ -19,7 +19,7 @@ from logitlens_cli import compare, figure
 from logitlens_cli.compare import Pair
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import Scale
-from logitlens_cli.panels import Looks, Panel
+from logitlens_cli.panels import FigureStyle, Panel
 from logitlens_cli.reading import LensRecord, Reading, Scores, Token
 
 IDS = {"the": 50, "cat": 51, "sat": 52, "dog": 53, "ran": 54}
@@ -53,9 +53,9 @@ def pair(a: Reading, b: Reading) -> Pair:
     return Pair(a, b, "one", "two")
 
 
-def compared(a: Reading, b: Reading, name: str, **looks: Any) -> tuple[compare.Difference, Panel]:
-    both, chosen = pair(a, b), Looks(**looks)
-    made = compare.difference(both, name, chosen)
+def compared(a: Reading, b: Reading, name: str, **style: Any) -> tuple[compare.Difference, Panel]:
+    both, chosen = pair(a, b), FigureStyle(**style)
+    made = compare.difference_of(both, name, chosen)
     return made, compare.difference_panels(both, name, made, chosen)[0]
 
 
@@ -87,7 +87,7 @@ def test_difference_by_hand() -> None:
     assert panel.bar == "KL(final || layer), B minus A [nats]"
     assert panel.title == "KL(final || layer), B minus A – hand-made"
     assert not panel.outlined.any()
-    assert panel.notes[:2] == ["A: one", "B: two"]
+    assert panel.all_notes()[:2] == ["A: one", "B: two"]
 
 
 def test_ranks_are_divided() -> None:
@@ -98,7 +98,7 @@ def test_ranks_are_divided() -> None:
     np.testing.assert_allclose(np.array(made.values, float), by_hand, rtol=1e-6)
     assert panel.texts == [["+2.0", "0.0", "-1.0"], ["0.0", "+0.3", "+3.0"]]
     assert panel.bar == "rank of the final top guess, log10(B / A) [powers of ten]"
-    assert "below 0: better in B" in panel.notes
+    assert "below 0: better in B" in panel.all_notes()
     assert (panel.colors.low, panel.colors.high) == (-3, 3)  # a difference, with no scale of ranks
 
 
@@ -109,7 +109,7 @@ def test_top_guesses_are_outlined_where_they_agree() -> None:
     assert panel.texts == [["b", "c", "z"], ["b", "c→z", "a→c"]]
     assert made.same == panel.outlined.tolist() == [[True] * 3, [True, False, False]]
     assert made.metric == "own-logit"
-    assert "outlined: A and B have the same guess" in panel.notes
+    assert "outlined: A and B have the same guess" in panel.all_notes()
 
 
 def test_what_colours_top_guesses_can_be_chosen() -> None:
@@ -123,7 +123,7 @@ def test_what_colours_top_guesses_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("looks", "limits"),
+    ("style", "limits"),
     [
         ({}, (-30, 30)),
         ({"vmax": 5}, (-5, 5)),
@@ -133,8 +133,8 @@ def test_what_colours_top_guesses_can_be_chosen() -> None:
         ({"input_row": False}, (-30, 30)),
     ],
 )
-def test_limits_of_the_colours(looks: dict[str, Any], limits: tuple[float, float]) -> None:
-    _, panel = compared(hand(), scored(kl_final=OTHER), "kl-final", **looks)
+def test_limits_of_the_colours(style: dict[str, Any], limits: tuple[float, float]) -> None:
+    _, panel = compared(hand(), scored(kl_final=OTHER), "kl-final", **style)
     assert (panel.colors.low, panel.colors.high) == limits
 
 
@@ -145,7 +145,7 @@ def test_the_input_row_and_the_first_tokens_leave_the_colours_to_the_others() ->
     assert panel.clipping() == ["2 cells < -1", "1 cell > 1"]
     _, panel = compared(hand(), scored(kl_final=b), "kl-final", skip_first=5)
     assert panel.colors.high == 0.13  # 0.123, as the colour bar can say it
-    assert "colour limits leave out the first 5 tokens" in panel.notes
+    assert "colour limits leave out the first 5 tokens" in panel.all_notes()
 
 
 def test_two_that_are_the_same() -> None:
@@ -155,10 +155,10 @@ def test_two_that_are_the_same() -> None:
 
 
 def test_nothing_is_the_middle_of_the_colour_map() -> None:
-    both, looks = pair(hand(), scored(kl_final=OTHER)), Looks(vmin=-10, vmax=40)
-    made = compare.difference(both, "kl-final", looks)
-    panel = compare.difference_panels(both, "kl-final", made, looks)[0]
-    mesh = mesh_of(figure.draw_panel(panel, Looks(dpi=100)).figure)
+    both, style = pair(hand(), scored(kl_final=OTHER)), FigureStyle(vmin=-10, vmax=40)
+    made = compare.difference_of(both, "kl-final", style)
+    panel = compare.difference_panels(both, "kl-final", made, style)[0]
+    mesh = mesh_of(figure.draw_panel(panel, FigureStyle(dpi=100)).figure)
     assert type(mesh.norm) is Normalize  # equal steps on both sides
     middle = colormaps["vlag"](0.5)
     np.testing.assert_allclose(mesh.to_rgba(np.array([0.0]))[0], middle, atol=0.02)
@@ -182,9 +182,10 @@ def test_two_prompts_of_one_length() -> None:
     a = msgspec.structs.replace(a, final_ids=[51, 52, 5])
     b = msgspec.structs.replace(b, final_ids=[53, 7, 4])
     _, panel = compared(a, b, "kl-final")
-    assert panel.bottom == ["the", "cat|dog", "sat"]
-    assert panel.top == ["cat|dog (*)", "sat", ""]  # a star where both are right
-    assert "A|B: the tokens differ in 1 column" in panel.notes
+    assert panel.input_labels == ["the", "cat|dog", "sat"]
+    assert panel.next_labels == ["cat|dog", "sat", ""]
+    assert panel.next_is_guess == [True, False, False]  # where both are right
+    assert "A|B: the tokens differ in 1 column" in panel.all_notes()
 
 
 def test_a_target_that_is_not_the_same_token_is_told() -> None:
@@ -192,21 +193,21 @@ def test_a_target_that_is_not_the_same_token_is_told() -> None:
     metrics = {"rank": msgspec.structs.replace(a.metrics["rank"], target="final")}
     a, b = (msgspec.structs.replace(reading, metrics=metrics) for reading in (a, b))
     _, panel = compared(a, b, "rank")
-    assert "the final guess of A is not that of B in 2 columns" in panel.notes
+    assert "the final guess of A is not that of B in 2 columns" in panel.all_notes()
 
 
 def test_what_is_not_the_same_is_told_of_each() -> None:
     a, b = hand(), hand()
     b = msgspec.structs.replace(b, lens=changed(b.lens, norm="no-affine"))
     _, panel = compared(a, b, "kl-final")
-    assert panel.notes[:2] == ["A: one, full norm", "B: two, no-affine norm"]
+    assert panel.all_notes()[:2] == ["A: one, full norm", "B: two, no-affine norm"]
     b = msgspec.structs.replace(a, model=changed(a.model, revision="abc", dtype="bfloat16"))
     _, panel = compared(a, b, "kl-final")
     head = "decoded with the model's head, full norm"
-    assert panel.notes[:3] == ["A: one, float32", "B: two, abc, bfloat16", head]
+    assert panel.all_notes()[:3] == ["A: one, float32", "B: two, abc, bfloat16", head]
     b = msgspec.structs.replace(a, model=changed(a.model, name="other", revision="abc"))
     _, panel = compared(a, b, "kl-final")
-    assert panel.notes[:2] == ["A: one, hand-made", "B: two, other"]
+    assert panel.all_notes()[:2] == ["A: one, hand-made", "B: two, other"]
     assert panel.title == "KL(final || layer), B minus A"
 
 
@@ -216,7 +217,9 @@ def changed(record: Any, **changes: Any) -> Any:
 
 def test_positions_are_told_of_each_where_they_are_not_the_same() -> None:
     _, panel = compared(hand(), moved(hand(lens=lens(text_tokens=21)), 1), "rank")
-    assert {"A: positions 4–6 of 20 tokens", "B: positions 5–7 of 21 tokens"} <= set(panel.notes)
+    assert {"A: positions 4–6 of 20 tokens", "B: positions 5–7 of 21 tokens"} <= set(
+        panel.all_notes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,20 +232,20 @@ def test_positions_are_told_of_each_where_they_are_not_the_same() -> None:
     ],
 )
 def test_two_labels_share_the_room(a: str, b: str, made: str) -> None:
-    assert compare.joined(a, b, "→", same=False) == made
+    assert compare.joint_label(a, b, "→", same=False) == made
 
 
 def test_a_split_cuts_numbers_labels_and_outlines() -> None:
-    both, looks = pair(hand(), hand()), Looks(split=2)
-    made = compare.difference(both, "topk", looks)
-    first, second = compare.difference_panels(both, "topk", made, looks)
-    assert (first.bottom, second.bottom) == (["the", "cat"], ["sat"])
+    both, style = pair(hand(), hand()), FigureStyle(split=2)
+    made = compare.difference_of(both, "topk", style)
+    first, second = compare.difference_panels(both, "topk", made, style)
+    assert (first.input_labels, second.input_labels) == (["the", "cat"], ["sat"])
     assert second.texts == [["z"], ["a"]]
     assert (second.values.shape, second.outlined.shape) == ((2, 1), (2, 1))
-    assert "positions 4–5 of 20 tokens" in first.notes
-    assert "position 6 of 20 tokens" in second.notes
-    assert [part.colors for part in compare.stacked_panels(both, "topk", looks)] == [
-        compare.stacked_panels(both, "topk", Looks())[0].colors
+    assert "positions 4–5 of 20 tokens" in first.all_notes()
+    assert "position 6 of 20 tokens" in second.all_notes()
+    assert [part.colors for part in compare.stacked_panels(both, "topk", style)] == [
+        compare.stacked_panels(both, "topk", FigureStyle())[0].colors
     ] * 2
 
 
@@ -251,7 +254,7 @@ def test_a_split_cuts_numbers_labels_and_outlines() -> None:
 
 def test_a_lies_over_b_on_one_scale() -> None:
     b = Scores(values=[[-9, 0, 0], [1, 2, 3], [4, 5, 60]], unit="logit", quantity="own logit")
-    panel = compare.stacked_panels(pair(hand(), scored(own_logit=b)), "own-logit", Looks())[0]
+    panel = compare.stacked_panels(pair(hand(), scored(own_logit=b)), "own-logit", FigureStyle())[0]
     # From the bottom: B, its name, A, its name; the input rows are hidden.
     assert panel.rows == ["0", "1", "", "0", "1", ""]
     assert panel.headings == {2: "B: two", 5: "A: one"}
@@ -269,7 +272,7 @@ def test_top_guesses_over_one_another_keep_their_outlines() -> None:
     with pytest.raises(UsageError, match="token 4 is"):
         pair(hand(), b)
     b = hand(labels=[["in", "x", "y"], ["b", "c", "z"], ["c", "b", "z"]])
-    panel = compare.stacked_panels(pair(hand(), b), "topk", Looks())[0]
+    panel = compare.stacked_panels(pair(hand(), b), "topk", FigureStyle())[0]
     off, on = [False] * 3, [True] * 3
     assert panel.outlined.tolist() == [[False, False, True], on, off, [True, True, False], on, off]
     assert panel.texts[1] == ["c", "b", "z"]
@@ -277,15 +280,15 @@ def test_top_guesses_over_one_another_keep_their_outlines() -> None:
 
 
 def test_a_logarithmic_scale_stays_one() -> None:
-    panel = compare.stacked_panels(pair(hand(), hand()), "rank", Looks(vmax=50))[0]
+    panel = compare.stacked_panels(pair(hand(), hand()), "rank", FigureStyle(vmax=50))[0]
     assert (panel.colors.kind, panel.colors.low, panel.colors.high) == ("log", 1, 50)
     assert panel.clipping() == ["2 cells > 50"]
 
 
 def test_names_are_drawn_between_the_grids() -> None:
     both = Pair(hand(), hand("the dog sat"), "one", "a name that is much too long for it")
-    panel = compare.stacked_panels(both, "kl-final", Looks())[0]
-    fig = figure.draw_panel(panel, Looks(dpi=100)).figure
+    panel = compare.stacked_panels(both, "kl-final", FigureStyle())[0]
+    fig = figure.draw_panel(panel, FigureStyle(dpi=100)).figure
     written = [(t.get_position()[1], t.get_text()) for t in fig.axes[0].texts]
     assert written[1] == (7.5, "A: one")
     assert written[0][0] == 3.5
@@ -441,12 +444,12 @@ def test_columns_that_fit() -> None:
     ],
     ids=["direction", "reference", "target", "unit", "scale", "metric", "color", "input", "layer"],
 )
-@pytest.mark.parametrize("draw", [compare.difference, compare.stacked_panels])
+@pytest.mark.parametrize("draw", [compare.difference_of, compare.stacked_panels])
 def test_figures_that_do_not_fit(
     draw: Callable[..., object], b: Reading, name: str, words: str
 ) -> None:
     with pytest.raises(UsageError) as refusal:
-        draw(pair(hand(), b), name, Looks())
+        draw(pair(hand(), b), name, FigureStyle())
     assert str(refusal.value) == words
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import logitlens_cli
 from logitlens_cli import curves, stats
 from logitlens_cli.errors import UsageError
-from logitlens_cli.panels import Looks
+from logitlens_cli.panels import FigureStyle
 from logitlens_cli.stats import AGREES, Stats
 
 METRICS = ["rank", "kl-final", "kl-input"]
@@ -32,13 +32,14 @@ def made(tokenizer: Any) -> Stats:
 
 
 def test_files_say_in_words_what_they_show(made: Stats) -> None:
-    drawing = curves.draw(made, "stats", Looks())
+    drawing = curves.draw_summary(made, "stats", FigureStyle())
     assert drawing.about == f"{made.model.name}, layer by layer"
     assert drawing.alt.startswith(
         "Lines over layers input to 3: mean, median and quantiles of rank, kl-final, kl-input; and "
         f"the share of positions whose guess is the model's. {made.model.name}; 3 prompts, "
     )
-    assert "Heatmaps of layers input to 3" in curves.draw(made, "positions", Looks()).alt
+    drawing = curves.draw_summary(made, "positions", FigureStyle())
+    assert "Heatmaps of layers input to 3" in drawing.alt
 
 
 def words(fig: Figure) -> str:
@@ -46,7 +47,7 @@ def words(fig: Figure) -> str:
 
 
 def test_a_panel_a_metric_with_its_own_numbers(made: Stats) -> None:
-    fig = curves.draw(made, "stats", Looks(title="漢 $x$")).figure
+    fig = curves.draw_summary(made, "stats", FigureStyle(title="漢 $x$")).figure
     numbers = stats.summary(made)
     panels = {ax.get_title(loc="left"): ax for ax in fig.axes if ax.get_visible()}
     names = ["rank of the final top guess", "KL(final || layer)", "KL(input || layer)"]
@@ -69,7 +70,7 @@ def test_a_panel_a_metric_with_its_own_numbers(made: Stats) -> None:
 
 
 def test_places_in_the_text(made: Stats) -> None:
-    fig = curves.draw(made, "positions", Looks()).figure
+    fig = curves.draw_summary(made, "positions", FigureStyle()).figure
     titles = ["mean KL(final || layer) [nats]", stats.SHARES[AGREES]]
     assert [ax.get_title(loc="left") for ax in fig.axes if ax.get_title(loc="left")] == titles
     for ax, name in zip(fig.axes[::2], ("kl-final", AGREES), strict=True):
@@ -78,7 +79,7 @@ def test_places_in_the_text(made: Stats) -> None:
         np.testing.assert_array_equal(shown, made.tallies[name].means())
         assert ax.get_ylim() == (0, 5)  # the lowest layer below
     with pytest.raises(UsageError, match="--vmin 99 is not below --vmax 30"):
-        curves.draw(made, "positions", Looks(vmin=99))
+        curves.draw_summary(made, "positions", FigureStyle(vmin=99))
 
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
@@ -86,7 +87,7 @@ def test_places_in_the_text(made: Stats) -> None:
 def test_the_same_summary_has_the_same_bytes(made: Stats, name: str, form: str) -> None:
     files = []
     for _ in range(2):
-        curves.draw(made, name, Looks()).save(file := io.BytesIO(), form, 60)
+        curves.draw_summary(made, name, FigureStyle()).save(file := io.BytesIO(), form, 60)
         files.append(file.getvalue())
     assert files[0] == files[1]
 
@@ -99,6 +100,6 @@ def test_an_input_row_beyond_the_scale_is_told(made: Stats, tmp_path: Path) -> N
     path.write_bytes(stats.to_json(made))
     summary = stats.load(path)
     summary.sketches["kl-final"][0] = far
-    ax = curves.draw(summary, "stats", Looks()).figure.axes[1]
+    ax = curves.draw_summary(summary, "stats", FigureStyle()).figure.axes[1]
     assert ax.get_ylim()[1] < 1000
     assert [text.get_text() for text in ax.texts] == ["input: median 1000"]

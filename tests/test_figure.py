@@ -16,7 +16,7 @@ from PIL import Image
 from logitlens_cli import caption, figure, panels
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics import Scale
-from logitlens_cli.panels import Colors, Looks
+from logitlens_cli.panels import Colors, FigureStyle
 from logitlens_cli.reading import (
     SCHEMA,
     CheckRecord,
@@ -78,8 +78,8 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
     )  # fmt: skip
 
 
-def drawn(reading: Reading, name: str, **looks: Any) -> Figure:
-    return figure.draw(reading, name, Looks(**looks))[0].figure
+def drawn(reading: Reading, name: str, **style: Any) -> Figure:
+    return figure.draw_heatmaps(reading, name, FigureStyle(**style))[0].figure
 
 
 def mesh_of(fig: Figure) -> QuadMesh:
@@ -118,8 +118,8 @@ def test_layer_zero_is_at_the_bottom_and_values_are_in_their_cells() -> None:
 
 
 def test_input_row_is_shown_for_divergences_only_but_can_be_switched() -> None:
-    def rows(name: str, **looks: Any) -> list[str]:
-        return [t.get_text() for t in drawn(make(), name, **looks).axes[0].get_yticklabels()]
+    def rows(name: str, **style: Any) -> list[str]:
+        return [t.get_text() for t in drawn(make(), name, **style).axes[0].get_yticklabels()]
 
     assert rows("topk") == rows("rank") == ["0", "1"]
     assert rows("kl-final") == ["input", "0", "1"]
@@ -190,13 +190,13 @@ def test_a_scale_with_two_sides_keeps_its_middle() -> None:
     scores = Scores(values=[[-1.0, 2.0], [None, -6.0]], unit="logit", quantity="difference",
                     scale=Scale(cmap="vlag", center=0))  # fmt: skip
     reading = make([["a", "b"], ["a", "c"]], **{"logit-diff": scores})
-    for looks, limits in (
+    for style, limits in (
         ({}, (-6, 6)),
         ({"vmax": 3}, (-3, 3)),
         ({"vmin": -8}, (-8, 8)),
         ({"vmin": -1, "vmax": 4}, (-1, 4)),
     ):
-        norm = mesh_of(drawn(reading, "logit-diff", input_row=True, **looks)).norm
+        norm = mesh_of(drawn(reading, "logit-diff", input_row=True, **style)).norm
         assert (norm.vmin, norm.vmax) == limits
     fig = drawn(reading, "logit-diff")
     middle = matplotlib.colormaps["vlag"](np.array([0.5]))
@@ -204,7 +204,7 @@ def test_a_scale_with_two_sides_keeps_its_middle() -> None:
 
 
 def test_split_cuts_into_pieces_on_one_scale() -> None:
-    drawings = figure.draw(make(), "topk", Looks(split=2))
+    drawings = figure.draw_heatmaps(make(), "topk", FigureStyle(split=2))
     assert [len(d.figure.axes[0].get_xticklabels()) for d in drawings] == [2, 1]
     assert {(mesh_of(d.figure).norm.vmin, mesh_of(d.figure).norm.vmax) for d in drawings} == {
         (10.0, 22.0)
@@ -242,7 +242,7 @@ HOSTILE = ["$a$ $b", "%d%", "\\frac{1}{2}", "<b>&amp;", "_^{}", "😀", "漢字"
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_any_token_is_drawn_as_it_is(form: str) -> None:
     reading = make([HOSTILE, HOSTILE[::-1]])
-    for drawing in figure.draw(reading, "topk", Looks()):
+    for drawing in figure.draw_heatmaps(reading, "topk", FigureStyle()):
         file = io.BytesIO()
         drawing.save(file, form, 100)
         data = file.getvalue()
@@ -258,11 +258,10 @@ def test_any_token_is_drawn_as_it_is(form: str) -> None:
 
 def test_files_say_in_words_what_they_show() -> None:
     title = 'Of <script>alert("&")</script> ]]> \\ (漢)'
-    (drawing,) = figure.draw(make(), "kl-final", Looks(title=title + "\x1b\n\ufffe"))
-    shown, words = (
-        title + "<U+001B>↵<U+FFFE>",
-        caption.alt(panels.panels(make(), "kl-final", Looks(title=title + "\x1b\n\ufffe"))[0]),
-    )
+    style = FigureStyle(title=title + "\x1b\n\ufffe")
+    (drawing,) = figure.draw_heatmaps(make(), "kl-final", style)
+    shown = title + "<U+001B>↵<U+FFFE>"
+    words = caption.alt_text(panels.panels(make(), "kl-final", style)[0])
     assert words.startswith(f"Heatmap: {shown}. KL(final || layer) – hand-made. 3 rows, ")
 
     def saved(form: str) -> bytes:
@@ -286,7 +285,7 @@ def test_files_say_in_words_what_they_show() -> None:
 def test_same_reading_same_bytes() -> None:
     def bytes_of(form: str) -> bytes:
         file = io.BytesIO()
-        figure.draw(make(), "topk", Looks())[0].save(file, form, 80)
+        figure.draw_heatmaps(make(), "topk", FigureStyle())[0].save(file, form, 80)
         return file.getvalue()
 
     for form in ("png", "svg", "pdf"):
@@ -300,7 +299,7 @@ def overlap(a: Any, b: Any) -> bool:
 def test_cell_texts_stay_in_the_middle_of_their_cells() -> None:
     """As the pixels are, in black on white cells."""
     reading = make([["·internationalization", "WWWWWWWWWWWWWWWW", "HH"]] * 3)
-    drawing = figure.draw(reading, "topk", Looks(vmin=0, vmax=1e9, cmap="Greys"))[0]
+    drawing = figure.draw_heatmaps(reading, "topk", FigureStyle(vmin=0, vmax=1e9, cmap="Greys"))[0]
     drawing.save(made := io.BytesIO(), "png", 200)
     with Image.open(made) as image:
         pixels = np.asarray(image)[..., 0]
@@ -323,20 +322,20 @@ def test_cell_texts_stay_in_the_middle_of_their_cells() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(UsageError, match="topk, rank, kl-final"):
-        figure.draw(make(), "kl-input", Looks())
+        figure.draw_heatmaps(make(), "kl-input", FigureStyle())
     with pytest.raises(UsageError, match="'nonsense' is unknown"):
-        figure.draw(make(), "rank", Looks(cmap="nonsense"))
+        figure.draw_heatmaps(make(), "rank", FigureStyle(cmap="nonsense"))
     with pytest.raises(UsageError, match="logarithmic"):
-        figure.draw(make(), "rank", Looks(vmin=0))
+        figure.draw_heatmaps(make(), "rank", FigureStyle(vmin=0))
     with pytest.raises(UsageError, match=r"--vmin makes the colours run backwards.*give --vmax"):
-        figure.draw(make(), "kl-final", Looks(vmin=99))
+        figure.draw_heatmaps(make(), "kl-final", FigureStyle(vmin=99))
     with pytest.raises(UsageError, match="--skip-first 7 leaves no column"):
-        figure.draw(make(), "topk", Looks(skip_first=7))
+        figure.draw_heatmaps(make(), "topk", FigureStyle(skip_first=7))
     with pytest.raises(UsageError, match="entropy is not in this dump; it holds own-logit"):
-        figure.draw(make(), "topk", Looks(color="entropy"))
+        figure.draw_heatmaps(make(), "topk", FigureStyle(color="entropy"))
     wide = make([["a"] * 4000] * 2)
     with pytest.raises(UsageError, match=r"inches, at 300 dpi \d+ x \d+ pixels; use --split"):
-        figure.draw(wide, "topk", Looks())
+        figure.draw_heatmaps(wide, "topk", FigureStyle())
 
 
 def test_followed_tokens_are_drawn_by_layers() -> None:

@@ -11,10 +11,10 @@ from matplotlib.text import Text
 from test_figure import make, overlap, texts_of
 
 from logitlens_cli import figure
-from logitlens_cli.layout import GLYPH, SLOPE, Layout, lay_out
+from logitlens_cli.layout import GLYPH, SLOPE, PanelLayout, lay_out
 from logitlens_cli.metrics import Scale
 from logitlens_cli.pages import PAGES
-from logitlens_cli.panels import Looks, Panel, panels
+from logitlens_cli.panels import FigureStyle, Panel, panels
 from logitlens_cli.reading import Reading, Scores
 from logitlens_cli.request import Width
 
@@ -43,8 +43,8 @@ def grid_of(rows: int, columns: int, script: str) -> Reading:
     )
 
 
-def laid_out(reading: Reading, name: str, width: str, **looks: Any) -> tuple[Panel, Layout]:
-    made = panels(reading, name, Looks(width=width, **looks))[0]
+def laid_out(reading: Reading, name: str, width: str, **style: Any) -> tuple[Panel, PanelLayout]:
+    made = panels(reading, name, FigureStyle(width=width, **style))[0]
     return made, lay_out(made, width)[0]
 
 
@@ -70,8 +70,8 @@ def test_nothing_collides_or_leaves_the_page(
     name: str, rows: int, columns: int, script: str, width: str
 ) -> None:
     reading = grid_of(rows, columns, script)
-    drawing = figure.draw(reading, name, Looks(width=width, lock_in=True, dpi=40))[0]
-    with figure.style(drawing.families):
+    drawing = figure.draw_heatmaps(reading, name, FigureStyle(width=width, lock_in=True, dpi=40))[0]
+    with figure.matplotlib_settings(drawing.families):
         require_apart(drawing.figure)
     page = PAGES[width]
     assert min(sizes_of(drawing.figure)) >= 6
@@ -113,11 +113,11 @@ def require_apart(fig: Figure) -> None:
 @pytest.mark.parametrize("columns", [4, 20, 70, 128])
 def test_tilted_labels_stand_a_line_apart(columns: int, width: str) -> None:
     _, layout = laid_out(grid_of(5, columns, "latin"), "kl-final", width)
-    for labels in (layout.below, layout.above):
+    for labels in (layout.input_labels, layout.next_labels):
         named = [i for i, label in enumerate(labels) if label]
         apart = np.diff(named) * layout.cell[0] * SLOPE
         assert (apart >= layout.page.label * GLYPH * 0.999).all()
-    assert layout.below[-1]  # the last column is always named
+    assert layout.input_labels[-1]  # the last column is always named
 
 
 @pytest.mark.parametrize("width", PAGES)
@@ -147,7 +147,7 @@ def test_narrow_pages_have_smaller_texts_before_they_have_none() -> None:
 
 def test_a_long_title_is_broken_into_three_lines_at_most() -> None:
     with matplotlib.rc_context({"text.parse_math": False}):
-        made = panels(make(), "topk", Looks(title="word " * 300))[0]
+        made = panels(make(), "topk", FigureStyle(title="word " * 300))[0]
         layout, _ = lay_out(made, "single")
     assert len(layout.title) == 3
     assert layout.title[-1].endswith("…")

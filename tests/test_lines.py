@@ -16,18 +16,18 @@ from test_traces import FOLLOWED, column, traced
 
 from logitlens_cli import lines
 from logitlens_cli.figure import Drawing
-from logitlens_cli.lines import COLORS, MARKERS, spread
+from logitlens_cli.lines import LINE_COLORS, MARKERS, spread
 from logitlens_cli.metrics import LINES
-from logitlens_cli.panels import Looks
+from logitlens_cli.panels import FigureStyle
 from logitlens_cli.reading import Followed, Reading
 
 
-def drawing(reading: Reading, **looks: Any) -> Drawing:
-    return lines.draw(reading, "trace", Looks(**looks))[0]
+def drawing(reading: Reading, **style: Any) -> Drawing:
+    return lines.draw_lines(reading, "trace", FigureStyle(**style))[0]
 
 
-def drawn(reading: Reading, **looks: Any) -> tuple[Figure, Axes]:
-    fig = drawing(reading, **looks).figure
+def drawn(reading: Reading, **style: Any) -> tuple[Figure, Axes]:
+    fig = drawing(reading, **style).figure
     return fig, fig.axes[0]
 
 
@@ -68,14 +68,14 @@ def test_rank_one_is_at_the_top() -> None:
 
 
 def test_eight_lines_differ_in_colour_and_in_shape() -> None:
-    assert len(set(COLORS)) == len(set(MARKERS)) == LINES
+    assert len(set(LINE_COLORS)) == len(set(MARKERS)) == LINES
     _, ax = drawn(traced("prob", followed=followed(list("abcdefgh"), [0.1] * 8)))
     shapes = [line.get_marker() for line in ax.lines[:8]]
     assert shapes == list(MARKERS)
     # The end that a name stands at has the colour and marker of its line.
     for line, text in zip(ax.lines[8:], ax.texts, strict=True):
         n = "abcdefgh".index(text.get_text())
-        assert (line.get_color(), line.get_marker()) == (COLORS[n], MARKERS[n])
+        assert (line.get_color(), line.get_marker()) == (LINE_COLORS[n], MARKERS[n])
 
 
 def test_names_stand_apart_and_inside_the_figure() -> None:

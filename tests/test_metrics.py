@@ -290,7 +290,7 @@ NATS = ("nats", "linear", 0, 30)
             ("probability of token 7", "probability", "linear", 0, 1),
         ),
         (
-            Measure(metric="logit-diff", target="id:7 ·cat", minus="next"),
+            Measure(metric="logit-diff", target="id:7", target_label="·cat", minus="next"),
             (
                 "logit of token 7 ·cat minus that of the true next token",
                 *("logit", "linear", None, None),

@@ -60,7 +60,7 @@ def assert_whole(made: Reading, tmp_path: Path) -> None:
     path.write_bytes(to_json(made))
     again = from_json(path)
     for name in panels.figures_of(again):
-        (panel,) = panels.panels(again, name, panels.Looks())
+        (panel,) = panels.panels(again, name, panels.FigureStyle())
         assert math.isfinite(panel.colors.low)
         assert panel.colors.low < panel.colors.high
 

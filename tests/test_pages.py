@@ -24,13 +24,14 @@ def panel(rows: int, columns: int) -> Panel:
         texts=[[cell] * columns] * rows,
         outlined=np.zeros((rows, columns), bool),
         rows=[cell] * rows,
-        bottom=[cell] * columns,
-        top=[f"{cell} (*)"] * columns,
+        input_labels=[cell] * columns,
+        next_labels=[cell] * columns,
         title="long words of a title " * 20,
         notes=["a note that tells the reader of something"] * 8,
         bar="a quantity of many words that goes over lines [unit]",
         colors=Colors("linear", 0, 1, "viridis"),
-        second=[["<.01"] * columns] * rows,
+        next_is_guess=[True] * columns,
+        second_lines=[["<.01"] * columns] * rows,
         guesses=True,
     )
 

@@ -8,12 +8,12 @@ import pytest
 from test_figure import make
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.panels import Looks, Panel, panels
+from logitlens_cli.panels import FigureStyle, Panel, panels
 from logitlens_cli.reading import Reading, lock_in
 
 
-def panel(name: str, reading: Reading | None = None, **looks: bool) -> Panel:
-    return panels(reading or make(), name, Looks(**looks))[0]  # type: ignore[arg-type]
+def panel(name: str, reading: Reading | None = None, **style: bool) -> Panel:
+    return panels(reading or make(), name, FigureStyle(**style))[0]  # type: ignore[arg-type]
 
 
 # Rows of `make`, the input left out: "b c z", then "b c a", which is the model's.
@@ -21,11 +21,13 @@ def panel(name: str, reading: Reading | None = None, **looks: bool) -> Panel:
 
 def test_lock_in_is_told_below_the_grid() -> None:
     made = panel("rank", lock_in=True)
-    assert [(strip.label, strip.texts) for strip in made.strips] == [
+    assert [(row.label, row.texts) for row in made.footer_rows] == [
         ("stays from", ["0", "0", "1"]),
         ("first at", ["0", "0", "1"]),
     ]
-    assert "the guess stays the model's from layer 0.3 on, first is at 0.3 (means)" in made.notes
+    assert (
+        "the guess stays the model's from layer 0.3 on, first is at 0.3 (means)" in made.all_notes()
+    )
 
 
 def test_lock_in_by_hand() -> None:
@@ -44,8 +46,8 @@ def test_lock_in_by_hand() -> None:
 def test_ranks_of_the_true_next_tokens_are_told_below_the_grid() -> None:
     reading = msgspec.structs.replace(make(), next_ranks=[1, 14946, None])
     made = panel("topk", reading, next_ranks=True, lock_in=True)
-    assert made.strips[-1].label == "true rank"
-    assert made.strips[-1].texts == ["1", "14946", "–"]
+    assert made.footer_rows[-1].label == "true rank"
+    assert made.footer_rows[-1].texts == ["1", "14946", "–"]
     with pytest.raises(UsageError, match="holds no ranks of the true next tokens; make it again"):
         panel("topk", next_ranks=True)
 
@@ -60,8 +62,8 @@ def test_probabilities_are_a_second_line(prob: float, text: str) -> None:
     reading = msgspec.structs.replace(
         reading, guesses=msgspec.structs.replace(reading.guesses, probs=probs)
     )
-    assert panel("topk", reading, probs=True).second == [[text] * 3] * 2
-    assert panel("rank", reading, probs=True).second == []
+    assert panel("topk", reading, probs=True).second_lines == [[text] * 3] * 2
+    assert panel("rank", reading, probs=True).second_lines == []
 
 
 def test_differences_to_the_layer_below() -> None:
@@ -88,10 +90,10 @@ def test_guesses_stay_words_where_their_colours_are_differences() -> None:
     assert made.values[1].tolist() == [10, 10, 10]
 
 
-def test_strips_and_second_lines_are_split_with_the_columns() -> None:
-    made = panels(make(), "topk", Looks(split=2, lock_in=True, probs=True))
-    assert [p.strips[0].texts for p in made] == [["0", "0"], ["1"]]
-    assert [len(p.second[0]) for p in made] == [2, 1]
+def test_footer_rows_and_second_lines_are_split_with_the_columns() -> None:
+    made = panels(make(), "topk", FigureStyle(split=2, lock_in=True, probs=True))
+    assert [p.footer_rows[0].texts for p in made] == [["0", "0"], ["1"]]
+    assert [len(p.second_lines[0]) for p in made] == [2, 1]
 
 
 def test_lock_in_of_no_block() -> None:

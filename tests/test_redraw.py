@@ -9,7 +9,7 @@ from test_figure import make, mesh_of
 
 from logitlens_cli import figure
 from logitlens_cli.fonts import scripts_of
-from logitlens_cli.panels import Looks
+from logitlens_cli.panels import FigureStyle
 from logitlens_cli.reading import to_json
 from logitlens_cli.redraw import shared_colors
 from logitlens_cli.request import Color, Render
@@ -32,11 +32,11 @@ def given(*words: object) -> list[str]:
 
 
 def test_colours_of_several_dumps_reach_as_far_as_any(two: list[Path]) -> None:
-    made = shared_colors(Render(given=given(*two)), Looks())
+    made = shared_colors(Render(given=given(*two)), FigureStyle())
     assert sorted(made) == ["kl-final", "rank", "topk"]
     assert (made["topk"].low, made["topk"].high) == (10, 122)
     assert (made["rank"].low, made["rank"].high) == (1, 100)  # the metric's own
-    mesh = mesh_of(figure.draw(make(), "topk", Looks(shared=made))[0].figure)
+    mesh = mesh_of(figure.draw_heatmaps(make(), "topk", FigureStyle(shared_colors=made))[0].figure)
     assert (mesh.norm.vmin, mesh.norm.vmax) == (10, 122)
 
 

@@ -21,8 +21,8 @@ from test_figure import make
 
 from logitlens_cli import show
 from logitlens_cli.errors import WorkError
-from logitlens_cli.figure import hues
-from logitlens_cli.panels import Looks, Panel, panels
+from logitlens_cli.figure import cell_colors
+from logitlens_cli.panels import FigureStyle, Panel, panels
 from logitlens_cli.reading import to_json
 
 HOSTILE = "[red]x[/red]"
@@ -43,14 +43,14 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(panel: Panel, stream: io.StringIO, **environment: str) -> str:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        show.print_panel(panel, hues(panel), stream)
+        show.print_panel(panel, cell_colors(panel), stream)
         return stream.getvalue()
 
     return run
 
 
-def panel_of(name: str, **looks: Any) -> Panel:
-    return panels(make(), name, Looks(**looks))[0]
+def panel_of(name: str, **style: Any) -> Panel:
+    return panels(make(), name, FigureStyle(**style))[0]
 
 
 def test_a_table_without_colours(look: Any) -> None:
@@ -119,8 +119,8 @@ def test_terminals(look: Any, environment: dict[str, str], colors: str | None, b
 def test_the_last_columns_stay(look: Any, columns: int, shown: int) -> None:
     """Each column is 8 wide: 7 characters and a space; layers take 6."""
     labels = [[f"word-{n:02}" for n in range(30)] for _ in range(3)]
-    panel = panels(make(labels), "topk", Looks())[0]
-    panel = replace(panel, bottom=[f"under{n:02}" for n in range(30)], top=[""] * 30,
+    panel = panels(make(labels), "topk", FigureStyle())[0]
+    panel = replace(panel, input_labels=[f"under{n:02}" for n in range(30)], next_labels=[""] * 30,
                     outlined=np.zeros((2, 30), bool))  # fmt: skip
     made = look(panel, io.StringIO(), COLUMNS=str(columns)).split("\n")
     if columns > 1:
@@ -139,8 +139,8 @@ def test_the_last_columns_stay(look: Any, columns: int, shown: int) -> None:
 def test_nothing_is_cut_where_there_is_no_terminal(
     look: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(show, "width", lambda: None)
-    panel = panels(make([[f"word-{n:02}" for n in range(90)]] * 3), "topk", Looks())[0]
+    monkeypatch.setattr(show, "terminal_width", lambda: None)
+    panel = panels(make([[f"word-{n:02}" for n in range(90)]] * 3), "topk", FigureStyle())[0]
     made = look(panel, io.StringIO())
     assert "word-00" in made
     assert "word-89" in made
@@ -148,8 +148,13 @@ def test_nothing_is_cut_where_there_is_no_terminal(
 
 
 def test_wide_characters_are_counted_twice(look: Any) -> None:
-    panel = panels(make([["漢字", "😀", "e\u0301"]] * 3), "topk", Looks())[0]
-    panel = replace(panel, bottom=["漢" * 20, "b", "c"], top=["y" * 30 + " (*)", "", ""])
+    panel = panels(make([["漢字", "😀", "e\u0301"]] * 3), "topk", FigureStyle())[0]
+    panel = replace(
+        panel,
+        input_labels=["漢" * 20, "b", "c"],
+        next_labels=["y" * 30, "", ""],
+        next_is_guess=[True, False, False],
+    )
     lines = look(panel, io.StringIO(), COLUMNS="200").split("\n")
     below = next(line for line in lines if line.startswith("layer"))
     above = next(line for line in lines if "yyy" in line)
@@ -166,7 +171,7 @@ def test_nothing_is_obeyed(look: Any) -> None:
     panel = replace(
         panel_of("topk"),
         texts=[[HOSTILE, evil, ":cat:"], ["\x07", "a\tb", "\u200b"]],
-        bottom=[evil, HOSTILE, "c"], rows=["0", evil], top=[evil, evil, "x"],
+        input_labels=[evil, HOSTILE, "c"], rows=["0", evil], next_labels=[evil, evil, "x"],
         title=f"{HOSTILE} {evil}", notes=[evil, HOSTILE],
     )  # fmt: skip
     made = look(panel, io.StringIO(), COLUMNS="200")
@@ -184,10 +189,10 @@ def test_a_stream_that_cannot_say_it(look: Any) -> None:
         encoding = "ascii"
 
     assert "\\u2013 hand-made" in look(panel_of("topk"), Ascii(), COLUMNS="200")
-    show.print_panel(panel_of("topk"), hues(panel_of("topk")), None)  # closed: nobody looks
+    show.print_panel(panel_of("topk"), cell_colors(panel_of("topk")), None)  # closed: nobody looks
     full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(WorkError, match="the table cannot be written: No space"):
-        show.print_panel(panel_of("topk"), hues(panel_of("topk")), full)
+        show.print_panel(panel_of("topk"), cell_colors(panel_of("topk")), full)
     with suppress(OSError):
         full.close()
 

@@ -8,9 +8,9 @@ import pytest
 from test_figure import make
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.panels import Looks
+from logitlens_cli.panels import FigureStyle
 from logitlens_cli.reading import Followed, Reading
-from logitlens_cli.traces import Band, Lines, trace
+from logitlens_cli.traces import Band, Lines, line_panel
 
 # Layers: input, 0, 1.
 FOLLOWED = Followed(
@@ -54,8 +54,8 @@ def traced(metric: str, *, followed: Followed | None = FOLLOWED, **options: Any)
     )
 
 
-def lines(reading: Reading, **looks: Any) -> Lines:
-    drawn = trace(reading, Looks(**looks)).drawn
+def lines(reading: Reading, **style: Any) -> Lines:
+    drawn = line_panel(reading, FigureStyle(**style)).drawn
     assert isinstance(drawn, Lines)
     return drawn
 
@@ -112,7 +112,7 @@ def test_more_tokens_than_can_be_told_apart() -> None:
         probs=[[0.9] * 11, [0.0] * 11, best],
         chosen=[0],
     )
-    made = trace(traced("rank", followed=many), Looks())
+    made = line_panel(traced("rank", followed=many), FigureStyle())
     assert isinstance(made.drawn, Lines)
     shown = [line.label for line in made.drawn.lines]
     assert shown == ["t0", "t10", "t9", "t8", "t7", "t6", "t5", "t4"]
@@ -121,24 +121,26 @@ def test_more_tokens_than_can_be_told_apart() -> None:
 
 
 def test_words_say_where_it_is() -> None:
-    made = trace(traced("prob"), Looks())
+    made = line_panel(traced("prob"), FigureStyle())
     assert made.title == "Probability after “text” – hand-made"
     assert "position 6 of 20 tokens: last" in made.notes
     long = msgspec.structs.replace(traced("rank"), text="word\n" + "abcd " * 20 + "$x$\tend")
     # 40 characters, from a whole word on
-    assert trace(long, Looks()).title == f"Rank after “…{'abcd ' * 6}$x$⇥end” – hand-made"
+    assert (
+        line_panel(long, FigureStyle()).title == f"Rank after “…{'abcd ' * 6}$x$⇥end” – hand-made"
+    )
     within = msgspec.structs.replace(
         column(make(), 0),
         options={"metric": "prob"},
         followed=msgspec.structs.replace(FOLLOWED, position=4),
     )
-    assert trace(within, Looks()).title == "Probability after t0 – hand-made"
-    assert trace(within, Looks(title="mine")).title == "mine"
+    assert line_panel(within, FigureStyle()).title == "Probability after t0 – hand-made"
+    assert line_panel(within, FigureStyle(title="mine")).title == "mine"
 
 
 def test_a_metric_at_one_position_is_scaled_by_the_blocks() -> None:
     reading = msgspec.structs.replace(column(make(), 0), options={"metric": "kl-final"})
-    made = trace(reading, Looks())
+    made = line_panel(reading, FigureStyle())
     assert isinstance(made.drawn, Lines)
     (line,) = made.drawn.lines
     assert (line.label, line.values.tolist()) == ("", [40, 7.25, 0])
@@ -149,7 +151,7 @@ def test_a_metric_at_one_position_is_scaled_by_the_blocks() -> None:
 
 def test_a_metric_over_positions() -> None:
     reading = msgspec.structs.replace(make(), options={"metric": "kl-final"})
-    made = trace(reading, Looks())
+    made = line_panel(reading, FigureStyle())
     band = made.drawn
     assert isinstance(band, Band)
     # 40 50 2; 7.25 0 31; 0 0 0
@@ -160,7 +162,7 @@ def test_a_metric_over_positions() -> None:
     assert (band.unit, band.log, band.limits) == ("nats", False, (None, None))
     assert "positions 4–6 of 20 tokens" in made.notes
     with pytest.raises(UsageError, match="run backwards"):
-        trace(reading, Looks(vmin=1000))
+        line_panel(reading, FigureStyle(vmin=1000))
 
 
 def test_positions_without_a_value_do_not_count() -> None:
@@ -172,13 +174,13 @@ def test_positions_without_a_value_do_not_count() -> None:
         metrics={"rank": msgspec.structs.replace(rank, values=values)},
         options={"metric": "rank"},
     )
-    made = trace(reading, Looks())
+    made = line_panel(reading, FigureStyle())
     assert isinstance(made.drawn, Band)
     assert made.drawn.log
     assert made.drawn.mean.tolist() == [1, 1]  # of 1 1, 1 1
     assert "positions 4–5 of 20 tokens" in made.notes
     with pytest.raises(UsageError, match="there is no rank of the final top guess here; take a"):
-        trace(column(reading, 2), Looks())
+        line_panel(column(reading, 2), FigureStyle())
 
 
 @pytest.mark.parametrize(("metric", "followed"), [("prob", FOLLOWED), ("kl-final", None)])
@@ -201,5 +203,5 @@ def test_nothing_but_an_input_row(metric: str, followed: Followed | None) -> Non
         ),
     )
     with pytest.raises(UsageError, match="there is no row but the input row; give --input-row"):
-        trace(cut, Looks(input_row=False))
+        line_panel(cut, FigureStyle(input_row=False))
     assert len(lines(cut, input_row=True).layers) == 1

@@ -297,8 +297,8 @@ def figure() -> Iterator[str]:
     from matplotlib.patches import Rectangle
 
     from logitlens_cli import reading as readings
-    from logitlens_cli.figure import draw
-    from logitlens_cli.panels import Looks
+    from logitlens_cli.figure import draw_heatmaps
+    from logitlens_cli.panels import FigureStyle
 
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
@@ -312,16 +312,16 @@ def figure() -> Iterator[str]:
             timeout=600,
         )
         reading = readings.from_json(next(Path(out).glob("*.json")))
-    looks = Looks()
-    size = draw(reading, "topk", looks)[0].figure.get_size_inches()
+    style = FigureStyle()
+    size = draw_heatmaps(reading, "topk", style)[0].figure.get_size_inches()
     values = np.array(reading.metrics["own-logit"].values)[::-1]
     texts = np.array([[cell[0] for cell in row] for row in reading.guesses.labels])[::-1]
     outlined = np.array([[cell[0] for cell in row] for row in reading.guesses.ids])[::-1]
     assert values.shape == (25, 20)
 
     def ours() -> None:
-        for drawing in draw(reading, "topk", looks):
-            drawing.save(BytesIO(), "png", looks.dpi)
+        for drawing in draw_heatmaps(reading, "topk", style):
+            drawing.save(BytesIO(), "png", style.dpi)
 
     def plain() -> None:
         drawn, ax = plt.subplots(figsize=size)
@@ -332,7 +332,7 @@ def figure() -> Iterator[str]:
         ax.set_xticks(np.arange(20) + 0.5, [token.label for token in reading.tokens], rotation=60)
         ax.set_yticks(np.arange(25) + 0.5, [layer.label for layer in reading.layers[::-1]])
         drawn.tight_layout()
-        drawn.savefig(BytesIO(), format="png", dpi=looks.dpi)
+        drawn.savefig(BytesIO(), format="png", dpi=style.dpi)
         plt.close(drawn)
 
     made = take_turns({"ours": timed(ours), "plain": timed(plain)}, 7)

@@ -25,10 +25,10 @@ from logitlens_cli import caption, cli, compare, prompts, show, stats, tables, t
 from logitlens_cli.errors import LONGEST, UsageError, one_line
 from logitlens_cli.metrics import TRACE, Scale
 from logitlens_cli.outputs import outputs
-from logitlens_cli.panels import TOPK, Looks, Panel, figures_of, limits, panels
+from logitlens_cli.panels import TOPK, FigureStyle, Panel, figures_of, limits, panels
 from logitlens_cli.reading import Key, Reading, from_json, require_scale, rounded, to_json
 from logitlens_cli.request import MOST, LogitDiff, Rank, Read, TopK, Trace, shard_spec
-from logitlens_cli.traces import trace
+from logitlens_cli.traces import line_panel
 
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
@@ -56,12 +56,12 @@ def same(one: object, other: object) -> bool:
 # ---------------------------------------------------------------------------------------------
 # Dumps
 
-LOOKS = (
-    Looks(),
-    Looks(delta=True, input_row=True, next_ranks=True),
-    Looks(probs=True, lock_in=True, changes_only=True, split=1, color="prob"),
-    Looks(input_row=False, skip_first=2, vmin=-1, vmax=5, title="\x1b[2J"),
-    Looks(vmin=0.5, color="entropy", input_row=True),
+STYLES = (
+    FigureStyle(),
+    FigureStyle(delta=True, input_row=True, next_ranks=True),
+    FigureStyle(probs=True, lock_in=True, changes_only=True, split=1, color="prob"),
+    FigureStyle(input_row=False, skip_first=2, vmin=-1, vmax=5, title="\x1b[2J"),
+    FigureStyle(vmin=0.5, color="entropy", input_row=True),
 )
 
 
@@ -74,14 +74,14 @@ def dump(data: bytes, folder: Path) -> None:
         assert same(again, reading)
         assert to_json(again) == written
         draw = Random(crc32(data))
-        looks = draw.choice(LOOKS)
+        style = draw.choice(STYLES)
         if reading.command == TRACE:
-            trace(reading, looks)
+            line_panel(reading, style)
         elif draw.randrange(3):
-            made = panels(reading, draw.choice(figures_of(reading) or [TOPK]), looks)
+            made = panels(reading, draw.choice(figures_of(reading) or [TOPK]), style)
             require_panel(draw.choice(made), draw)
         else:
-            compared(draw.choice((reading, seed())), reading, looks, draw)
+            compared(draw.choice((reading, seed())), reading, style, draw)
 
 
 @cache
@@ -89,29 +89,31 @@ def seed() -> Reading:
     return from_json(CORPUS / "dump" / "all.json")
 
 
-def compared(other: Reading, reading: Reading, looks: Looks, draw: Random) -> None:
+def compared(other: Reading, reading: Reading, style: FigureStyle, draw: Random) -> None:
     """Where a reading is compared with itself, there is no difference."""
     pair = compare.Pair(other, reading, "a", "b")
     name = draw.choice(pair.figures() or [TOPK])
     if draw.randrange(2):
-        made = compare.stacked_panels(pair, name, looks)
+        made = compare.stacked_panels(pair, name, style)
     else:
-        numbers = compare.difference(pair, name, looks)
+        numbers = compare.difference_of(pair, name, style)
         assert other is not reading or not any(v for row in numbers.values for v in row)
-        msgspec.json.decode(compare.to_json(numbers))
-        made = compare.difference_panels(pair, name, numbers, looks)
+        msgspec.json.decode(compare.difference_to_json(numbers))
+        made = compare.difference_panels(pair, name, numbers, style)
     require_panel(draw.choice(made), draw)
 
 
 def require_panel(panel: Panel, draw: Random) -> None:
     """Its parts fit, and what is said of it cannot act."""
-    shape = len(panel.rows), len(panel.bottom)
+    shape = len(panel.rows), len(panel.input_labels)
     assert panel.values.shape == panel.outlined.shape == shape
     assert len(panel.texts) == shape[0]
-    assert {len(row) for row in panel.texts} == {len(panel.top)} == {shape[1]}
+    assert {len(row) for row in panel.texts} == {len(panel.next_labels)} == {shape[1]}
     assert -np.inf < panel.colors.low < panel.colors.high < np.inf
     assert panel.colors.kind != "log" or panel.colors.low > 0
-    made = draw.choice((caption.caption, caption.alt, tables.to_csv, tables.to_markdown, shown))
+    made = draw.choice(
+        (caption.caption, caption.alt_text, tables.panel_to_csv, tables.panel_to_markdown, shown)
+    )
     text = made(panel)
     assert text.replace("\n", "").isprintable()
     text.encode()
@@ -119,10 +121,10 @@ def require_panel(panel: Panel, draw: Random) -> None:
 
 def shown(panel: Panel) -> str:
     """A panel for a terminal of 80 columns, but for the table itself."""
-    grid = show.Grid(panel, None, brackets=True)
-    first = grid.first(80)
-    grid.table(first)
-    return grid.notes(first) + grid.legend().plain
+    table = show.TerminalTable(panel, None, brackets=True)
+    first = table.first(80)
+    table.grid(first)
+    return table.notes(first) + table.legend().plain
 
 
 def summary(data: bytes, folder: Path) -> None:
@@ -314,7 +316,7 @@ def texts(data: bytes, folder: Path) -> None:
         assert line.isprintable()
         assert len(line) <= 2 * (2 * LONGEST + 5) + 2
     assert cell_len(show.fitted(text)) <= show.WIDEST
-    cell = tables.escaped(text)
+    cell = tables.escape_markdown(text)
     assert cell.replace("\\\\", "").count("|") == cell.replace("\\\\", "").count("\\|")
     assert not {"<", ">"} & set(cell)
 
@@ -348,12 +350,14 @@ def numbers(data: bytes, folder: Path) -> None:
         assert made is None or not 1e-12 < abs(value) < 1e22 or abs(made / value - 1) < 1e-6
     with suppress(UsageError, ValueError):
         require_scale("x", scale)
-        looks = TopK(text="a", vmin=vmin, vmax=vmax)
-        made = limits(scale, values, Looks(vmin=looks.vmin, vmax=looks.vmax))
+        style = TopK(text="a", vmin=vmin, vmax=vmax)
+        made = limits(scale, values, FigureStyle(vmin=style.vmin, vmax=style.vmax))
         assert -np.inf < made.low < made.high < np.inf
         assert made.kind != "log" or made.low > 0
         differences = np.array(rounded(values), float)
-        centred = compare.centred(differences, Looks(vmin=looks.vmin, vmax=looks.vmax))
+        centred = compare.colors_around_zero(
+            differences, FigureStyle(vmin=style.vmin, vmax=style.vmax)
+        )
         assert -np.inf < centred.low < centred.high < np.inf
 
 
