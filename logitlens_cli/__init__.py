@@ -7,14 +7,14 @@ first asked for, since it needs torch and the command line's help does not.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from logitlens_cli.api import read
+    from logitlens_cli.lens.api import read
 
 __all__ = ["read"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "read":
-        from logitlens_cli.api import read
+        from logitlens_cli.lens.api import read
 
         return read
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,17 +29,17 @@ def heed(handler: Callable[[int, Any], None]) -> None:
 def entry() -> None:
     """Run the command line and end the process."""
     heed(leave)
-    from logitlens_cli import cli
+    from logitlens_cli.cli import app
 
-    sys.unraisablehook = cli.stop.lost
+    sys.unraisablehook = app.stop.lost
     try:
-        heed(cli.stop)
-        code = cli.main()
-        cli.stop.rest()
+        heed(app.stop)
+        code = app.main()
+        app.stop.rest()
         heed(leave)
     except KeyboardInterrupt:  # a line before or after the command line's own care
-        code = cli.stopped()
-    if cli.stop.number is not None:
+        code = app.stopped()
+    if app.stop.number is not None:
         gc.collect()  # locks that processes shared are taken back, else Python complains of them
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

@@ -14,11 +14,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from logitlens_cli import cli, embedded, lens, reduction
-from logitlens_cli.model import open_model
-from logitlens_cli.progress import Progress
-from logitlens_cli.reader import LensModel, lens_model_of
-from logitlens_cli.tokens import byte_alphabet
+from logitlens_cli.cli import app
+from logitlens_cli.commands.progress import Progress
+from logitlens_cli.lens import grid, tile
+from logitlens_cli.lens.lens_model import LensModel, lens_model_of
+from logitlens_cli.model.open import open_model
+from logitlens_cli.model.smollm2 import default_model_folder
+from logitlens_cli.model.tokenizer import byte_alphabet
 
 torch.set_num_threads(1)  # the tests share two cores
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
@@ -41,10 +43,10 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def sums_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways of reducing a tile."""
     if request.param == "torch":
-        monkeypatch.setattr(reduction, "numba_kernel", lambda: None)
+        monkeypatch.setattr(tile, "numba_kernel", lambda: None)
     else:
         pytest.importorskip("numba")
-        monkeypatch.setattr(lens, "KERNEL_MIN_LOGITS", 0)
+        monkeypatch.setattr(grid, "KERNEL_MIN_LOGITS", 0)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -113,7 +115,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Pat
 @pytest.fixture(scope="session")
 def smollm2() -> LensModel:
     """The real default model."""
-    embedded.folder(offline=False, progress=Progress(quiet=True))
+    default_model_folder(offline=False, progress=Progress(quiet=True))
     opened = open_model("smollm2", device="cpu", offline=True, progress=Progress(quiet=True))
     return lens_model_of(
         opened.model,
@@ -162,7 +164,7 @@ def logitlens(capsys: pytest.CaptureFixture[str]) -> Shell:
     """The real command line, in this process."""
 
     def run(*arguments: object) -> Ran:
-        code = cli.main([str(argument) for argument in arguments])
+        code = app.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         assert "internal error" not in err, err  # that is never right; LOGITLENS_DEBUG=1 shows it
         return Ran(code, out.splitlines(), err.splitlines())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Shell
 
-from logitlens_cli import cli
+from logitlens_cli.cli import app
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "configs").rglob("*.toml"))
@@ -46,7 +46,7 @@ def test_preset(
     if preset.parent.name != "smollm2":
         name = f"{preset.parent.name}/{name}"
 
-    request = cli.app(command_of(preset), prog_name="logitlens", standalone_mode=False)
+    request = app.app(command_of(preset), prog_name="logitlens", standalone_mode=False)
     model = {"smollm2": "smollm2", "gpt2-xl": "openai-community/gpt2-xl"}[preset.parent.name]
     assert (request.command, request.model, request.out) == (command, model, Path("outputs"))
 

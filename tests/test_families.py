@@ -10,7 +10,8 @@ import family_table
 import pytest
 import torch
 
-from logitlens_cli import anatomy, decode, reader
+from logitlens_cli.lens import proof, sharing
+from logitlens_cli.model.anatomy import find
 
 RECORDED: dict[str, Any] = json.loads(family_table.TABLE.read_text())
 
@@ -50,16 +51,16 @@ def test_a_sample_is_exact(key: str) -> None:
 def require_together(key: str) -> None:
     """Texts that share a pass, where the program lets them, give what each gives by itself."""
     model = families.build(key)
-    parts = anatomy.find_parts(model)
+    parts = find.find_parts(model)
     lens_model = SimpleNamespace(
-        model=model, parts=parts, route=decode.prove(model, parts), context=None
+        model=model, parts=parts, route=proof.prove(model, parts), context=None
     )
     spec: Any = SimpleNamespace(decoder_blocks=0)
-    if reader.can_share_pass(lens_model, spec):  # type: ignore[arg-type]
+    if sharing.can_share_pass(lens_model, spec):  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(5)
         lengths = (5, 60, 25, 41, 17)
         texts = [torch.randint(*families.WORD_IDS, (n,), generator=generator) for n in lengths]
-        assert reader.shared_pass_agrees(model, parts, [text.tolist() for text in texts])
+        assert sharing.shared_pass_agrees(model, parts, [text.tolist() for text in texts])
 
 
 @pytest.mark.parametrize("key", SAMPLE)
@@ -71,8 +72,8 @@ def test_a_sample_shares_passes_or_is_read_alone(key: str) -> None:
 @pytest.mark.parametrize("key", ["deepseek_v32", "glm_moe_dsa"])
 def test_families_that_choose_tokens_are_read_alone(key: str) -> None:
     model = families.build(key)
-    parts = anatomy.find_parts(model)
-    assert not reader.shared_pass_agrees(model, parts, [list(range(5, 5 + n)) for n in (41, 60)])
+    parts = find.find_parts(model)
+    assert not sharing.shared_pass_agrees(model, parts, [list(range(5, 5 + n)) for n in (41, 60)])
 
 
 @pytest.mark.families

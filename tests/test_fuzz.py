@@ -20,8 +20,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from logitlens_cli import cli, prompts, reading, request, tokens
+from logitlens_cli.batch import prompts
+from logitlens_cli.cli import app
 from logitlens_cli.errors import UsageError, one_line
+from logitlens_cli.model import tokenizer
+from logitlens_cli.options import groups
+from logitlens_cli.reading import marks, record
 
 ROOT = Path(__file__).parents[1]
 NASTY = (
@@ -45,14 +49,14 @@ def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     out = tmp_path_factory.mktemp("dump")
     line = ["all", "-t", "the cat", "-m", str(tiny_folder), "-o", str(out), "--name", "x"]
     more = ["--target", "final", "--target", "auto", "--format", "none"]
-    assert cli.main([*line, *more]) == 0
+    assert app.main([*line, *more]) == 0
     made: dict[str, Any] = json.loads((out / "x.all.json").read_bytes())
     return made
 
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    return jsonschema.Draft202012Validator(reading.schema())
+    return jsonschema.Draft202012Validator(record.dump_schema())
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def require_readable(path: Path, validator: Any) -> None:
         require_harmless(ElementTree.parse(path))
     elif path.suffix == ".json":
         validator.validate(json.loads(path.read_bytes(), parse_constant=pytest.fail))
-        reading.from_json(path)
+        record.load_dump(path)
     else:
         assert path.read_bytes().startswith((b"%PDF", b"PAR1"))
 
@@ -290,7 +294,7 @@ def test_names_never_leave_their_folder(name: str) -> None:
 @MANY
 @given(TEXTS)
 def test_what_a_terminal_is_told_cannot_act(text: str) -> None:
-    for shown in (one_line(text), str(UsageError(text, text)), tokens.visible(text)):
+    for shown in (one_line(text), str(UsageError(text, text)), marks.with_marks(text)):
         assert shown.isprintable()
 
 
@@ -298,7 +302,7 @@ def test_what_a_terminal_is_told_cannot_act(text: str) -> None:
 @given(st.text(st.sampled_from("0123456789-, \u0663x"), max_size=12), st.integers(1, 50))
 def test_layers(spec: str, blocks: int) -> None:
     try:
-        rows = request.TopK(text="a", layers=spec).rows(blocks)
+        rows = groups.TopK(text="a", layers=spec).rows(blocks)
     except UsageError:
         return
     assert rows == tuple(sorted(set(rows)))
@@ -310,7 +314,9 @@ def test_layers(spec: str, blocks: int) -> None:
 def test_windows(spec: str, count: int) -> None:
     spans = tuple((n, n + 1) for n in range(count))
     try:
-        made = tokens.window(spec, "x" * count, tokens.Encoded((0,) * count, spans, False))
+        made = tokenizer.window_columns(
+            spec, "x" * count, tokenizer.Encoded((0,) * count, spans, False)
+        )
     except UsageError:
         return
     assert 0 <= made.start < made.stop <= count
@@ -320,7 +326,7 @@ def test_windows(spec: str, count: int) -> None:
 @MANY
 @given(st.floats() | st.floats(width=32))
 def test_numbers_in_a_dump(value: float) -> None:
-    made = reading.rounded(value)
+    made = record.rounded(value)
     if not math.isfinite(value):
         assert made is None
     elif 1e-12 < abs(value) < 1e22:
@@ -370,7 +376,7 @@ def test_every_target_has_seeds() -> None:
 @pytest.mark.parametrize("path", sorted((CORPUS / "dump").iterdir()), ids=lambda path: path.stem)
 def test_seeds_are_dumps(path: Path, validator: Any) -> None:
     validator.validate(json.loads(path.read_bytes()))
-    reading.from_json(path)
+    record.load_dump(path)
 
 
 def test_what_is_fuzzed_is_what_runs() -> None:

@@ -13,9 +13,11 @@ import torch
 from conftest import Shell, tiny_llama
 from safetensors.torch import load_file, save_file
 
-from logitlens_cli import api, panels
 from logitlens_cli.errors import LogitLensError, ProofError, UsageError, WorkError
-from logitlens_cli.reading import Reading, from_json, to_json
+from logitlens_cli.figures import style
+from logitlens_cli.figures.panel import figures_of, panels
+from logitlens_cli.lens import api
+from logitlens_cli.reading.record import Reading, dump_to_json, load_dump
 
 TEXT = "the cat"  # t h e ·cat
 IDS = torch.tensor([116, 104, 101, 261])
@@ -57,10 +59,10 @@ def assert_agrees(made: Reading, model: Any, ids: torch.Tensor, nats: float = 1e
 def assert_whole(made: Reading, tmp_path: Path) -> None:
     """It goes through a file, and every figure has limits."""
     path = tmp_path / "x.json"
-    path.write_bytes(to_json(made))
-    again = from_json(path)
-    for name in panels.figures_of(again):
-        (panel,) = panels.panels(again, name, panels.FigureStyle())
+    path.write_bytes(dump_to_json(made))
+    again = load_dump(path)
+    for name in figures_of(again):
+        (panel,) = panels(again, name, style.FigureStyle())
         assert math.isfinite(panel.colors.low)
         assert panel.colors.low < panel.colors.high
 

@@ -250,9 +250,9 @@ with torch.inference_mode():
 
 
 def start_up() -> Iterator[str]:
-    from logitlens_cli import embedded
+    from logitlens_cli.model import smollm2
 
-    folder = str(embedded.cached())
+    folder = str(smollm2.cached_folder())
     command = str(Path(sys.executable).with_name("logitlens"))
 
     def shell(*words: str) -> Callable[[], Any]:
@@ -296,9 +296,9 @@ def figure() -> Iterator[str]:
     from matplotlib import pyplot as plt
     from matplotlib.patches import Rectangle
 
-    from logitlens_cli import reading as readings
-    from logitlens_cli.figure import draw_heatmaps
-    from logitlens_cli.panels import FigureStyle
+    from logitlens_cli.figures.heatmap import draw_heatmaps
+    from logitlens_cli.figures.style import FigureStyle
+    from logitlens_cli.reading import record
 
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
@@ -311,7 +311,7 @@ def figure() -> Iterator[str]:
             capture_output=True,
             timeout=600,
         )
-        reading = readings.from_json(next(Path(out).glob("*.json")))
+        reading = record.load_dump(next(Path(out).glob("*.json")))
     style = FigureStyle()
     size = draw_heatmaps(reading, "topk", style)[0].figure.get_size_inches()
     values = np.array(reading.metrics["own-logit"].values)[::-1]

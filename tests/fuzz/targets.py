@@ -21,14 +21,42 @@ import typer
 from rich.cells import cell_len
 from typer.exceptions import TyperException
 
-from logitlens_cli import caption, cli, compare, prompts, show, stats, tables, tokens
+from logitlens_cli.batch import prompts
+from logitlens_cli.cli import app
+from logitlens_cli.commands import show
+from logitlens_cli.commands.write import outputs
 from logitlens_cli.errors import LONGEST, UsageError, one_line
-from logitlens_cli.metrics import TRACE, Scale
-from logitlens_cli.outputs import outputs
-from logitlens_cli.panels import TOPK, FigureStyle, Panel, figures_of, limits, panels
-from logitlens_cli.reading import Key, Reading, from_json, require_scale, rounded, to_json
-from logitlens_cli.request import MOST, LogitDiff, Rank, Read, TopK, Trace, shard_spec
-from logitlens_cli.traces import line_panel
+from logitlens_cli.figures import caption, pair_panels, tables
+from logitlens_cli.figures.line_data import line_panel
+from logitlens_cli.figures.pair import Pair, difference_of
+from logitlens_cli.figures.panel import TOPK, Panel, figures_of, panels
+from logitlens_cli.figures.scale import limits
+from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.metrics.table import TRACE, Scale
+from logitlens_cli.model.tokenizer import (
+    Encoded,
+    label,
+    single_column,
+    text_of_bytes,
+    window_columns,
+)
+from logitlens_cli.options.groups import MOST, LogitDiff, Rank, Read, TopK, Trace, shard_spec
+from logitlens_cli.reading import difference, marks
+from logitlens_cli.reading.record import (
+    Key,
+    Reading,
+    dump_to_json,
+    load_dump,
+    require_scale,
+    rounded,
+)
+from logitlens_cli.reading.summary import (
+    load_summary,
+    merge_summaries,
+    missing_shards,
+    summary_to_csv,
+    summary_to_json,
+)
 
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
@@ -68,11 +96,11 @@ STYLES = (
 def dump(data: bytes, folder: Path) -> None:
     """What is accepted is written and read again as the same, and a figure of it can be made."""
     with suppress(UsageError):
-        reading = from_json(placed(folder / "x.json", data))
-        written = to_json(reading)
-        again = from_json(placed(folder / "y.json", written))
+        reading = load_dump(placed(folder / "x.json", data))
+        written = dump_to_json(reading)
+        again = load_dump(placed(folder / "y.json", written))
         assert same(again, reading)
-        assert to_json(again) == written
+        assert dump_to_json(again) == written
         draw = Random(crc32(data))
         style = draw.choice(STYLES)
         if reading.command == TRACE:
@@ -86,20 +114,20 @@ def dump(data: bytes, folder: Path) -> None:
 
 @cache
 def seed() -> Reading:
-    return from_json(CORPUS / "dump" / "all.json")
+    return load_dump(CORPUS / "dump" / "all.json")
 
 
 def compared(other: Reading, reading: Reading, style: FigureStyle, draw: Random) -> None:
     """Where a reading is compared with itself, there is no difference."""
-    pair = compare.Pair(other, reading, "a", "b")
+    pair = Pair(other, reading, "a", "b")
     name = draw.choice(pair.figures() or [TOPK])
     if draw.randrange(2):
-        made = compare.stacked_panels(pair, name, style)
+        made = pair_panels.stacked_panels(pair, name, style)
     else:
-        numbers = compare.difference_of(pair, name, style)
+        numbers = difference_of(pair, name, style)
         assert other is not reading or not any(v for row in numbers.values for v in row)
-        msgspec.json.decode(compare.difference_to_json(numbers))
-        made = compare.difference_panels(pair, name, numbers, style)
+        msgspec.json.decode(difference.difference_to_json(numbers))
+        made = pair_panels.difference_panels(pair, name, numbers, style)
     require_panel(draw.choice(made), draw)
 
 
@@ -131,20 +159,20 @@ def summary(data: bytes, folder: Path) -> None:
     """What is accepted can be written, read again as the same, and merged."""
     with suppress(UsageError):
         path = placed(folder / "x.json", data)
-        made = stats.load(path)
-        written = stats.to_json(made)
-        again = stats.load(placed(folder / "y.json", written))
+        made = load_summary(path)
+        written = summary_to_json(made)
+        again = load_summary(placed(folder / "y.json", written))
         assert same(again, made)
         match crc32(data) % 4:
             case 0:
-                assert stats.to_json(again) == written
+                assert summary_to_json(again) == written
             case 1:
-                stats.to_csv(made).decode()
+                summary_to_csv(made).decode()
             case 2:
-                stats.missing(made)
+                missing_shards(made)
             case _:
                 others = msgspec.structs.replace(again, shards=[])  # else they hold the same lines
-                whole = stats.merge([(path, made), (path, others)], "x")
+                whole = merge_summaries([(path, made), (path, others)], "x")
                 assert whole.prompts == 2 * made.prompts
 
 
@@ -181,7 +209,7 @@ def window(data: bytes, folder: Path) -> None:
     count = len(spans)
     known = tuple(spans) if kind < 200 else ()
     with suppress(UsageError):
-        made = tokens.window(spec, WINDOWED, tokens.Encoded((0,) * count, known, spans[0][1] == 0))
+        made = window_columns(spec, WINDOWED, Encoded((0,) * count, known, spans[0][1] == 0))
         assert 0 <= made.start < made.stop <= count
         first, colon, last = spec.partition(":")
         if spec in WINDOWED and not (colon and (first + last).strip("-0123456789 ") == ""):
@@ -189,7 +217,7 @@ def window(data: bytes, folder: Path) -> None:
         else:
             here, there = (int(side) if side else None for side in (first.strip(), last.strip()))
             assert range(count)[here:there] == made
-        (column,) = tokens.column(place, made, count)
+        (column,) = single_column(place, made, count)
         assert column in made
         assert column % count == place % count
 
@@ -267,7 +295,7 @@ def preset(data: bytes, folder: Path) -> None:
 
 @cache
 def group() -> Any:
-    return typer.main.get_command(cli.app)
+    return typer.main.get_command(app.app)
 
 
 COMMANDS = (
@@ -300,18 +328,18 @@ def lines(data: bytes, folder: Path) -> None:
 def texts(data: bytes, folder: Path) -> None:
     """What is shown of a text, a token or a message cannot act, wherever it is shown."""
     text = as_text(data)
-    shown = tokens.visible(text)
+    shown = marks.with_marks(text)
     assert shown.isprintable()
     assert " " not in shown
-    assert tokens.harmless(shown) == shown
-    shown = tokens.harmless(text)
+    assert marks.harmless(shown) == shown
+    shown = marks.harmless(text)
     assert shown.isprintable()
-    assert tokens.harmless(shown) == shown
+    assert marks.harmless(shown) == shown
     shown.encode()
-    tokens.from_bytes(data).encode()
+    text_of_bytes(data).encode()
     for kind in ("ByteLevel", "Metaspace"):
-        assert tokens.label(tokenizer(text, kind), 0).isprintable()
-    assert tokens.label(tokenizer(text, "ByteLevel", added={0}), 0) == tokens.visible(text)
+        assert label(tokenizer(text, kind), 0).isprintable()
+    assert label(tokenizer(text, "ByteLevel", added={0}), 0) == marks.with_marks(text)
     for line in (one_line(text), str(UsageError(text, text))):
         assert line.isprintable()
         assert len(line) <= 2 * (2 * LONGEST + 5) + 2
@@ -355,7 +383,7 @@ def numbers(data: bytes, folder: Path) -> None:
         assert -np.inf < made.low < made.high < np.inf
         assert made.kind != "log" or made.low > 0
         differences = np.array(rounded(values), float)
-        centred = compare.colors_around_zero(
+        centred = pair_panels.colors_around_zero(
             differences, FigureStyle(vmin=style.vmin, vmax=style.vmax)
         )
         assert -np.inf < centred.low < centred.high < np.inf

@@ -14,11 +14,14 @@ from typing import Any
 import families
 import torch
 
-from logitlens_cli import anatomy, capture, decode, lens
-from logitlens_cli.capture import INPUT, resid_post
 from logitlens_cli.errors import LogitLensError
+from logitlens_cli.lens import capture, decoders, output_check, proof
+from logitlens_cli.lens.capture import INPUT, resid_post
+from logitlens_cli.lens.decoder import Route
+from logitlens_cli.model.anatomy import find
+from logitlens_cli.model.anatomy.parts import ModelParts
 
-TABLE = Path(anatomy.__file__).parent / "families.json"
+TABLE = Path(find.__file__).parents[1] / "families.json"
 # Relative to the largest logit. Both sides are float32 up to the last product.
 INNER = 2e-5
 
@@ -47,26 +50,26 @@ def examine(key: str) -> Outcome:
         return Outcome("not buildable", reason=str(error))
     name = type(model).__name__
     try:
-        parts = anatomy.find_parts(model, subblocks=True)
-        route = decode.prove(model, parts)
+        parts = find.find_parts(model, subblocks=True)
+        route = proof.prove(model, parts)
     except LogitLensError as error:
         return Outcome("refused", name, reason=error.problem)
     assert_exact(key, model, parts, route)
     return Outcome("exact", name, route_words(route), None not in parts.mids)
 
 
-def route_words(route: decode.Route) -> str:
+def route_words(route: Route) -> str:
     return route.name if route.skips else "replay of the whole pass"
 
 
-def assert_exact(key: str, model: Any, parts: anatomy.ModelParts, route: decode.Route) -> None:
+def assert_exact(key: str, model: Any, parts: ModelParts, route: Route) -> None:
     ids = families.inputs(key)
     tokens, count = ids[0].tolist(), ids.shape[1]
     rows = (INPUT, *(resid_post(block) for block in range(len(parts.blocks))))
     every = list(range(count))
     stream = capture.capture(model, parts, [capture.PromptSlice(tokens, range(count), every)], rows)
-    decoder = decode.make_decoder(model, parts, route, "full", tokens, range(count))
-    check = lens.check_output(decoder, route.name, stream)
+    decoder = decoders.make_decoder(model, parts, route, "full", tokens, range(count))
+    check = output_check.check_output(decoder, route.name, stream)
     assert check.passed, f"{key}: last row off by {check.max_abs_logit_error}"
     reference = families.reference_stream(model, ids)
     assert len(reference) == len(rows), f"{key}: {len(rows) - 1} blocks, not {len(reference) - 1}"

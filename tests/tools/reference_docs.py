@@ -15,10 +15,10 @@ from typing import Any
 import licences
 import msgspec
 
-from logitlens_cli import compare, parquet, reading, stats
+from logitlens_cli.reading import difference, parquet, record, summary
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = ROOT / "logitlens_cli" / "schema.json"
+SCHEMA = ROOT / "logitlens_cli" / "reading" / "schema.json"
 REFERENCE = ROOT / "logitlens_cli" / "cli" / "REFERENCE.md"
 FORMATS = ROOT / "logitlens_cli" / "reading" / "README.md"
 TESTS = ROOT / "tests" / "README.md"
@@ -64,7 +64,7 @@ def command_reference() -> str:
 
 
 def schema_text() -> str:
-    return json.dumps(reading.schema(), indent=2) + "\n"
+    return json.dumps(record.dump_schema(), indent=2) + "\n"
 
 
 def shape(definition: dict[str, Any]) -> str:
@@ -98,20 +98,20 @@ def keys_of(root: type, known: set[str]) -> str:
 
 
 def dump_keys() -> str:
-    return keys_of(reading.Reading, set())
+    return keys_of(record.Reading, set())
 
 
 def summary_keys() -> str:
-    return keys_of(stats.Stats, set(reading.schema()["$defs"]))
+    return keys_of(summary.Summary, set(record.dump_schema()["$defs"]))
 
 
 def difference_keys() -> str:
-    return keys_of(compare.Difference, set(reading.schema()["$defs"]))
+    return keys_of(difference.Difference, set(record.dump_schema()["$defs"]))
 
 
 def parquet_columns() -> str:
     """The columns of a table of `logitlens all`."""
-    schema = parquet.table(reading.from_json(DUMP)).schema
+    schema = parquet.table(record.load_dump(DUMP)).schema
     kinds = [re.sub(r"list<\w+: (\w+)>", r"list of \1", str(field.type)) for field in schema]
     rows = [f"| `{name}` | {kind} |" for name, kind in zip(schema.names, kinds, strict=True)]
     return "\n".join(["| column | type |", "|---|---|", *rows])

@@ -1,0 +1,169 @@
+"""--text, --file, standard input, --lines -> prompts with names.
+
+Reads text and names outputs; knows nothing of tokens or models.
+"""
+
+import errno
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from logitlens_cli.errors import UsageError
+
+LARGEST_FILE = 2**30
+"""bytes of a file of texts"""
+
+NAME_LENGTH = 40
+LONGEST_NAME, LONGEST_PART = 1000, 200
+"""bytes; systems take 4096 and 255, and what follows the name needs some"""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One text to read, and the stem of the files that come of it."""
+
+    name: str
+    text: str
+    line: int | None = None
+    """number of its line in the file of --lines, from 1"""
+
+
+def from_text(text: str, name: str | None) -> Prompt:
+    """A prompt from the command line; its default name is its first words."""
+    require_text(text, "--text")
+    return Prompt(safe_name(slug(text) if name is None else name), text)
+
+
+def from_file(path: Path, name: str | None) -> Prompt:
+    """A prompt from a whole file, or from standard input if ``path`` is "-".
+
+    One line end at the very end belongs to the file, not to the text.
+    """
+    text = read_text_file(path, "--file").removesuffix("\n").removesuffix("\r")
+    require_text(text, f"--file {path}")
+    return Prompt(safe_name(stem_of(path) if name is None else name), text)
+
+
+def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prompt]:
+    """A prompt a line; lines without text are passed over. In a .jsonl file every line is an object
+    with "text" and perhaps "name", which counts for nothing unless ``named``."""
+    # Lines end at line feeds only: other separators of Unicode may stand within a prompt.
+    lines = [line.removesuffix("\r") for line in read_text_file(path, "--lines").split("\n")]
+    filled = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
+    if not filled:
+        raise UsageError(f"--lines {path} has no line with text", "give a prompt a line")
+    is_json = path.suffix == ".jsonl"
+    pattern = stem_of(path) + "-{n}" if name is None else name
+    if "{n}" not in pattern and len(filled) > 1 and not is_json:
+        raise UsageError(
+            f"--name {name!r} is one name for {len(filled)} prompts",
+            "put {n} where the number goes",
+        )
+    digits = len(str(filled[-1][0]))
+    prompts = []
+    for n, line in filled:
+        own, text = from_json_line(line, path, n) if is_json else (None, line)
+        own = own if named else None
+        stem = own if own is not None else pattern.replace("{n}", f"{n:0{digits}d}")
+        place = f"--lines {path}, line {n}"
+        name_of = "--name" if own is None else f"{place}: name"
+        prompts.append(Prompt(safe_name(stem, name_of), text, n))
+    seen: dict[str, int | None] = {}
+    for prompt in prompts:
+        if prompt.name in seen:
+            raise UsageError(
+                f"--lines {path}: lines {seen[prompt.name]} and {prompt.line} would both write "
+                f"{prompt.name!r}",
+                "give them different names",
+            )
+        seen[prompt.name] = prompt.line
+    return prompts
+
+
+def from_json_line(line: str, path: Path, n: int) -> tuple[str | None, str]:
+    """The name and text of a line of a .jsonl file."""
+    try:
+        made: Any = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UsageError(f"--lines {path}, line {n}: not JSON ({error})", "mend it") from error
+    text, name = (made.get("text"), made.get("name")) if isinstance(made, dict) else (None, None)
+    if not isinstance(text, str) or not isinstance(name, str | None):
+        raise UsageError(
+            f'--lines {path}, line {n}: no object with a string "text"',
+            'write {"text": "...", "name": "..."}',
+        )
+    return name, text
+
+
+def read_text_file(path: Path, option: str) -> str:
+    """A text file as UTF-8, without a byte order mark; "-" is standard input."""
+    try:
+        if str(path) == "-" and sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:  # perhaps it has no end
+            raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE >> 20} MB")
+    except IsADirectoryError as error:
+        raise UsageError(f"{option} {path} is a folder", "name a text file") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{option} {path} does not exist", "name a text file") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{option} {path}: {why}", "name a readable file") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{option} {path} is not UTF-8 (byte 0x{data[error.start]:02X} at {error.start})",
+            "save it as UTF-8",
+        ) from error
+
+
+def stem_of(path: Path) -> str:
+    return "stdin" if str(path) == "-" else path.stem
+
+
+def require_text(text: str, source: str) -> str:
+    """Refuse what cannot be tokenized."""
+    if not text:
+        raise UsageError(f"{source}: the prompt is empty", "give some text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{source}: the prompt is not valid Unicode at character {error.start}",
+            "give it as UTF-8",
+        ) from error
+    return text
+
+
+def slug(text: str) -> str:
+    """The first words of a text, fit for a file name."""
+    words = re.sub(r"[^\w]+", "-", text[: 4 * NAME_LENGTH].lower()).strip("-_")
+    if len(words) > NAME_LENGTH:  # end with a whole word, if there is an end
+        cut = words[: NAME_LENGTH + 1]
+        words = cut.rpartition("-")[0] or cut[:NAME_LENGTH]
+    return words.strip("-_") or "prompt"
+
+
+def safe_name(name: str, source: str = "--name") -> str:
+    """A relative path without anything that leaves its folder or that a shell trips over."""
+    parts = [re.sub(r"[^\w.,+=@{}-]+", "-", part).lstrip(".-") for part in name.split("/")]
+    kept = [part for part in parts if part]
+    if not kept:
+        raise UsageError(f"{source} {name!r} holds no letter or digit", "give another name")
+    made = "/".join(kept)
+    if len(made.encode()) > LONGEST_NAME or any(len(p.encode()) > LONGEST_PART for p in kept):
+        raise UsageError(
+            f"{source} {name[:NAME_LENGTH]!r}... is too long ({len(name)} characters)",
+            f"give a name of at most {LONGEST_PART} bytes between slashes, {LONGEST_NAME} in all",
+        )
+    return made

@@ -1,0 +1,378 @@
+"""Reading -> panels: what is drawn, as plain data, before anybody knows where or with what.
+
+Figures, the terminal and written tables all show panels. Knows neither matplotlib nor files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.figures.scale import Colors, limits, scale_columns
+from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.words import (
+    CHAT,
+    count_of,
+    decoded_words,
+    mean_words,
+    or_dash,
+    style_notes,
+    window_words,
+)
+from logitlens_cli.metrics.table import (
+    COLORS,
+    DIFFERENCE_SCALE,
+    FOLLOWED,
+    METRICS,
+    TRACE,
+    Floats,
+    Measure,
+    Scale,
+    entry,
+)
+from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in
+
+TOPK = "topk"
+STAR = " (*)"
+"""stands behind a true next token that was guessed"""
+
+
+@dataclass(frozen=True)
+class FooterRow:
+    """A row below the grid."""
+
+    label: str
+    texts: list[str]
+    """one a column"""
+    meaning: str = ""
+    """what it says, where the row before it does not say so too"""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure as data; rows run from the lowest layer up, columns along the text."""
+
+    values: Floats
+    """(row, column), NaN where there is none"""
+    texts: list[list[str]]
+    """(row, column), "" where a cell stays empty"""
+    outlined: npt.NDArray[np.bool_]
+    """(row, column) is the layer's top guess the model's?"""
+    rows: list[str]
+    input_labels: list[str]
+    """a column's input token, below the grid"""
+    next_labels: list[str]
+    """a column's true next token, above the grid; "" where the text ends"""
+    title: str
+    notes: list[str]
+    """what was read and how it was decoded"""
+    bar: str
+    """quantity and unit, what the colour bar says"""
+    colors: Colors
+    next_is_guess: list[bool] = field(default_factory=list)
+    """by column, is the model's top guess the true next token? Empty where no column has one"""
+    input_title: str = "input token"
+    """what the labels below are"""
+    next_title: str = "true next token"
+    outline_meaning: str | None = None
+    """what outlined cells have; None where no cell can be outlined"""
+    star_meaning: str | None = None
+    """what the columns of ``next_is_guess`` have"""
+    more_notes: list[str] = field(default_factory=list)
+    """what else must be known, after what outlines mean"""
+    second_lines: list[list[str]] = field(default_factory=list)
+    """(row, column) a smaller second line; empty where no cell has one"""
+    footer_rows: list[FooterRow] = field(default_factory=list)
+    about: str = ""
+    """what is shown, and of which model, also where the user's own title does not say so"""
+    guesses: bool = False
+    """do cells say the layers' guesses, so that values are seen as colours only? (Of a guess its
+    beginning says something; of a number it does not.)"""
+    from_input: bool = False
+    """is the lowest row the input row, which is no layer?"""
+    headings: dict[int, str] = field(default_factory=dict)
+    """rows that are no layers but name the grid below them"""
+
+    def all_notes(self, outline: str = "outlined") -> list[str]:
+        """What a reader must know, in the order of reading; ``outline`` says how outlined cells
+        look where it is shown."""
+        notes = list(self.notes)
+        if self.outline_meaning is not None:
+            notes.append(f"{outline}: {self.outline_meaning}")
+        notes += self.more_notes
+        if self.star_meaning is not None:
+            notes.append(f"{STAR.strip()} {self.star_meaning}")
+        return [*notes, *(row.meaning for row in self.footer_rows if row.meaning)]
+
+    def starred(self, shown: Callable[[str], str]) -> list[str]:
+        """The true next tokens as ``shown`` shortens them, with a star behind those that were
+        guessed: the token is shortened, not the star."""
+        stars = self.next_is_guess or [False] * len(self.next_labels)
+        return [
+            shown(label) + STAR * star for label, star in zip(self.next_labels, stars, strict=True)
+        ]
+
+    @property
+    def clipped(self) -> tuple[int, int]:
+        """Cells below and above the limits of the colours."""
+        below, above = self.values < self.colors.low, self.values > self.colors.high
+        return int(below.sum()), int(above.sum())
+
+    def clipping(self) -> list[str]:
+        """How many cells lie beyond which limit, in words; empty if none does."""
+        below, above = self.clipped
+        return [
+            f"{count_of(count, 'cell')} {limit}"
+            for count, limit in (
+                (below, f"< {self.colors.low:g}"),
+                (above, f"> {self.colors.high:g}"),
+            )
+            if count
+        ]
+
+
+def figures_of(reading: Reading) -> list[str]:
+    """The figures that a dump holds the numbers of."""
+    if reading.command == TRACE:
+        return [TRACE]
+    # Beside the logits of guesses, what else may colour guesses is there to colour them.
+    guessed = COLORS[0] in reading.metrics
+    names = [name for name in reading.metrics if not guessed or name not in COLORS]
+    return [TOPK] * guessed + names + ([FOLLOWED] if reading.followed is not None else [])
+
+
+def panels(reading: Reading, name: str, style: FigureStyle) -> list[Panel]:
+    """The figure ``name`` of a reading, in pieces of at most ``style.split`` columns.
+
+    All pieces share one colour scale. Raises UsageError for a figure that the reading has no
+    numbers of.
+    """
+    if name == FOLLOWED and reading.followed is not None:
+        return [followed_panel(reading, reading.followed, style)]
+    whole = grid_panel(reading, name, style)
+    return [
+        replace(piece, notes=[decoded_words(reading), window_words(reading, cut)])
+        for cut, piece in split_columns(whole, style.split)
+    ]
+
+
+def split_columns(panel: Panel, most: int | None) -> Iterator[tuple[slice, Panel]]:
+    """A panel in pieces of at most so many columns, each with the columns that it has."""
+    count = len(panel.input_labels)
+    step = min(most or count, count)
+    for start in range(0, count, step):
+        cut = slice(start, start + step)
+        yield (
+            cut,
+            replace(
+                panel,
+                values=panel.values[:, cut],
+                texts=[row[cut] for row in panel.texts],
+                outlined=panel.outlined[:, cut],
+                input_labels=panel.input_labels[cut],
+                next_labels=panel.next_labels[cut],
+                next_is_guess=panel.next_is_guess[cut],
+                second_lines=[row[cut] for row in panel.second_lines],
+                footer_rows=[replace(row, texts=row.texts[cut]) for row in panel.footer_rows],
+            ),
+        )
+
+
+def grid_panel(reading: Reading, name: str, style: FigureStyle) -> Panel:
+    """The figure ``name`` of a reading in one piece, without the notes on its columns."""
+    key = held_metric(reading, name, style)
+    scores = reading.metrics[key]
+    shown = drawn_rows(reading, name, style)
+    values = reading.values(key)[shown]
+    scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
+    if style.delta:
+        values, bar, scale = deltas(values, scale), delta_words(scores), DIFFERENCE_SCALE
+    texts = cell_texts(reading, name, shown, values, style)
+    footer_rows = footer_rows_of(reading, style)
+    colors = limits(scale, values[:, scale_columns(reading, style)], style)
+    topk, about = name == TOPK, headline(reading, name, scores)
+    return Panel(
+        values=values,
+        texts=blank_repeats(texts) if style.changes_only else texts,
+        outlined=(reading.top() == np.array(reading.final_ids))[shown] & topk,
+        rows=[reading.layers[i].label for i in shown],
+        input_labels=[token.label for token in reading.tokens],
+        next_labels=[token.next_label or "" for token in reading.tokens],
+        title=style.title if style.title is not None else about,
+        notes=[],
+        bar=bar,
+        colors=style.shared_colors.get(name, colors),
+        next_is_guess=next_is_guess(reading),
+        outline_meaning=GUESS_IS_FINAL if topk else None,
+        star_meaning="the model's guess is right",
+        more_notes=[*[CHAT] * reading.lens.chat, *style_notes(style)],
+        second_lines=prob_texts(reading, shown) if style.probs and topk else [],
+        footer_rows=footer_rows,
+        about=about,
+        guesses=topk,
+        from_input=reading.layers[shown[0]].kind == "input",
+    )
+
+
+def held_metric(reading: Reading, name: str, style: FigureStyle) -> str:
+    """The metric behind a figure; UsageError where the dump does not hold it."""
+    key = color_of(reading, style) if name == TOPK else name
+    if key not in reading.metrics:
+        held = COLORS if name == TOPK else figures_of(reading)
+        raise UsageError(
+            f"{key} is not in this dump",
+            f"it holds {', '.join(n for n in held if name != TOPK or n in reading.metrics)}",
+        )
+    return key
+
+
+def drawn_rows(reading: Reading, name: str, style: FigureStyle) -> list[int]:
+    """The rows of a reading that a figure has; UsageError where it has none."""
+    rows = [n for n, layer in enumerate(reading.layers) if draws_row(layer.kind, name, style)]
+    if not rows:
+        raise UsageError("there is no row but the input row", "give --input-row")
+    return rows
+
+
+def cell_texts(
+    reading: Reading, name: str, rows: list[int], values: Floats, style: FigureStyle
+) -> list[list[str]]:
+    """(row, column) what the cells of a figure of these values say."""
+    if name == TOPK:
+        return [[cell[0] for cell in reading.guesses.labels[row]] for row in rows]
+    if style.delta:
+        return [[signed(value, name) for value in row] for row in values.tolist()]
+    return [number_texts(reading, name, row) for row in rows]
+
+
+def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> Panel:
+    """Tokens by layers: the rank of every token that was ever the top guess of one column."""
+    shown = drawn_rows(reading, FOLLOWED, style)
+    ranks = np.array(followed.ranks, float)[shown]
+    texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
+    scale = METRICS["rank"].scale(Measure(metric="rank"))
+    token = next(t for t in reading.tokens if t.position == followed.position)
+    title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
+    return Panel(
+        values=ranks,
+        texts=blank_repeats(texts) if style.changes_only else texts,
+        outlined=ranks == 1,
+        rows=[reading.layers[i].label for i in shown],
+        input_labels=followed.labels,
+        next_labels=[""] * len(followed.labels),
+        title=style.title if style.title is not None else title,
+        notes=[
+            decoded_words(reading),
+            f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}, "
+            "the last column",
+        ],
+        bar="rank of the token [1 is best]",
+        colors=limits(scale, ranks, style),
+        input_title="token, best rank first",
+        next_title="",
+        outline_meaning="the layer's top guess",
+        about=title,
+        from_input=reading.layers[shown[0]].kind == "input",
+    )
+
+
+def color_of(reading: Reading, style: FigureStyle) -> str:
+    return style.color or reading.options.get("color") or COLORS[0]
+
+
+def draws_row(kind: str, name: str, style: FigureStyle) -> bool:
+    """Is a row of this kind drawn? The input row distracts but from divergences (the post)."""
+    if kind != "input":
+        return True
+    diverges = name.startswith("kl-") or name == "js"
+    return diverges if style.input_row is None else style.input_row
+
+
+def number_texts(reading: Reading, key: str, row: int) -> list[str]:
+    metric = entry(key)
+    text = str if metric is None else metric.text
+    return ["" if v is None else text(v) for v in reading.metrics[key].values[row]]
+
+
+def prob_texts(reading: Reading, rows: list[int]) -> list[list[str]]:
+    """(row, column) probability of the top guess: .31, or <.01 where two digits show nothing."""
+
+    def text(prob: float) -> str:
+        return "1.0" if prob >= 0.995 else "<.01" if prob < 0.005 else f"{prob:.2f}"[1:]
+
+    return [[text(cell[0]) for cell in reading.guesses.probs[row]] for row in rows]
+
+
+def deltas(values: Floats, scale: Scale) -> Floats:
+    """(row, column) the difference to the row below, on the scale of the colours: of a logarithmic
+    one, log10 of the ratio. NaN in the lowest row."""
+    with np.errstate(invalid="ignore"):
+        steps = np.full_like(values, np.nan)
+        steps[1:] = np.diff(np.log10(values) if scale.kind == "log" else values, axis=0)
+        return steps
+
+
+def signed(value: float, key: str) -> str:
+    """A difference as its metric is printed, with a sign unless it prints as nothing."""
+    if math.isnan(value):
+        return ""
+    metric = entry(key)
+    plain = "{:.1f}".format if metric is None or metric.whole else metric.text
+    text = plain(abs(value))
+    return text if float(text) == 0 else f"{'-' if value < 0 else '+'}{text}"
+
+
+def delta_words(scores: Scores) -> str:
+    """What the colour bar says of differences."""
+    if scores.scale.kind == "log":
+        return f"{scores.quantity}, to the layer below [log10 of the ratio]"
+    return f"{scores.quantity}, minus the layer below's [{scores.unit}]"
+
+
+def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
+    """The rows below the grid that were asked for."""
+    rows = []
+    if style.lock_in:
+        layers = lock_in(reading.layers, reading.top(), reading.final_ids)
+        means = mean_words(layers.mean_since), mean_words(layers.mean_first)
+        meaning = "the guess stays the model's from layer {} on, first is at {} (means)"
+        rows.append(FooterRow("stays from", or_dash(layers.since), meaning.format(*means)))
+        rows.append(FooterRow("first at", or_dash(layers.first)))
+    if style.next_ranks:
+        if reading.next_ranks is None:
+            raise UsageError(
+                "this dump holds no ranks of the true next tokens",
+                "make it again with --next-ranks",
+            )
+        meaning = "true rank: of the true next token in the model's output"
+        rows.append(FooterRow("true rank", or_dash(reading.next_ranks), meaning))
+    return rows
+
+
+def blank_repeats(texts: list[list[str]]) -> list[list[str]]:
+    """Blank every cell that says what the cell below it says."""
+    return [
+        [text if not i or text != texts[i - 1][j] else "" for j, text in enumerate(row)]
+        for i, row in enumerate(texts)
+    ]
+
+
+def next_is_guess(reading: Reading) -> list[bool]:
+    """By column, is the model's top guess the true next token? By id, never by text."""
+    return [
+        token.next_label is not None and token.next_id == guess
+        for token, guess in zip(reading.tokens, reading.final_ids, strict=True)
+    ]
+
+
+def headline(reading: Reading, name: str, scores: Scores) -> str:
+    words = "Top guess of every layer" if name == TOPK else scores.quantity
+    return f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
+
+
+GUESS_IS_FINAL = "the layer's guess is the model's"

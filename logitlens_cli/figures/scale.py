@@ -1,0 +1,74 @@
+"""Which value has which colour: limits, and what lies beyond them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.metrics.table import (
+    Floats,
+    Scale,
+)
+from logitlens_cli.reading.record import Reading
+
+
+@dataclass(frozen=True)
+class Colors:
+    """How values become colours, with both limits."""
+
+    kind: str
+    """"linear" or "log" """
+    low: float
+    high: float
+    cmap: str
+    centered: bool = False
+    """has the map two sides, whose middle must stay in the middle?"""
+
+
+def scale_columns(reading: Reading, style: FigureStyle) -> list[bool]:
+    """Which columns the limits of the colours are taken from."""
+    columns = [token.position >= style.skip_first for token in reading.tokens]
+    if not any(columns):
+        raise UsageError(
+            f"--skip-first {style.skip_first} leaves no column",
+            f"the last one is position {reading.tokens[-1].position}",
+        )
+    return columns
+
+
+def limits(scale: Scale, values: Floats | None, style: FigureStyle) -> Colors:
+    """Both limits of the colours: the user's, else the metric's, else the data's (if there is any
+    by now). Raises UsageError for limits that run backwards."""
+    finite = np.empty(0) if values is None else values[np.isfinite(values)]
+    low, high = scale.low, scale.high
+    low = style.vmin if style.vmin is not None else low
+    high = style.vmax if style.vmax is not None else high
+    if scale.center is not None:
+        # A side that is given is the other's mirror image.
+        sides = [abs(v - scale.center) for v in (low, high) if v is not None]
+        reach = max(sides or [float(np.abs(finite - scale.center).max(initial=-math.inf))])
+        low = scale.center - reach if low is None else low
+        high = scale.center + reach if high is None else high
+    low = low if low is not None else float(finite.min(initial=math.inf))
+    high = high if high is not None else float(finite.max(initial=-math.inf))
+    if not math.isfinite(low) or not math.isfinite(high):
+        low, high = 0.0, 1.0  # nothing to show
+    if abs(high - low) <= 1e-12 * max(abs(low), abs(high), 1e-88):  # too narrow to compute with
+        middle, half = (low + high) / 2, max(0.5, 1e-6 * abs(low))
+        low, high = middle - half, middle + half
+    if low > high:
+        given, other = ("--vmin", "--vmax") if style.vmin is not None else ("--vmax", "--vmin")
+        if style.vmin is None and style.vmax is None:
+            given, other = "the scale of the dump", "--vmin and --vmax"
+        raise UsageError(
+            f"{given} makes the colours run backwards, from {low:g} to {high:g}",
+            f"give {other} too",
+        )
+    if scale.kind == "log" and low <= 0:
+        given = "--vmin" if style.vmin is not None else "a value of"
+        raise UsageError(f"{given} {low:g} on a logarithmic scale", "give a limit above 0")
+    return Colors(scale.kind, low, high, style.cmap or scale.cmap, scale.center is not None)

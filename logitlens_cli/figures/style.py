@@ -1,0 +1,36 @@
+"""What a user may choose about a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from logitlens_cli.figures.scale import Colors
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureStyle:
+    """What a user may choose about a figure; None is the metric's own habit."""
+
+    input_row: bool | None = None
+    split: int | None = None
+    vmin: float | None = None
+    vmax: float | None = None
+    cmap: str | None = None
+    title: str | None = None
+    changes_only: bool = False
+    color: str | None = None
+    dpi: int = 300
+    skip_first: int = 0
+    width: str = "auto"
+    """a page of ``layout``"""
+    lock_in: bool = False
+    """footer rows of the layers from which a guess is the model's"""
+    probs: bool = False
+    """the guess's probability as a second line"""
+    next_ranks: bool = False
+    """a footer row of the ranks of the true next tokens"""
+    delta: bool = False
+    """differences to the layer below instead of values"""
+    shared_colors: Mapping[str, Colors] = field(default_factory=dict)
+    """by figure, the colours that several readings share"""

@@ -1,0 +1,261 @@
+"""Summary of many readings -> lines over layers, and heatmaps of layers by relative position."""
+
+from typing import Any
+
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.figures.colors import color_map, extend
+from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
+from logitlens_cli.figures.fonts import escaped, fallback
+from logitlens_cli.figures.layout import LINE
+from logitlens_cli.figures.line_data import Band
+from logitlens_cli.figures.page import PAGES, require_size
+from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.words import count_of
+from logitlens_cli.metrics.table import KL_SCALE, METRICS, Floats, Measure
+from logitlens_cli.reading.marks import harmless
+from logitlens_cli.reading.record import Layer
+from logitlens_cli.reading.sketch import BINS
+from logitlens_cli.reading.summary import (
+    AGREES,
+    LOCK_IN,
+    LOCKED,
+    QUANTILE_NAMES,
+    SHARES,
+    Summary,
+    shares,
+    summary_numbers,
+)
+
+INK = "#1b4b72"
+PAGE = PAGES["auto"]
+LABEL_SIZE, TITLE_SIZE, NOTE_SIZE = PAGE.label, PAGE.title, PAGE.note
+PANEL_SIZE = (3.1, 2.35)
+"""inches"""
+LONGEST_TITLE = 200
+MOST_LABELS = 12
+"""most layers that are named on an axis"""
+CURVES, POSITIONS = "stats", "positions"
+
+
+def draw_summary(stats: Summary, name: str, style: FigureStyle) -> Drawing:
+    """One of the two figures: "stats" or "positions"."""
+    # What comes from outside may be in any script.
+    title = (style.title or f"{stats.model.name}, layer by layer")[:LONGEST_TITLE]
+    families, missing = fallback([title])
+    title = escaped(title, missing)
+    with matplotlib_settings(families):
+        paint = {CURVES: curves, POSITIONS: positions}[name]
+        about = harmless(style.title or f"{stats.model.name}, layer by layer")
+        return Drawing(
+            paint(stats, title, style), families, missing, about, summary_alt_text(stats, name)
+        )
+
+
+def summary_alt_text(stats: Summary, name: str) -> str:
+    """A figure in words."""
+    metrics = ", ".join(metric for metric in stats.sketches if metric != LOCK_IN)
+    first, last = stats.layers[0].label, stats.layers[-1].label
+    drawn = {
+        CURVES: f"Lines over layers {first} to {last}: mean, median and quantiles of {metrics}; "
+        "and the share of positions whose guess is the model's",
+        POSITIONS: f"Heatmaps of layers {first} to {last} by position in the text: mean KL to the "
+        "output, and the share of positions whose guess is the model's",
+    }[name]
+    return harmless(f"{drawn}. {stats.model.name}; {notes(stats)}.")
+
+
+def notes(stats: Summary) -> str:
+    return (
+        f"{count_of(stats.prompts, 'prompt')}, {count_of(stats.positions, 'position')}, "
+        f"decoded with the model's head, {stats.lens['norm']} norm"
+    )
+
+
+def paint_title(figure: Figure, title: list[str], words: list[str]) -> float:
+    """Lines of title and notes, flush left; where they end, in inches from the top."""
+    width, height = figure.get_size_inches()
+    left, y = 0.12 / width, 0.10
+    for line in title:
+        figure.text(left, 1 - y / height, line, fontsize=TITLE_SIZE, fontweight="bold", va="top")
+        y += TITLE_SIZE * LINE
+    y += 0.24 - TITLE_SIZE * LINE
+    for line in words:
+        figure.text(left, 1 - y / height, line, fontsize=NOTE_SIZE, color="0.35", va="top")
+        y += NOTE_SIZE * LINE
+    return y
+
+
+def layer_ticks(layers: list[Layer]) -> tuple[list[int], list[str]]:
+    """Rows to name, evenly spread, the last one in."""
+    last = len(layers) - 1
+    step = -(-len(layers) // MOST_LABELS)
+    rows = sorted(range(last, -1, -step))
+    return rows, [layers[row].label[:MOST_LABELS] for row in rows]
+
+
+# ---------------------------------------------------------------------------------------------
+# Lines
+
+
+def curves(stats: Summary, title: str, style: FigureStyle) -> Figure:
+    """A panel a metric: median, bands, mean; and one with the shares."""
+    metrics = [metric for metric in stats.sketches if metric != LOCK_IN]
+    columns = min(3, len(metrics) + 1)
+    rows = -(-(len(metrics) + 1) // columns)
+    size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.75)
+    require_size(*size, style.dpi)
+    figure = Figure(figsize=size, facecolor="white")
+    paint_title(figure, [title], [notes(stats)])
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    numbers = summary_numbers(stats)
+    for ax, metric in zip(grid, metrics, strict=False):
+        paint_band(ax, summary_band(stats, metric, numbers[metric]))
+    paint_shares(grid[len(metrics)], stats)
+    for ax in grid[len(metrics) + 1 :]:
+        ax.set_visible(False)
+    grid[0].legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="best", handlelength=1.6)
+    figure.subplots_adjust(
+        left=0.62 / size[0], right=1 - 0.15 / size[0], bottom=0.5 / size[1],
+        top=1 - 0.85 / size[1], wspace=0.3, hspace=0.42,
+    )  # fmt: skip
+    return figure
+
+
+def numbers_of(values: list[float | None]) -> Floats:
+    return np.array([np.nan if v is None else v for v in values], float)
+
+
+def summary_band(stats: Summary, metric: str, numbers: dict[str, Any]) -> Band:
+    """A metric of a summary."""
+    entry = METRICS[metric]
+    measure = Measure(metric=metric, target="next" if metric == "cross-entropy" else "final")
+    return Band(
+        layers=stats.layers,
+        quantity=entry.quantity(measure),
+        unit=entry.unit,
+        log=entry.scale(measure).kind == "log",
+        mean=numbers_of(numbers["mean"]),
+        quantiles=np.array([numbers_of(numbers[name]) for name in QUANTILE_NAMES]),
+    )
+
+
+def paint_band(ax: Axes, band: Band) -> None:
+    """Median, bands and mean over layers."""
+    x = np.arange(len(band.layers))
+    lowest, low, middle, high, highest = band.quantiles
+    ax.fill_between(x, lowest, highest, color=INK, alpha=0.15, lw=0, label="5–95 %")
+    ax.fill_between(x, low, high, color=INK, alpha=0.3, lw=0, label="25–75 %")
+    ax.plot(x, middle, color=INK, lw=1.6, label="median")
+    ax.plot(x, band.mean, color="black", lw=0.9, ls=(0, (4, 2)), label="mean")
+    ax.set_title(band.quantity, fontsize=LABEL_SIZE, loc="left")
+    ax.set_ylabel(band.unit, fontsize=LABEL_SIZE)
+    if band.log:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.9)
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        keep_blocks(ax, band)
+    finish_axes(ax, band.layers)
+
+
+def keep_blocks(ax: Axes, band: Band) -> None:
+    """Scale a panel by what leaves the blocks; an input row beyond it is told in words."""
+    if band.layers[0].kind != "input" or len(band.layers) == 1:
+        ax.set_ylim(bottom=0)
+        return
+    middle, highest = band.quantiles[2], band.quantiles[-1]
+    top = 1.15 * max(float(np.nanmax(highest[1:], initial=0.0)), 1e-3)
+    ax.set_ylim(0, top)
+    if middle[0] > top:
+        ax.text(0.06, 0.97, f"input: median {middle[0]:.0f}", transform=ax.transAxes, va="top",
+                fontsize=LABEL_SIZE - 1, color="0.35")  # fmt: skip
+
+
+def paint_shares(ax: Axes, stats: Summary) -> None:
+    x = np.arange(len(stats.layers))
+    ax.plot(x, numbers_of(shares(stats, AGREES)), color=INK, lw=1.6, label="guess is the model's")
+    ax.plot(x, numbers_of(shares(stats, LOCKED)), color="black", lw=0.9, ls=(0, (4, 2)),
+            label="and stays so")  # fmt: skip
+    ax.set_title("positions", fontsize=LABEL_SIZE, loc="left")
+    ax.set_ylim(0, 1.03)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    ax.legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="upper left", handlelength=1.6)
+    finish_axes(ax, stats.layers)
+
+
+def finish_axes(ax: Axes, layers: list[Layer]) -> None:
+    ax.set_xticks(*layer_ticks(layers))
+    ax.set_xlim(0, max(1, len(layers) - 1))
+    ax.set_xlabel("layer", fontsize=LABEL_SIZE)
+    ax.tick_params(labelsize=LABEL_SIZE - 1, length=2.5, width=0.6)
+    ax.grid(True, color="0.9", lw=0.5)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers by relative position
+
+
+def positions(stats: Summary, title: str, style: FigureStyle) -> Figure:
+    """Mean KL to the output, and the share of positions whose guess is the model's."""
+    shown = [name for name in ("kl-final", AGREES) if name in stats.tallies]
+    rows = len(stats.layers)
+    width, height = 3.0, max(1.8, 0.13 * rows)
+    size = ((width + 1.35) * len(shown) + 0.1, height + 1.45)
+    require_size(*size, style.dpi)
+    figure = Figure(figsize=size, facecolor="white")
+    paint_title(figure, [title], [notes(stats) + f"; mean of every {100 // BINS} % of the text"])
+    for n, name in enumerate(shown):
+        left = 0.6 + n * (width + 1.35)
+        ax, bar = (
+            figure.add_axes((x / size[0], 0.55 / size[1], w / size[0], height / size[1]))
+            for x, w in ((left, width), (left + width + 0.1, 0.12))
+        )
+        position_heatmap(ax, bar, stats, name, style)
+    return figure
+
+
+def kl_limits(style: FigureStyle) -> tuple[float, float]:
+    """Of the colours of a divergence; UsageError where they run backwards."""
+    low = 0.0 if style.vmin is None else style.vmin
+    high = (KL_SCALE.high or 0.0) if style.vmax is None else style.vmax
+    if low >= high:
+        raise UsageError(f"--vmin {low:g} is not below --vmax {high:g}", "give both")
+    return low, high
+
+
+def position_heatmap(ax: Axes, bar: Axes, stats: Summary, name: str, style: FigureStyle) -> None:
+    if name in SHARES:
+        low, high, cmap, words = 0.0, 1.0, "viridis", SHARES[name]
+    else:
+        low, high = kl_limits(style)
+        cmap, entry = style.cmap or KL_SCALE.cmap, METRICS[name]
+        words = f"mean {entry.quantity(Measure(metric=name))} [{entry.unit}]"
+    means = stats.tallies[name].means()
+    ends = extend(int((means < low).sum()), int((means > high).sum()))
+    seaborn.heatmap(
+        means, ax=ax, cbar_ax=bar, vmin=low, vmax=high, cmap=color_map(cmap),
+        xticklabels=False, yticklabels=False,
+        cbar_kws={"extend": ends},
+    )  # fmt: skip
+    ax.invert_yaxis()
+    ax.set_facecolor("0.85")
+    rows, labels = layer_ticks(stats.layers)
+    ax.set_yticks([row + 0.5 for row in rows], labels, fontsize=LABEL_SIZE - 1, rotation=0)
+    ax.set_xticks([0, BINS / 2, BINS], ["start", "middle", "end"], fontsize=LABEL_SIZE - 1)
+    ax.tick_params(length=2.5, width=0.6)
+    ax.set_ylabel("layer", fontsize=LABEL_SIZE)
+    ax.set_xlabel("position in the text", fontsize=LABEL_SIZE)
+    ax.set_title(words, fontsize=LABEL_SIZE, loc="left")
+    bar.tick_params(labelsize=LABEL_SIZE - 1, length=2.5, width=0.6)
+    if name in SHARES:
+        bar.yaxis.set_major_formatter(PercentFormatter(1, 0))

@@ -1,0 +1,54 @@
+"""What figures say about a reading."""
+
+from __future__ import annotations
+
+from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.reading.record import Reading, Token
+
+
+def or_dash(numbers: list[int | None]) -> list[str]:
+    return ["–" if number is None else str(number) for number in numbers]
+
+
+def mean_words(mean: float | None) -> str:
+    return "–" if mean is None else f"{mean:.1f}"
+
+
+NORM_WORDS = {
+    "full": "full norm",
+    "no-affine": "norm without gain and bias, so the top row is not the output",
+    "none": "no norm, so the top row is not the output",
+}
+
+
+CHAT = "in the model's chat template"
+
+
+def decoded_words(reading: Reading) -> str:
+    norm = NORM_WORDS[reading.lens.norm]
+    count = reading.lens.decoder_blocks
+    blocks = f"the last {count_of(count, 'block')} and " if count else ""
+    return f"decoded with {blocks}the model's head, {norm}"
+
+
+def position_words(tokens: list[Token]) -> str:
+    first, last = tokens[0].position, tokens[-1].position
+    return f"position {first}" if first == last else f"positions {first}–{last}"
+
+
+def count_of(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def window_words(reading: Reading, cut: slice) -> str:
+    """Which positions of the text some columns are."""
+    tokens = position_words(reading.tokens[cut])
+    return f"{tokens} of {count_of(reading.lens.text_tokens, 'token')}"
+
+
+def style_notes(style: FigureStyle) -> list[str]:
+    """What the user's style leaves out."""
+    notes = []
+    if style.skip_first:
+        notes.append(f"colour limits leave out the first {count_of(style.skip_first, 'token')}")
+    return notes

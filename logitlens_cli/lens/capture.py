@@ -1,0 +1,195 @@
+"""One forward pass with hooks: the residual stream and the model's logits at chosen columns.
+
+Several prompts share a pass: the shorter ones are filled up at their ends, which a causal model
+does not look back on, so neither mask nor positions change. The head runs on a few sampled columns
+only, so the logits of a whole text are never computed; what it would have received at every other
+column is kept. Knows nothing of norms, decoding or metrics.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from logitlens_cli.errors import WorkError
+from logitlens_cli.model.anatomy import passes, tensors
+from logitlens_cli.model.anatomy.parts import ModelParts
+
+
+class StreamSite(NamedTuple):
+    """Where the residual stream is looked at; sites sort from the lowest up."""
+
+    block: int
+    is_post: bool
+    """resid_post, what leaves the block; else resid_mid, what is between its attention and MLP"""
+
+    @property
+    def kind(self) -> Literal["input", "mid", "block"]:
+        return "input" if self.block < 0 else "block" if self.is_post else "mid"
+
+    @property
+    def label(self) -> str:
+        if self.block < 0:
+            return "input"
+        return str(self.block) if self.is_post else f"{self.block} mid"
+
+
+def resid_post(block: int) -> StreamSite:
+    """What leaves a block."""
+    return StreamSite(block, True)
+
+
+def resid_mid(block: int) -> StreamSite:
+    """What is between the attention and the MLP of a block."""
+    return StreamSite(block, False)
+
+
+INPUT = resid_post(-1)
+"""what enters block 0"""
+
+
+class PromptSlice(NamedTuple):
+    """The tokens of a prompt, and which of their positions are wanted."""
+
+    ids: Sequence[int]
+    window: range
+    checked: Sequence[int]
+    """indices into the window where the model's own logits are computed"""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one pass leaves behind, in the body's dtype, for the columns of a window; the windows of
+    several prompts stand side by side."""
+
+    rows: tuple[StreamSite, ...]
+    """ascending; the last block is always there"""
+    resid: Tensor
+    """(row, position, width) residual stream: what enters block 0, what leaves each block"""
+    final: Tensor | None
+    """(position, width of the head) what the model's own head receives; None where it does not
+    take (batch, position, width)"""
+    checked: Tensor
+    """(checked,) indices into the positions, ascending"""
+    logits: Tensor
+    """(checked, vocabulary) the model's own logits there"""
+
+
+class RowBuffer:
+    """Rows of the stream, written into one tensor as they come: kept one by one and stacked at the
+    end, they would need twice the memory."""
+
+    def __init__(self, sites: Sequence[StreamSite]) -> None:
+        self.sites = sites
+        self.filled: set[StreamSite] = set()
+        self.rows = torch.empty(0)
+
+    def __setitem__(self, site: StreamSite, resid: Tensor) -> None:
+        if not self.filled:
+            self.rows = resid.new_empty((len(self.sites), *resid.shape))
+        dtype = torch.promote_types(self.rows.dtype, resid.dtype)
+        self.rows = self.rows.to(dtype)  # nothing, where all rows are of one
+        self.rows[self.sites.index(site)] = resid
+        self.filled.add(site)
+
+    def stacked(self) -> Tensor:
+        """(row, position, width); KeyError if a row did not come."""
+        for site in self.sites:
+            if site not in self.filled:
+                raise KeyError(site)
+        return self.rows
+
+
+class Hooks:
+    """What one pass over some prompts writes down, by hooks on the model's modules."""
+
+    def __init__(
+        self, parts: ModelParts, prompts: Sequence[PromptSlice], sites: Sequence[StreamSite]
+    ) -> None:
+        self.parts, self.prompts = parts, prompts
+        self.length = max(len(prompt.ids) for prompt in prompts)
+        self.device = parts.inner.device  # where the last block leaves its stream
+        starts = accumulate((len(prompt.window) for prompt in prompts), initial=0)
+        self.checked = torch.tensor(
+            [start + i for start, p in zip(starts, prompts, strict=False) for i in p.checked],
+            device=self.device,
+        )
+        self.buffer = RowBuffer(sites)
+        self.final: Tensor | None = None
+        """(position, width of the head) what the head received"""
+
+    def windows(self, value: Tensor) -> Tensor:
+        """(batch, position, ...) -> (position, ...). Copied: some blocks add to their input in
+        place, and a view would keep the whole text."""
+        slices = [value[n, p.window.start : p.window.stop] for n, p in enumerate(self.prompts)]
+        return torch.cat([window.to(self.device) for window in slices])
+
+    def keep(self, site: StreamSite, value: Any) -> None:
+        """Keep the stream in what a module received or returned."""
+        self.buffer[site] = self.windows(self.parts.layout.read(value, self.length))
+
+    def register(self, site: StreamSite) -> Any:
+        """Hook the module that sees the stream at ``site``; returns the hook's handle."""
+        if site == INPUT:
+            return self.parts.entry.register_forward_pre_hook(
+                lambda module, args, kwargs: self.keep(site, [args, kwargs]), with_kwargs=True
+            )
+        if site.is_post:
+            return self.parts.blocks[site.block].register_forward_hook(
+                lambda block, args, output: self.keep(site, output)
+            )
+        mid = self.parts.mids[site.block]
+        assert mid is not None
+        index = mid.tensor_index
+
+        def keep_mid(module: Any, args: Any, kwargs: Any) -> None:
+            received = list(tensors.float_tensors([args, kwargs]))[index]
+            # Some families flatten batch and position before their MLP.
+            self.keep(site, received.reshape(len(self.prompts), self.length, -1))
+
+        return mid.module.register_forward_pre_hook(keep_mid, with_kwargs=True)
+
+    def sample_head(self, head: Any, args: Any) -> Any:
+        """Let the head run on the checked columns only, and keep what it would have received."""
+        self.final = self.windows(args[0])
+        return (self.final[self.checked].unsqueeze(0), *args[1:])
+
+
+@torch.inference_mode()
+def capture(
+    model: Any, parts: ModelParts, prompts: Sequence[PromptSlice], sites: Sequence[StreamSite]
+) -> Stream:
+    """Run ``model`` once on ``prompts`` together and keep the stream at ``sites``, at the positions
+    of their windows.
+
+    Hooks are gone afterwards, also after an exception. Raises WorkError where memory runs out on an
+    accelerator.
+    """
+    hooks = Hooks(parts, prompts, sites)
+    handles = []
+    if parts.samples_columns:
+        handles.append(parts.head.register_forward_pre_hook(hooks.sample_head))
+    handles += [hooks.register(site) for site in sites]
+    # Which token fills up does not matter, as long as it is not one that the family masks.
+    padded = [[*p.ids, *[p.ids[-1]] * (hooks.length - len(p.ids))] for p in prompts]
+    device = passes.device_of(model)
+    with passes.hooked(handles):
+        try:
+            logits = passes.forward(model, torch.tensor(padded, device=device))
+        except torch.OutOfMemoryError as error:
+            raise WorkError(
+                f"out of memory on {device} for {len(prompts)} texts of up to "
+                f"{hooks.length} tokens",
+                "use shorter texts, --dtype bfloat16 or --device cpu",
+            ) from error
+    sampled = hooks.final is not None
+    return Stream(
+        rows=tuple(sites),
+        resid=hooks.buffer.stacked(),
+        final=hooks.final,
+        checked=hooks.checked,
+        logits=logits[0] if sampled else hooks.windows(logits)[hooks.checked],
+    )

@@ -1,0 +1,29 @@
+"""Which decoder a model needs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from logitlens_cli.lens.decoder import Decoder, Route
+from logitlens_cli.lens.direct import Direct
+from logitlens_cli.lens.replay import Replay, ReplayBlocks
+from logitlens_cli.model.anatomy.parts import ModelParts
+
+
+def make_decoder(
+    model: Any,
+    parts: ModelParts,
+    route: Route,
+    norm: str,
+    ids: Sequence[int],
+    window: range,
+    decoder_blocks: int = 0,
+) -> Decoder:
+    """The decoder of a text by a proven route; the last ``decoder_blocks`` blocks are a part of it.
+
+    Raises UsageError where the route cannot leave out the norm.
+    """
+    if decoder_blocks:
+        return ReplayBlocks(model, parts, norm, ids, decoder_blocks)
+    if route.direct:
+        return Direct(parts, norm)
+    return Replay(model, parts, route, norm, ids, window)

@@ -1,0 +1,65 @@
+"""A model in memory that has been taken apart and proven."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from logitlens_cli.lens import decoder, proof
+from logitlens_cli.model.anatomy import find
+from logitlens_cli.model.anatomy.parts import ModelParts
+from logitlens_cli.reading.record import (
+    ModelRecord,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensModel:
+    """A model in memory whose parts are found, with its tokenizer and its record."""
+
+    model: Any
+    tokenizer: Any
+    parts: ModelParts
+    route: decoder.Route
+    """how its streams are decoded, as ``decode.prove`` found"""
+    record: ModelRecord
+    context: int | None
+    """the longest text that the model can take, in tokens"""
+
+
+def lens_model_of(
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str,
+    revision: str | None = None,
+    context: int | None = None,
+    subblocks: bool = False,
+) -> LensModel:
+    """Find the parts of a model in memory and prove how its streams are decoded.
+
+    Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
+    """
+    parts = find.find_parts(model, subblocks=subblocks)
+    embeddings = getattr(model.get_input_embeddings(), "weight", None)
+    return LensModel(
+        model=model,
+        tokenizer=tokenizer,
+        parts=parts,
+        route=proof.prove(model, parts),
+        record=ModelRecord(
+            name=name,
+            revision=revision,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(model.device),
+            blocks=len(parts.blocks),
+            width=parts.layout.width,
+            vocabulary=parts.vocabulary,
+            tied=embeddings is not None and same_matrix(embeddings, parts.weight),
+            class_=type(model).__name__,
+        ),
+        context=context,
+    )
+
+
+def same_matrix(a: Any, b: Any) -> bool:
+    """Are two parameters one matrix? Offloaded ones have no address, so they must be one object."""
+    return a is b or (a.data_ptr() == b.data_ptr() and not a.is_meta)

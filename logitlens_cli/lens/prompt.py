@@ -1,0 +1,57 @@
+"""A text with its tokens, before the model has seen it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.model import tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizedPrompt:
+    """A text with its tokens, before the model has seen it."""
+
+    name: str
+    """the stem of the files' names"""
+    text: str
+    """as the model sees it"""
+    encoded: tokenizer.Encoded
+    columns: range
+    """the positions that become columns"""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.encoded.ids
+
+
+def prompt_text(lens_model: LensModel, spec: ReadSpec, text: str) -> str:
+    """A text as the model sees it."""
+    return tokenizer.in_template(lens_model.tokenizer, text) if spec.chat else text
+
+
+def tokenize_prompt(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> TokenizedPrompt:
+    """Tokens and columns of a ``prompt_text``; UsageError for a text or window that does not
+    fit."""
+    encoded = tokenizer.encode(lens_model.tokenizer, text, "none" if spec.chat else spec.bos)
+    columns = tokenizer.window_columns(spec.window, text, encoded)
+    require_length(len(encoded.ids), lens_model)
+    if spec.single:
+        columns = tokenizer.single_column(spec.position, columns, len(encoded.ids))
+    if "next" in spec.chosen and columns.stop == len(encoded.ids):
+        raise UsageError(
+            f"--target next: nothing follows position {columns[-1]}, the last one",
+            "give an earlier --position",
+        )
+    return TokenizedPrompt(name=name, text=text, encoded=encoded, columns=columns)
+
+
+def require_length(count: int, lens_model: LensModel) -> None:
+    if not count:
+        raise UsageError("the prompt has no token", "give some text")
+    if lens_model.context is not None and count > lens_model.context:
+        raise UsageError(
+            f"the text has {count} tokens, {lens_model.record.name} takes {lens_model.context}",
+            "shorten it",
+        )

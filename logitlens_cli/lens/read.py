@@ -1,0 +1,110 @@
+"""Text -> Reading, on a model in memory: tokens, capture, proof, lens, labels, in this order.
+
+What the command line and other programs share. Knows nothing of files.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from logitlens_cli.lens import capture, decoders, output_check
+from logitlens_cli.lens import grid as grid_module
+from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
+from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
+from logitlens_cli.lens.grid import GridSpec, cut_sums
+from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
+from logitlens_cli.lens.records import reading_of
+from logitlens_cli.lens.rows import rows_of
+from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.lens.targets import sample_positions, starts_of, targets_of
+from logitlens_cli.metrics.table import METRICS, Needs
+from logitlens_cli.reading.record import Reading
+
+CHECKED_COLUMNS = 16
+"""of a pass; every text has one at least"""
+
+
+def read_text(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> Reading:
+    """One forward pass over ``text``, and everything that ``spec`` asks for from it.
+
+    Raises UsageError for a text or window that does not fit, ProofError where the lens does not
+    reproduce the model's own logits, WorkError where a logit is not a number.
+    """
+    prompt = tokenize_prompt(lens_model, spec, prompt_text(lens_model, spec, text), name)
+    return read_prompts(lens_model, spec, [prompt])[0]
+
+
+def read_prompts(
+    lens_model: LensModel, spec: ReadSpec, prompts: Sequence[TokenizedPrompt]
+) -> list[Reading]:
+    """One forward pass over several prompts; the same as ``read_text`` of each but for rounding,
+    where ``can_share_pass`` says so. They share the columns at which the lens is checked.
+    """
+    parts, route = lens_model.parts, lens_model.route
+    # Blocks that decode attend to the whole text, so all of it is needed to decode a part of it.
+    spans = [range(len(p.ids)) if spec.decoder_blocks else p.columns for p in prompts]
+    stream = capture_prompts(lens_model, spec, prompts, spans)
+    output_decoder, decoder = (
+        decoders.make_decoder(
+            lens_model.model, parts, route, norm, prompts[0].ids, spans[0], spec.decoder_blocks
+        )
+        for norm in ("full", spec.norm)
+    )
+    check = output_check.check_output(output_decoder, route.name, stream)
+    grid_spec = grid_spec_of(lens_model, spec, prompts, spans)
+    # The grid first: where a logit is not a number, it names the cell.
+    grid = grid_module.grid(decoder, stream, grid_spec)
+    output_check.require_agreement(check, parts)
+    next_ids = targets_of("next", prompts, spans)
+    next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
+    readings = []
+    for prompt, span, start in zip(prompts, spans, starts_of(spans), strict=True):
+        first = start + prompt.columns.start - span.start
+        cut = slice(first, first + len(prompt.columns))
+        sums = cut_sums(grid, cut)
+        extras: dict[str, Any] = {}
+        if spec.follow or spec.chosen:
+            column = stream_column(decoder, stream, cut.stop - 1)
+            extras["followed"] = follow_tokens(lens_model, spec, decoder, column, sums, prompt)
+        if spec.next_ranks:
+            extras["next_ranks"] = next_ranks[cut]
+        targets = {name: ids[cut] for name, ids in grid_spec.targets.items()}
+        readings.append(reading_of(lens_model, spec, prompt, sums, targets, check, extras))
+    return readings
+
+
+def capture_prompts(
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompts: Sequence[TokenizedPrompt],
+    spans: Sequence[range],
+) -> Stream:
+    """The stream of several prompts at all sites that the grid, the references and the check
+    need."""
+    parts = lens_model.parts
+    last = resid_post(len(parts.blocks) - 1 - spec.decoder_blocks)
+    share = max(1, CHECKED_COLUMNS // len(prompts))
+    slices = [
+        PromptSlice(p.ids, span, [i - span.start for i in sample_positions(p.columns, share)])
+        for p, span in zip(prompts, spans, strict=True)
+    ]
+    sites = sorted({INPUT, *rows_of(parts, spec), last})
+    return capture.capture(lens_model.model, parts, slices, sites)
+
+
+def grid_spec_of(
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompts: Sequence[TokenizedPrompt],
+    spans: Sequence[range],
+) -> GridSpec:
+    """What the metrics of ``spec`` need of every cell."""
+    needs = Needs()
+    for measure in spec.measures.values():
+        needs |= METRICS[measure.metric].needs(measure)
+    return GridSpec(
+        rows_of(lens_model.parts, spec),
+        min(spec.k, lens_model.parts.vocabulary),
+        needs,
+        {name: targets_of(name, prompts, spans) for name in needs.targets - {"final"}},
+    )

@@ -1,0 +1,169 @@
+"""Sums -> the record of a reading, with labels and provenance."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from logitlens_cli.lens import output_check
+from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.prompt import TokenizedPrompt
+from logitlens_cli.lens.rows import chain_of, layer, rows_of
+from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.metrics.table import METRICS, Measure, Sums, target_token_id
+from logitlens_cli.model import tokenizer as tokenizer_module
+from logitlens_cli.reading.record import (
+    DUMP_SCHEMA,
+    CheckRecord,
+    Guesses,
+    LensRecord,
+    Reading,
+    Scores,
+    Token,
+    lock_in,
+    rounded,
+)
+
+
+def reading_of(
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompt: TokenizedPrompt,
+    sums: Sums,
+    targets: Mapping[str, Sequence[int]],
+    check: output_check.OutputCheck,
+    extras: Mapping[str, Any],
+) -> Reading:
+    """Sums with labels, scores and provenance."""
+    layers = [layer(site) for site in rows_of(lens_model.parts, spec)]
+    return Reading(
+        schema=DUMP_SCHEMA,
+        command=spec.command,
+        name=prompt.name,
+        text=prompt.text,
+        text_sha256=hashlib.sha256(prompt.text.encode()).hexdigest(),
+        text_ids=list(prompt.ids),
+        tokens=token_columns(lens_model.tokenizer, prompt.ids, prompt.columns),
+        layers=layers,
+        guesses=guesses(lens_model.tokenizer, sums),
+        metrics={
+            key: scores(lens_model.tokenizer, measure, sums, targets)
+            for key, measure in spec.measures.items()
+        },
+        final_ids=sums.final_ids.tolist(),
+        lock_in=lock_in(layers, sums.top_ids[..., 0], sums.final_ids.tolist()),
+        check=check_record(check),
+        model=lens_model.record,
+        lens=LensRecord(
+            norm=spec.norm,
+            chain=chain_of(lens_model, spec),
+            window=(prompt.columns.start, prompt.columns.stop),
+            text_tokens=len(prompt.ids),
+            bos=prompt.encoded.bos,
+            decoder_blocks=spec.decoder_blocks,
+            chat=spec.chat,
+        ),
+        options=dict(spec.options),
+        versions=dict(versions()),
+        **extras,
+    )
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    return {p: version(p) for p in ("logitlens-cli", "torch", "transformers")}
+
+
+def check_record(check: output_check.OutputCheck) -> CheckRecord:
+    return CheckRecord(
+        max_abs_logit_error=rounded(check.max_abs_logit_error),
+        passed=check.passed,
+        route=check.route,
+        columns=check.columns,
+        tolerance=rounded(check.tolerance),
+        max_kl=rounded(check.max_kl),
+        top1_agreement=rounded(check.top1_agreement),
+    )
+
+
+def token_columns(tokenizer: Any, ids: Sequence[int], columns: range) -> list[Token]:
+    following = [ids[i + 1] if i + 1 < len(ids) else None for i in columns]
+    shown = tokenizer_module.labels(tokenizer, ids[columns.start : columns.stop + 1])
+    return [
+        Token(
+            position=i,
+            id=ids[i],
+            label=shown[n],
+            next_id=following[n],
+            next_label=None if following[n] is None else shown[n + 1],
+        )
+        for n, i in enumerate(columns)
+    ]
+
+
+def guesses(tokenizer: Any, sums: Sums) -> Guesses:
+    labels = {i: tokenizer_module.label(tokenizer, i) for i in np.unique(sums.top_ids).tolist()}
+    ids = sums.top_ids.tolist()
+    return Guesses(
+        ids=ids,
+        labels=[[[labels[i] for i in cell] for cell in row] for row in ids],
+        logits=rounded(sums.top_logits),
+        probs=rounded(np.exp(sums.top_logits - sums.lse[..., None])),
+    )
+
+
+def scores(
+    tokenizer: Any, measure: Measure, sums: Sums, targets: Mapping[str, Sequence[int]]
+) -> Scores:
+    """One metric for the dump, with whatever says what it is about."""
+    metric = METRICS[measure.metric]
+    needs = metric.needs(measure)
+    # One-hot and final-logit have a target of their own.
+    target = measure.target if measure.target in needs.targets else next(iter(needs.targets), None)
+    roles = {"target": target} if target is not None else {}
+    if measure.metric == "logit-diff":
+        roles["minus"] = measure.minus
+    about: dict[str, Any] = {}
+    for role, token in roles.items():
+        ids = sums.final_ids.tolist() if token == "final" else targets[token]
+        about |= {
+            role: token,
+            f"{role}_ids": [None if i < 0 else i for i in ids],
+            f"{role}_labels": [
+                None if i < 0 else tokenizer_module.label(tokenizer, i) for i in ids
+            ],
+        }
+    if measure.metric == "rank":
+        about["ties"] = sums.targets[measure.target].ties.tolist()
+    if measure.metric.startswith("kl-"):
+        about["direction"] = "reverse" if measure.reverse else "forward"
+        about["reference"] = "input token" if measure.one_hot else measure.metric[3:]
+    if measure.metric in ("js", "overlap"):
+        about["reference"] = "final"
+    if measure.metric == "overlap":
+        about["k"] = measure.k
+    values: list[list[float | None]] = rounded(metric.formula(sums, measure))
+    if metric.whole:
+        values = [[None if v is None else int(v) for v in row] for row in values]
+    return Scores(
+        values=values,
+        unit=metric.unit,
+        quantity=metric.quantity(with_labels(tokenizer, measure)),
+        scale=metric.scale(measure),
+        **about,
+    )
+
+
+def with_labels(tokenizer: Any, measure: Measure) -> Measure:
+    """The measure with the labels of its tokens, for people."""
+
+    def label(target: str) -> str:
+        number = target_token_id(target)
+        return "" if number is None else tokenizer_module.label(tokenizer, number)
+
+    target, minus = label(measure.target), label(measure.minus)
+    return replace(measure, target_label=target, minus_label=minus)

@@ -1,0 +1,51 @@
+"""The rows of the grid."""
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.lens.capture import INPUT, StreamSite, resid_mid, resid_post
+from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.model.anatomy.parts import ModelParts
+from logitlens_cli.reading.record import Layer
+
+
+def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
+    """The rows of the grid, from the lowest up; UsageError where the model has no such rows."""
+    last = len(parts.blocks) - 1 - spec.decoder_blocks
+    chosen = [block for block in spec.blocks if block <= last]
+    if last < 0:
+        raise UsageError(
+            f"--decoder-blocks {spec.decoder_blocks} leaves no row",
+            f"the model has {len(parts.blocks)} blocks",
+        )
+    if not chosen:
+        raise UsageError(
+            f"--decoder-blocks {spec.decoder_blocks} leaves blocks 0 to {last}, of which none is "
+            "chosen",
+            "choose some with --layers or --every",
+        )
+    if not spec.subblocks:
+        rows = [resid_post(block) for block in chosen]
+    else:
+        without = [block for block in chosen if parts.mids[block] is None]
+        if without:
+            name = type(parts.blocks[without[0]]).__name__
+            raise UsageError(
+                f"--subblocks: block {without[0]} ({name}) has no state between attention and MLP "
+                "that both add to (parallel halves, a state-space layer, or norms after the sums)",
+                "leave the option out",
+            )
+        rows = [site(block) for block in chosen for site in (resid_mid, resid_post)]
+    return ((INPUT,) if spec.input_row else ()) + tuple(rows)
+
+
+def chain_of(lens_model: LensModel, spec: ReadSpec) -> list[str]:
+    """How the streams were decoded, a step a line."""
+    direct = lens_model.route.direct and not spec.decoder_blocks
+    chain = lens_model.parts.describe(direct)
+    if spec.decoder_blocks:
+        return [f"the last {spec.decoder_blocks} blocks", *chain]
+    return chain
+
+
+def layer(site: StreamSite) -> Layer:
+    return Layer(label=site.label, kind=site.kind, block=None if site == INPUT else site.block)

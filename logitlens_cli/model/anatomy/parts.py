@@ -1,0 +1,160 @@
+"""What a model consists of, as far as the lens cares."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from logitlens_cli.model.anatomy.tensors import replace_streams, stream_tensors
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """What the model does to each raw logit after the head.
+
+    ``kind`` is "scale" (``value * z``) or "soft-cap" (``value * tanh(z / value)``).
+    """
+
+    kind: str
+    value: float
+
+    def apply_(self, logits: Tensor) -> Tensor:
+        """Apply in place; returns ``logits``."""
+        if self.kind == "scale":
+            return logits.mul_(self.value)
+        return logits.div_(self.value).tanh_().mul_(self.value)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class StreamLayout:
+    """How a family lays out its residual stream: most (batch, position, width), some otherwise.
+
+    The lens works on the canonical (batch, position, width); several streams of one position, as
+    Gemma-3n has, lie behind each other in the width.
+    """
+
+    batch: int | None
+    """axis; None where batch and position are one axis"""
+    position: int
+    """axis"""
+    rest: tuple[int, ...]
+    """sizes of the other axes, in their order"""
+    count: int
+    """tensors that make up the stream; they lie behind each other too"""
+
+    @property
+    def width(self) -> int:
+        return self.count * math.prod(self.rest)
+
+    def read(self, value: Any, positions: int) -> Tensor:
+        """The canonical stream (batch, position, width) in what a block receives or returns."""
+        parallel = [
+            self.canonical(stream, positions) for stream in stream_tensors(value, self.count)
+        ]
+        return parallel[0] if len(parallel) == 1 else torch.cat(parallel, -1)
+
+    def canonical(self, resid: Tensor, positions: int) -> Tensor:
+        """(batch, position, width) of one tensor."""
+        if self.batch is None:
+            return resid.reshape(-1, positions, math.prod(self.rest))
+        moved = resid.movedim((self.batch, self.position), (0, 1))
+        return moved.reshape(*moved.shape[:2], -1)
+
+    def write(self, returned: Any, canonical: Tensor) -> Any:
+        """What a block returned, with its stream replaced by a canonical one."""
+        restored = [self.restored(chunk) for chunk in canonical.chunk(self.count, -1)]
+        return replace_streams(returned, iter(restored), stream_tensors(returned)[0].shape)
+
+    def restored(self, canonical: Tensor) -> Tensor:
+        """The family's own layout of one canonical tensor."""
+        batch, positions = canonical.shape[:2]
+        if self.batch is None:
+            return canonical.reshape(batch * positions, *self.rest)
+        split = canonical.reshape(batch, positions, *self.rest)
+        return split.movedim((0, 1), (self.batch, self.position)).contiguous()
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """The parts of a model that the lens needs, in the order in which data flows."""
+
+    blocks: tuple[nn.Module, ...]
+    """the decoder blocks, lowest first"""
+    entry: nn.Module
+    """receives the stream that the blocks work on: the first block, but where blocks are rows of
+    parallel lists (XLM)"""
+    layout: StreamLayout
+    after: tuple[nn.Module, ...]
+    """every module that holds parameters itself and runs after the last block"""
+    chain: tuple[nn.Module | float, ...]
+    """between the last block and the head: modules (final norm, projection) and constant factors"""
+    head: nn.Module
+    """maps (..., width) to (..., vocabulary), linear"""
+    tail: tuple[Elementwise, ...]
+    """elementwise steps after the head"""
+    traceable: bool
+    """could the way from the last block to the logits be traced? else chain and tail are empty"""
+    vocabulary: int
+    """number of logits; may be less than the head's rows"""
+    names: dict[nn.Module, str] = field(repr=False)
+    """qualified name of each part, for provenance"""
+    returned: tuple[Any, ...] = field(repr=False)
+    """what each block returned in the probe: the form of its results"""
+    inner: Tensor = field(repr=False)
+    """(2, position, width) float32, two inner streams of the probe, for the proof"""
+    mids: tuple["MidSite | None", ...] = field(repr=False)
+    """by block: where the stream after its attention half is seen; None where there is none;
+    empty if they were not looked for"""
+    samples_columns: bool
+    """does the head take (batch, position, width), so that it can run on some columns only?"""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the residual stream."""
+        return stream_tensors(self.returned[-1])[0].dtype
+
+    @property
+    def weight(self) -> Tensor:
+        """(rows of the head, width) in the model's dtype"""
+        weight = self.head.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(rows of the head,)"""
+        bias = getattr(self.head, "bias", None)
+        return bias if isinstance(bias, Tensor) else None
+
+    def describe(self, direct: bool) -> list[str]:
+        """The decode chain, a line a step, from the last block to the logits; by the direct route
+        or as the model's own code goes."""
+
+        def name(module: nn.Module) -> str:
+            return f"{self.names[module]} ({type(module).__name__})"
+
+        steps = [f"{name(self.blocks[-1])} output"]
+        if not direct:
+            return [*steps, *map(name, self.after), "logits, by the model's own code"]
+        steps += [name(s) if isinstance(s, nn.Module) else f"scale {s:g}" for s in self.chain]
+        steps.append(name(self.head) + (" with bias" if self.bias is not None else ""))
+        return steps + [str(step) for step in self.tail]
+
+
+@dataclass(frozen=True)
+class MidSite:
+    """The module that receives the stream between the two halves of a block."""
+
+    module: nn.Module
+    tensor_index: int
+    """which of the tensors that it receives is the stream"""
+
+
+def is_norm(module: nn.Module) -> bool:
+    """A module without children whose parameters are vectors, or that has none at all."""
+    return not any(module.children()) and all(p.ndim == 1 for p in module.parameters())

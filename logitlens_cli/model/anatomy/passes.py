@@ -1,0 +1,115 @@
+"""Forward passes over a probe text, with hooks."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from logitlens_cli.model.anatomy.parts import ModelParts
+from logitlens_cli.model.anatomy.tail import PROBE_LOGITS
+from logitlens_cli.model.anatomy.tensors import ModuleCall, float_tensors
+
+# A number that no width, count of heads or of streams is likely to have.
+PROBE_TOKENS = 7
+
+
+@contextmanager
+def hooked(handles: Iterable[Any]) -> Iterator[None]:
+    """Remove every hook at the end, also after an exception."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    """The model's own logits, (batch, position, vocabulary); no cache is kept.
+
+    ``parameters`` stand in for the model's own, by qualified name, during this call.
+    """
+    declared = inspect.signature(type(model).forward).parameters
+    # A keyword that is not declared may be passed on to a layer that does not want it.
+    keywords: dict[str, Any] = {"use_cache": False} if "use_cache" in declared else {}
+    keywords |= {"input_ids": ids, "return_dict": True}
+    if parameters:
+        logits = torch.func.functional_call(
+            model, dict(parameters), (), keywords, tie_weights=False
+        ).logits
+    else:
+        logits = model(**keywords).logits
+    assert isinstance(logits, Tensor)
+    return logits
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where ids go: where the first parameter lies that is not offloaded."""
+    devices = (p.device for p in model.parameters() if not p.is_meta)
+    return next(devices, torch.device("cpu"))
+
+
+def probe_ids(vocabulary: int, device: torch.device) -> Tensor:
+    """(2, positions) ids spread over the vocabulary; the rows differ in the last one only."""
+    steps = torch.arange(1, PROBE_TOKENS + 1, device=device)
+    ids = (vocabulary * steps // (PROBE_TOKENS + 2)).clamp(max=vocabulary - 1)
+    other = ids.clone()
+    other[-1] = (ids[-1] + 1) % vocabulary
+    return torch.stack([ids, other])
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one pass over two short texts shows."""
+
+    calls: list[ModuleCall]
+    """of every module, in the order in which they returned"""
+    injected: list[Tensor]
+    """(position, rows of the head), the known logits that stood in for the head's in the second
+    text, each time that it ran"""
+    logits: Tensor
+    """(2, position, vocabulary)"""
+
+
+def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
+    """One forward pass over ``ids`` (2, position), with what every module received and returned."""
+    calls: list[ModuleCall] = []
+    injected: list[Tensor] = []
+
+    def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        received, returned = list(float_tensors([args, kwargs])), list(float_tensors(output))
+        calls.append(ModuleCall(module, received, returned, output))
+
+    def inject(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if output.ndim != 3 or len(output) != 2:
+            return output
+        grid = torch.linspace(
+            -PROBE_LOGITS, PROBE_LOGITS, output[1].numel(), dtype=output.dtype, device=output.device
+        )
+        injected.append(grid.reshape(output[1].shape))
+        return torch.stack([output[0], injected[-1]])
+
+    handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
+    handles.append(head.register_forward_hook(inject))
+    with hooked(handles):
+        logits = forward(model, ids)
+    return Probe(calls, injected, logits)
+
+
+def logits_after(
+    model: Any,
+    parts: ModelParts,
+    ids: Tensor,
+    resid: Tensor,
+    parameters: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """The model's logits where its last block leaves ``resid`` (batch, position, width), after a
+    whole pass over ``ids`` (batch, position)."""
+
+    def replaced(block: Any, args: Any, output: Any) -> Any:
+        return parts.layout.write(output, resid)
+
+    with hooked([parts.blocks[-1].register_forward_hook(replaced)]):
+        return forward(model, ids, parameters)

@@ -1,0 +1,122 @@
+"""A model's configuration, checked before anything is built from it."""
+
+import fnmatch
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitlens_cli.errors import UsageError, WorkError
+from logitlens_cli.model import silence
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+from logitlens_cli.model.files import (
+    SMALL_FILES,
+    ModelFiles,
+    Permissions,
+    check_json_size,
+    loading_arguments,
+    needs_code,
+    read_json,
+    reading_errors,
+)
+
+CAUSAL_HINT = "give a causal (decoder-only) language model"
+
+
+# ---- its configuration
+
+
+def read_config(files: ModelFiles, allowed: Permissions) -> "PretrainedConfig":
+    """The configuration of a causal LM; whatever could reach beyond the folder is taken out."""
+    raw = {} if files.gguf else checked_config_json(files, allowed)
+    what = "the header (damaged, or of an unknown kind)" if files.gguf else "the configuration"
+    with reading_errors(what, files):
+        from transformers import AutoConfig
+
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            files.folder, **files.where(), **loading_arguments(allowed)
+        )
+        parts = (config, config.get_text_config())
+        vars(parts[1])  # some take whatever config.json gives
+    check_causal(files, config, raw, allowed)
+    for part in parts:
+        part._attn_implementation = None  # could name a kernel (code) to fetch from the hub
+        part._experts_implementation = None
+        part.transformers_weights = None  # could name another file than the one checked
+    return config
+
+
+def checked_config_json(files: ModelFiles, allowed: Permissions) -> dict[str, Any]:
+    """config.json as it stands; WorkError if it is missing, broken, or asks for its own code."""
+    folder = files.folder
+    if not (folder / "config.json").is_file():
+        ggufs = sorted(folder.glob("*.gguf"))
+        hint = f"give the file {ggufs[0]}" if ggufs else "give the folder of a saved model"
+        raise WorkError(f"{files} has no config.json, so it holds no model", hint)
+    check_small_files(files)
+    raw = read_json(folder / "config.json")
+    kind = raw.get("model_type")
+    if not isinstance(kind, str):
+        raise WorkError(f"{folder / 'config.json'} names no model_type", "save the model anew")
+    with silence.silenced():
+        import transformers
+    if kind not in transformers.CONFIG_MAPPING and not (allowed.code and "auto_map" in raw):
+        if "auto_map" in raw:
+            raise needs_code(files, f"its model type {kind!r} is not one of transformers'")
+        raise WorkError(
+            f"{folder} is of the model type {kind!r}, unknown to transformers"
+            f" {transformers.__version__}",
+            "upgrade transformers",
+        )
+    return raw
+
+
+def check_small_files(files: ModelFiles) -> None:
+    """Refuse small files that are not small, and links that lead out of the folder."""
+    folder = files.folder.resolve()
+    # The hub's cache is made of links, from snapshots/COMMIT to blobs.
+    in_hub_cache = folder.parent.name == "snapshots"
+    homes = (folder, folder.parents[1] / "blobs") if in_hub_cache else (folder,)
+    for path in sorted(files.folder.rglob("*")):
+        small = any(fnmatch.fnmatch(path.name, pattern) for pattern in SMALL_FILES)
+        if not small and not fnmatch.fnmatch(path.name, "*.safetensors"):
+            continue
+        target = Path(os.path.realpath(path))  # other than resolve(), not upset by a loop
+        if path.is_symlink() and not any(target.is_relative_to(home) for home in homes):
+            raise WorkError(
+                f"{path} is a link that leads out of its folder, to {target}",
+                "put a copy of that file into the folder, if you trust it",
+            )
+        if small and path.is_file():
+            check_json_size(path)
+
+
+def check_causal(
+    files: ModelFiles, config: "PretrainedConfig", raw: dict[str, Any], allowed: Permissions
+) -> None:
+    from transformers.models.auto import modeling_auto as supported
+
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError(f"the model {files} is an encoder-decoder ({kind})", CAUSAL_HINT)
+    both_sided = {*supported.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation", "xlnet"}
+    if kind in both_sided and not getattr(config, "is_decoder", False):
+        raise UsageError(f"the model {files} is a masked language model ({kind})", CAUSAL_HINT)
+    if kind in supported.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    own_code = raw.get("auto_map")
+    if not isinstance(own_code, dict) or "AutoModelForCausalLM" not in own_code:
+        raise UsageError(f"the model {files} is not a causal language model ({kind})", CAUSAL_HINT)
+    if not allowed.code:
+        raise needs_code(files, f"transformers has no causal language model of type {kind}")
+
+
+def context_length(config: "PretrainedConfig") -> int | None:
+    """Tokens the model states it can take (the tokenizer's own figure is often a fantasy)."""
+    text = config.get_text_config()
+    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
+        length = getattr(text, key, None)
+        if isinstance(length, int) and length > 0:
+            return length
+    return None

@@ -1,0 +1,153 @@
+"""Open a causal language model and its tokenizer by name, folder or GGUF file.
+
+Every road ends in a local folder (or file) that is checked before transformers sees it: only
+safetensors and GGUF weights, no code but transformers' own, nothing that could reach the network.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logitlens_cli.commands.progress import Progress
+from logitlens_cli.errors import UsageError, WorkError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from logitlens_cli.model.config import context_length, read_config
+from logitlens_cli.model.fetch import bring_files, source_kind
+from logitlens_cli.model.files import Permissions, short_message
+from logitlens_cli.model.tokenizer_files import check_vocabulary, read_tokenizer
+from logitlens_cli.model.weights import check_weights, read_model
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedModel:
+    """A causal language model, ready to run, and where it came from."""
+
+    model: "PreTrainedModel"  # in eval mode, without gradients, on ``device``
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str  # as given; of a folder or file its own name, for figures are not to tell of disks
+    source: str  # the folder or file read
+    revision: str
+    """What exactly was read: the commit of a hub model; "gguf-sha256:..." of a GGUF file;
+    "sampled-sha256:..." of a folder: config.json, and of each weight file its name, size, header
+    and 64 pages spread over it (two fine-tunes differ there; a few flipped bits may not)."""
+    dtype: str  # of the body: "float32", "bfloat16", "float16"
+    device: str  # "cpu", "cuda:0", "mps:0"
+    context: int | None  # tokens the model can take; None where it states no limit
+
+
+def open_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    device_map: str | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress,
+) -> OpenedModel:
+    """Open ``name``: "smollm2", a folder, a .gguf file, or else a hub name ("org/name", "name").
+
+    device "auto": cuda, else mps, else cpu. dtype "auto": float32 on the cpu, the checkpoint's
+    own elsewhere. ``device_map``: "auto", "balanced" or "sequential", accelerate's ways of
+    spreading a model over devices. ``offline`` holds for the rest of the process. Raises
+    UsageError for what cannot be asked, WorkError for what failed; nothing is opened half.
+    """
+    if offline:
+        # A second fence; local_files_only is the first. It stays for the rest of the process: a
+        # model's own code may run long after it was opened, and the hub's library looks at it once.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    allowed = Permissions(network=not offline, code=trust_remote_code, pickles=allow_pickle)
+    with named_disk_errors(name):
+        kind = source_kind(name, revision)
+        target, chosen_dtype = pick_placement(device, device_map, dtype)
+        files = bring_files(kind, name, revision, allowed, progress)
+        with progress.step(f"loading {name}"):
+            config = read_config(files, allowed)
+            tokenizer = read_tokenizer(files, config, allowed)
+            files = check_weights(files, config, allowed)
+            model = read_model(files, config, chosen_dtype, device_map, allowed, progress)
+            check_vocabulary(tokenizer, model)
+            if not getattr(model, "hf_device_map", None):  # else accelerate has placed it
+                move_model(model, target)
+    return OpenedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=Path(name).resolve().name if kind in ("folder", "gguf") else name,
+        source=str(files.gguf or files.folder),
+        revision=files.revision or "",
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        context=context_length(config),
+    )
+
+
+@contextmanager
+def named_disk_errors(name: str) -> Iterator[None]:
+    """Say what the operating system refuses in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"cannot open the model {name[:200]}: {error.strerror or short_message(error)}",
+            "check its path and its permissions",
+        ) from error
+
+
+def pick_placement(device: str, device_map: str | None, dtype: str) -> tuple[str, Any]:
+    """The device and the dtype of torch to use; UsageError where they cannot be."""
+    if device_map is not None and device != "auto":
+        raise UsageError(
+            f"--device {device} and --device-map {device_map} are both given", "give one"
+        )
+    target = pick_device(device)
+    return target, pick_dtype(dtype, target)
+
+
+def pick_device(device: str) -> str:
+    """The name of the device to use; UsageError if this machine has none of that name."""
+    if device == "cpu":
+        return device
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next((kind for kind, present in available.items() if present), "cpu")
+    kind, _, number = device.partition(":")
+    if kind not in available or not re.fullmatch(r"(:\d+)?", device.removeprefix(kind), re.ASCII):
+        raise UsageError(f"unknown device {device!r}", "give auto, cpu, cuda, cuda:N or mps")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not available[kind] or int(number or 0) >= count:
+        raise UsageError(
+            f"this machine has no device {device}", "use --device auto or --device cpu"
+        )
+    return device
+
+
+def pick_dtype(dtype: str, device: str) -> Any:
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {dtype!r}", f"give one of {', '.join(DTYPES)}")
+    import torch
+
+    if dtype == "auto":  # half precision is slow on most processors, and needs no saving there
+        return torch.float32 if device == "cpu" else "auto"
+    return getattr(torch, dtype)
+
+
+def move_model(model: "PreTrainedModel", device: str) -> None:
+    try:
+        model.to(device)
+    except RuntimeError as error:  # torch's out-of-memory among them
+        raise WorkError(
+            f"cannot put the model on {device}: {short_message(error)}",
+            "try --dtype bfloat16, or --device cpu",
+        ) from error

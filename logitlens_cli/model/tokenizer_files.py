@@ -1,0 +1,154 @@
+"""A model's tokenizer, checked before it is read."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from logitlens_cli.errors import WorkError
+from logitlens_cli.model import sandbox
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from logitlens_cli.model.files import (
+    ModelFiles,
+    Permissions,
+    loading_arguments,
+    read_json,
+    reading_errors,
+)
+
+GROWTH_LIMIT = 10_000  # of a text's length, by a tokenizer; none is known that makes more than 20
+USUAL_PATTERNS = {" {2,}"}  # patterns of normalizers that the tools for converting tokenizers write
+READ_SECONDS = 60.0  # s; for a tokenizer, most of which go to transformers
+
+
+# ---- its tokenizer
+
+
+def read_tokenizer(
+    files: ModelFiles, config: "PretrainedConfig", allowed: Permissions
+) -> "PreTrainedTokenizerBase":
+    present = files.gguf or (files.folder / "tokenizer.json").is_file()
+    what = "the tokenizer" if present else "the tokenizer (there is no tokenizer.json)"
+    check_tokenizer_files(files)
+    with reading_errors(what, files), sandbox.without_panics():
+        from transformers import AutoTokenizer
+
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            files.folder, config=config, **files.where(), **loading_arguments(allowed)
+        )
+        if files.gguf:
+            drop_invented_tokens(tokenizer, config.get_text_config().vocab_size)
+    if not len(tokenizer):
+        raise WorkError(
+            f"{files} has no tokenizer",
+            "put the model's tokenizer.json beside its config.json",
+        )
+    return tokenizer
+
+
+def check_tokenizer_files(files: ModelFiles) -> None:
+    """Refuse a tokenizer_config.json that names a file outside the model's folder."""
+    config, whole = (files.folder / f"tokenizer{end}.json" for end in ("_config", ""))
+    if whole.is_file() and not files.gguf and check_growth(whole) - USUAL_PATTERNS:
+        try_tokenizer(files)
+    if files.gguf or not config.is_file():
+        return
+    for key, value in read_json(config).items():
+        # Where tokenizer.json is there, old paths in *_file are not read.
+        if key == "fast_tokenizer_files" or (key.endswith("_file") and not whole.is_file()):
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str) and Path(name).name != name:
+                    raise WorkError(
+                        f"{config} reaches outside its folder ({key}: {name})",
+                        "put that file into the folder and correct the name",
+                    )
+
+
+class TokenizerJson(msgspec.Struct):
+    """What is looked at of a tokenizer.json."""
+
+    normalizer: Any = None
+
+
+def check_growth(path: Path) -> set[str]:
+    """Refuse a normalizer that can blow any text up; its steps multiply. The patterns in it."""
+    patterns: set[str] = set()
+    try:
+        todo = [msgspec.json.decode(path.read_bytes(), type=TokenizerJson).normalizer]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return patterns  # the tokenizer's reader says it better
+    growth = 1
+    while todo:
+        step = todo.pop()
+        if isinstance(step, list):
+            todo += step
+        elif isinstance(step, dict):
+            todo.append(step.get("normalizers"))
+            growth *= max(1, len(str(step.get("content", ""))))
+            pattern = step.get("pattern")
+            if isinstance(pattern, dict) and "Regex" in pattern:
+                patterns.add(str(pattern["Regex"]))
+        if growth > GROWTH_LIMIT:
+            raise WorkError(
+                f"{path} makes texts more than {GROWTH_LIMIT} times as long",
+                "fetch the model again",
+            )
+    return patterns
+
+
+TRIAL_SCRIPT = """
+import sys
+from transformers import AutoTokenizer
+AutoTokenizer.from_pretrained(sys.argv[1], local_files_only=True)
+"""
+
+
+def try_tokenizer(files: ModelFiles) -> None:
+    """Read a tokenizer in a process of its own first. A normalizer runs over the tokens that are
+    added when it is read, in Rust, and some patterns take years: nothing in this process could stop
+    that, not even an interrupt."""
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            [sys.executable, "-P", "-c", TRIAL_SCRIPT, str(files.folder)],
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=READ_SECONDS,
+            check=False,  # what is wrong is told when it is read here
+        )
+        return
+    raise WorkError(
+        f"the tokenizer of {files} cannot be read within {READ_SECONDS:.0f} s", "fetch it again"
+    )
+
+
+def drop_invented_tokens(tokenizer: "PreTrainedTokenizerBase", rows: int) -> None:
+    """Take out what transformers adds to a GGUF file's own vocabulary of ``rows`` tokens.
+
+    That is GPT-2's ``<|endoftext|>``, as the unknown token of a byte-level tokenizer.
+    """
+    backend = tokenizer.backend_tokenizer
+    state = json.loads(backend.to_str())
+    original = [token for token in state["added_tokens"] if token["id"] < rows]
+    if len(original) < len(state["added_tokens"]):
+        backend.__setstate__(json.dumps(state | {"added_tokens": original}).encode())
+        tokenizer.unk_token = None
+
+
+def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
+    highest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise WorkError(
+            f"vocabulary mismatch: the tokenizer's ids go up to {highest}, but the model has"
+            f" {rows} embeddings (ids 0 to {rows - 1})",
+            "give the model the tokenizer that it was trained with",
+        )

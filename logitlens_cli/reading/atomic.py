@@ -1,0 +1,127 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from logitlens_cli.errors import DiskError, WorkError
+
+HINT = "choose another folder with --out"
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def space_hint(error: OSError) -> str:
+    return f"free some space, or {HINT}" if error.errno in FULL else HINT
+
+
+PREFIX = ".logitlens-"
+
+
+@cache
+def machine_id() -> str:
+    """Where a process's number means this process: the machine, since it started, and its name
+    space of processes. Several of each may share a folder."""
+    try:
+        parts = (
+            Path("/proc/sys/kernel/random/boot_id").read_text(),
+            os.readlink("/proc/self/ns/pid"),
+        )
+    except OSError:
+        return "somewhere"
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def sweep(folder: Path) -> None:
+    """Remove what processes left half-written that were killed here; once in each folder. What may
+    be of a process that lives stays, and so does whatever is not known to be ours."""
+    with suppress(OSError):
+        for left in folder.glob(f"{PREFIX}*.part"):
+            made = re.fullmatch(
+                rf"{re.escape(PREFIX)}([0-9a-f]{{16}})-([0-9]{{1,9}})-.*", left.name
+            )
+            if made is not None and made[1] == machine_id() and not is_alive(int(made[2])):
+                with suppress(OSError):
+                    left.unlink()
+
+
+def is_alive(process: int) -> bool:
+    import psutil  # late: few processes find anything left
+
+    return bool(psutil.pid_exists(process))
+
+
+class Staged:
+    """Files written under temporary names beside their targets."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Path, Path]] = []
+        self.place: Path | None = None
+        """the target that is being worked on"""
+
+    def write(self, target: Path, fill: Callable[[IO[bytes]], Any]) -> None:
+        """Have ``fill`` write the future ``target`` into a binary file."""
+        self.place = target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():  # found out at the end, it would leave some files renamed and some not
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        sweep(target.parent)
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f"{PREFIX}{machine_id()}-{os.getpid()}-", suffix=".part",
+            delete=False,
+        ) as file:  # fmt: skip
+            self.pairs.append((Path(file.name), target))
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def commit(self) -> None:
+        mask = os.umask(0)
+        os.umask(mask)
+        for temporary, target in self.pairs:
+            self.place = target
+            temporary.chmod(0o666 & ~mask)  # as any other new file, not as a private one
+            temporary.replace(target)
+
+
+@contextmanager
+def staged() -> Iterator[Staged]:
+    """All files that the body writes appear at its end; if it fails, none of them.
+
+    Raises WorkError that names the file that cannot be written.
+    """
+    files = Staged()
+    try:
+        yield files
+        files.commit()
+    except OSError as error:
+        kind = DiskError if error.errno in (*FULL, errno.EROFS, errno.EIO) else WorkError
+        raise kind(
+            f"{files.place} cannot be written: {error.strerror or error}", space_hint(error)
+        ) from error
+    finally:
+        for temporary, _ in files.pairs:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Try ``folder``, or the nearest one above it that exists, before any long work begins."""
+    try:
+        places = (folder, *folder.absolute().parents)
+        there = next(place for place in places if place.exists() or place.is_symlink())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise WorkError(
+            f"--out {folder} cannot be written: {error.strerror or error}", space_hint(error)
+        ) from error

@@ -1,0 +1,252 @@
+"""Texts from everywhere, and the names that their files get."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from logitlens_cli.batch import prompts
+from logitlens_cli.batch.prompts import Prompt
+from logitlens_cli.errors import UsageError
+
+
+def refusal(call: object, *arguments: object) -> str:
+    assert callable(call)
+    with pytest.raises(UsageError) as caught:
+        call(*arguments)
+    return str(caught.value)
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_a_file_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "LARGEST_FILE", 2**20)
+    too_large = "{} /dev/zero: it has more than 1 MB; name a readable file"
+    assert refusal(prompts.read_text_file, Path("/dev/zero"), "--file") == too_large.format(
+        "--file"
+    )
+    type_in(monkeypatch, b"x" * 2**20)
+    assert prompts.read_text_file(Path("-"), "--lines") == "x" * 2**20
+    type_in(monkeypatch, b"x" * (2**20 + 1))
+    assert "-: it has more than 1 MB" in refusal(prompts.read_text_file, Path("-"), "--lines")
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("The cat", "the-cat"),
+        ("  The cat.\n", "the-cat"),
+        ("GPT-3, with 175 billion", "gpt-3-with-175-billion"),
+        ("a/b\\c:d", "a-b-c-d"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("日本語のテキスト", "日本語のテキスト"),
+        ("!?", "prompt"),
+        (" ", "prompt"),
+        ("word " * 100, "word-word-word-word-word-word-word-word"),  # 40 less the hyphen at the end
+        ("x" * 100, "x" * 40),
+    ],
+)
+def test_the_name_of_a_text_is_its_first_words(text: str, name: str) -> None:
+    assert prompts.from_text(text, None) == Prompt(name, text)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("plasma", "plasma"),
+        ("gpt2-xl/plasma", "gpt2-xl/plasma"),
+        ("a b", "a-b"),
+        ("a;rm -rf *", "a-rm--rf-"),
+        ("/etc/passwd", "etc/passwd"),
+        ("../../up", "up"),
+        ("a/./../b", "a/b"),
+        (".hidden", "hidden"),
+        ("-o", "o"),
+        ("a//b/", "a/b"),
+        ("v1.2+x=y@z,{n}", "v1.2+x=y@z,{n}"),
+        ("tab\tand\nline", "tab-and-line"),
+    ],
+)
+def test_names_stay_in_their_folder_and_out_of_the_shells_way(given: str, name: str) -> None:
+    assert prompts.from_text("text", given) == Prompt(name, "text")
+
+
+@pytest.mark.parametrize("given", ["", "...", "--", "/", "../.."])
+def test_names_without_a_letter(given: str) -> None:
+    said = f"--name {given!r} holds no letter or digit; give another name"
+    assert refusal(prompts.from_text, "text", given) == said
+
+
+# ---- one text
+
+
+def test_an_empty_text() -> None:
+    assert refusal(prompts.from_text, "", "x") == "--text: the prompt is empty; give some text"
+
+
+def test_half_a_character_from_the_command_line() -> None:
+    said = "--text: the prompt is not valid Unicode at character 2; give it as UTF-8"
+    assert refusal(prompts.from_text, "ab\udcc3", None) == said
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"the cat", "the cat"),
+        (b"the cat\n", "the cat"),
+        (b"the cat\r\n", "the cat"),
+        (b"the cat\n\n", "the cat\n"),
+        (b"\n the cat ", "\n the cat "),
+        (b"\xef\xbb\xbfthe cat", "the cat"),  # a byte order mark
+        ("日本\n".encode(), "日本"),
+        (b"a\r\nb", "a\r\nb"),
+        (b" ", " "),
+    ],
+)
+def test_a_file_is_one_text(tmp_path: Path, data: bytes, text: str) -> None:
+    (tmp_path / "my.text.txt").write_bytes(data)
+    assert prompts.from_file(tmp_path / "my.text.txt", None) == Prompt("my.text", text)
+    assert prompts.from_file(tmp_path / "my.text.txt", "own") == Prompt("own", text)
+
+
+def test_standard_input_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, "the 猫\n".encode())
+    assert prompts.from_file(Path("-"), None) == Prompt("stdin", "the 猫")
+
+
+FILES = {
+    "empty": b"",
+    "line": b"\n",
+    "latin": b"caf\xe9 au lait",
+    "utf-16": "the".encode("utf-16"),
+    "binary": b"\x89PNG\r\n",
+    "cut": "日".encode()[:2],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing", "--file {} does not exist; name a text file"),
+        ("folder", "--file {} is a folder; name a text file"),
+        ("empty", "--file {}: the prompt is empty; give some text"),
+        ("line", "--file {}: the prompt is empty; give some text"),
+        ("latin", "--file {} is not UTF-8 (byte 0xE9 at 3); save it as UTF-8"),
+        ("utf-16", "--file {} is not UTF-8 (byte 0xFF at 0); save it as UTF-8"),
+        ("binary", "--file {} is not UTF-8 (byte 0x89 at 0); save it as UTF-8"),
+        ("cut", "--file {} is not UTF-8 (byte 0xE6 at 0); save it as UTF-8"),
+        ("n" * 300, "--file {}: File name too long; name a readable file"),
+    ],
+)
+def test_files_that_are_no_text(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "folder").mkdir()
+    for file, data in FILES.items():
+        (tmp_path / file).write_bytes(data)
+    path = tmp_path / name
+    assert refusal(prompts.from_file, path, None) == said.format(path)
+
+
+def test_a_path_with_a_zero_byte() -> None:
+    assert "embedded null byte" in refusal(prompts.from_file, Path("a\0b"), None)
+
+
+# ---- a text a line
+
+
+def lines(folder: Path, text: str, name: str | None = None, file: str = "two.txt") -> list[Prompt]:
+    path = folder / file
+    path.write_text(text, encoding="utf-8", newline="")
+    return prompts.from_lines(path, name)
+
+
+def test_lines_are_named_by_their_number(tmp_path: Path) -> None:
+    assert lines(tmp_path, "the cat\r\n\n \nthe dog") == [
+        Prompt("two-1", "the cat", 1),
+        Prompt("two-4", "the dog", 4),
+    ]
+
+
+def test_numbers_have_as_many_digits_as_the_last(tmp_path: Path) -> None:
+    made = lines(tmp_path, "a\n" * 10)
+    assert [prompt.name for prompt in made] == [f"two-{n:02d}" for n in range(1, 11)]
+
+
+def test_a_pattern_of_names(tmp_path: Path) -> None:
+    assert [p.name for p in lines(tmp_path, "a\nb", "set/{n}.x")] == ["set/1.x", "set/2.x"]
+    assert [p.name for p in lines(tmp_path, "only", "one")] == ["one"]
+
+
+def test_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    (prompt,) = lines(tmp_path, "a\u2028b\x0bc\x85d\re\n")
+    assert prompt.text == "a\u2028b\x0bc\x85d\re"
+
+
+def test_lines_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, b"a\nb\n")
+    assert [p.name for p in prompts.from_lines(Path("-"), None)] == ["stdin-1", "stdin-2"]
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    made = lines(
+        tmp_path,
+        '{"text": "the cat\\n", "name": "cats/one"}\n\n{"text": "the dog", "more": 1}\n',
+        file="set.jsonl",
+    )
+    assert made == [Prompt("cats/one", "the cat\n", 1), Prompt("set-3", "the dog", 3)]
+
+
+def test_json_with_a_name_for_every_line_needs_no_pattern(tmp_path: Path) -> None:
+    text = '{"text": "a", "name": "x"}\n{"text": "b"}\n'
+    assert [p.name for p in lines(tmp_path, text, "rest", "set.jsonl")] == ["x", "rest"]
+
+
+SHAPE = 'no object with a string "text"; write {{"text": "...", "name": "..."}}'
+TWICE = "--lines {}: lines 1 and 2 would both write 'x'; give them different names"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name", "said"),
+    [
+        ("a.txt", "", None, "--lines {} has no line with text; give a prompt a line"),
+        ("a.txt", " \n\n", None, "--lines {} has no line with text; give a prompt a line"),
+        (
+            *("a.txt", "a\nb\n", "x"),
+            "--name 'x' is one name for 2 prompts; put {{n}} where the number goes",
+        ),
+        (
+            "a.jsonl",
+            "{\n",
+            None,
+            "--lines {}, line 1: not JSON (Input data was truncated); mend it",
+        ),
+        ("a.jsonl", '\n["a"]\n', None, "--lines {}, line 2: " + SHAPE),
+        ("a.jsonl", "null\n", None, "--lines {}, line 1: " + SHAPE),
+        ("a.jsonl", '{"text": 3}\n', None, "--lines {}, line 1: " + SHAPE),
+        ("a.jsonl", '{"text": "a", "name": 3}\n', None, "--lines {}, line 1: " + SHAPE),
+        ("a.jsonl", '{"name": "a"}\n', None, "--lines {}, line 1: " + SHAPE),
+        (
+            *("a.jsonl", '{"text": "a", "name": ""}\n', None),
+            "--lines {}, line 1: name '' holds no letter or digit; give another name",
+        ),
+        ("a.jsonl", '{"text":"a","name":"x"}\n{"text":"b","name":"x"}\n', None, TWICE),
+        ("a.jsonl", '{"text":"a","name":"x"}\n{"text":"b","name":"./x"}\n', None, TWICE),
+        ("a.jsonl", '{"text":"a"}\n{"text":"b"}\n', "x", TWICE),
+    ],
+)
+def test_lines_that_cannot_be(
+    tmp_path: Path, file: str, text: str, name: str | None, said: str
+) -> None:
+    path = tmp_path / file
+    path.write_text(text)
+    assert refusal(prompts.from_lines, path, name) == said.format(path)
+
+
+def test_deep_json(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("[" * 100_000)
+    assert "line 1: not JSON" in refusal(prompts.from_lines, tmp_path / "a.jsonl", None)

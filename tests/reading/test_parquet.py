@@ -1,0 +1,63 @@
+"""All cells as a table."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Shell
+
+from logitlens_cli.reading.record import load_dump
+
+pa: Any = pytest.importorskip("pyarrow")
+dataset: Any = pytest.importorskip("pyarrow.dataset")
+
+
+def test_a_batch_is_one_data_set(logitlens: Shell, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "set.txt").write_text("the cat\nthe dog sat\n")
+    line = ["all", "--lines", tmp_path / "set.txt", "-m", tiny_folder, "-o", tmp_path, "-q"]
+    ran = logitlens(*line, "--format", "parquet")
+    assert ran.code == 0
+    folder = tmp_path / "set.all.parquet"
+    assert sorted(path.name for path in folder.iterdir()) == ["set-1.parquet", "set-2.parquet"]
+    assert str(folder / "set-1.parquet") in ran.out
+    table = dataset.dataset(folder).to_table().to_pylist()
+    for name in ("set-1", "set-2"):
+        reading = load_dump(tmp_path / f"{name}.all.json")
+        rows = [row for row in table if row["name"] == name]
+        assert len(rows) == len(reading.layers) * len(reading.tokens)
+        for row in rows:
+            layer, column = row["layer"], row["position"]
+            assert row["layer_label"] == reading.layers[layer].label
+            assert row["token"] == reading.tokens[column].label
+            assert row["next_id"] == reading.tokens[column].next_id
+            assert row["final_id"] == reading.final_ids[column]
+            assert row["guess_ids"] == reading.guesses.ids[layer][column]
+            assert row["guess_labels"] == reading.guesses.labels[layer][column]
+            for metric, scores in reading.metrics.items():
+                assert row[metric] == scores.values[layer][column]
+    assert logitlens(*line, "--format", "parquet").out == []  # done
+
+
+def test_a_dump_becomes_a_table_later(logitlens: Shell, tiny_folder: Path, tmp_path: Path) -> None:
+    line = ["-m", tiny_folder, "-o", tmp_path, "-q", "--name", "a"]
+    logitlens("rank", "-t", "the cat", *line, "--format", "none")
+    ran = logitlens("render", tmp_path / "a.rank.json", "-o", tmp_path, "--format", "parquet")
+    assert ran.out == [str(tmp_path / "a.rank.parquet")]
+    assert dataset.dataset(ran.out[0]).count_rows() == 5 * 4
+
+
+@pytest.mark.parametrize("command", ["logit-diff", "overlap"])
+def test_commands_of_one_metric(
+    logitlens: Shell, tiny_folder: Path, tmp_path: Path, command: str
+) -> None:
+    line = ["-m", tiny_folder, "-o", tmp_path, "-q", "--name", "a"]
+    logitlens(command, "-t", "the cat", *line, "--format", "parquet")
+    reading = load_dump(tmp_path / f"a.{command}.json")
+    column = dataset.dataset(tmp_path / f"a.{command}.parquet").to_table()[command].to_pylist()
+    assert column == [value for row in reading.metrics[command].values for value in row]
+
+
+def test_without_pyarrow(logitlens: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logitlens_cli.commands.read.find_spec", lambda name: None)
+    ran = logitlens("rank", "-t", "a", "--format", "parquet")
+    assert ran.refusal(2).startswith("--format parquet needs pyarrow; pip install")
