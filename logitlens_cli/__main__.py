@@ -1,45 +1,30 @@
 """The process: the console script, and ``python -m logitlens_cli``.
 
-Signals are heeded before anything slow is loaded.
+Signals are handled before anything slow is loaded.
 """
 
 import gc
 import os
-import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-WORDS = {signal.SIGINT: b"interrupted", signal.SIGTERM: b"terminated"}
-
-
-def leave(number: int, frame: Any) -> None:
-    """End at once: nothing is begun yet, or all is done."""
-    os.write(2, b"logitlens: " + WORDS[signal.Signals(number)] + b"\n")
-    os._exit(128 + number)
-
-
-def heed(handler: Callable[[int, Any], None]) -> None:
-    for number in WORDS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it in the background
-            signal.signal(number, handler)
+from logitlens_cli.cli.interrupts import end_at_once, install_handler, interrupts
 
 
 def entry() -> None:
     """Run the command line and end the process."""
-    heed(leave)
+    install_handler(end_at_once)
     from logitlens_cli.cli import app
 
-    sys.unraisablehook = app.stop.lost
+    sys.unraisablehook = interrupts.on_lost_interrupt
     try:
-        heed(app.stop)
+        install_handler(interrupts)
         code = app.main()
-        app.stop.rest()
-        heed(leave)
+        interrupts.stop_timer()
+        install_handler(end_at_once)
     except KeyboardInterrupt:  # a line before or after the command line's own care
-        code = app.stopped()
-    if app.stop.number is not None:
+        code = app.print_interrupted()
+    if interrupts.number is not None:
         gc.collect()  # locks that processes shared are taken back, else Python complains of them
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

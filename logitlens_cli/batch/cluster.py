@@ -20,11 +20,11 @@ import ray
 from ray._private.state import actors
 from ray.exceptions import RayError
 
+from logitlens_cli.batch.job import ReadJob
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.batch.session import Outcome, Session
-from logitlens_cli.commands.progress import Progress
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
-from logitlens_cli.options.groups import Read
+from logitlens_cli.model.progress import Progress
 
 PART = 128
 """most prompts that go to an actor at a time"""
@@ -43,11 +43,11 @@ PATIENCE = 1800.0
 class Reader:
     """An actor: a model that is open."""
 
-    def __init__(self, request: Read) -> None:
-        # A mistake in the request is told when prompts come: Ray would begin again and again.
+    def __init__(self, job: ReadJob) -> None:
+        # A mistake in the job is told when prompts come: Ray would begin again and again.
         self.error: LogitLensError | None = None
         try:
-            self.session = Session(request, Progress(quiet=True))
+            self.session = Session(job, Progress())
         except LogitLensError as error:
             self.error = error
 
@@ -76,23 +76,29 @@ class ThreadStdout(io.TextIOBase):
         return int(self.stream.fileno())
 
 
-def readings(request: Read, todo: Sequence[Prompt], progress: Progress) -> Iterator[Outcome]:
+def readings(
+    job: ReadJob,
+    todo: Sequence[Prompt],
+    progress: Progress,
+    address: str | None,
+    workers: int | None,
+) -> Iterator[Outcome]:
     """The reading of every prompt, or why there is none, by the prompt's name, as from ``Session``.
 
     Raises WorkError where there is no cluster, or where it lost every worker for good.
     """
     with progress.step("joining the cluster"):
-        join(request)
+        join(address)
     stdout = ThreadStdout(sys.stdout, progress)
     with redirect_stdout(stdout):  # Ray prints by itself, and has no way to say where
         try:
-            yield from gathered(start(request), todo, progress)
+            yield from outcomes_of(start(job, workers), todo, progress)
         finally:
             stdout.owner = -1  # what Ray held back it prints now
             ray.shutdown()
 
 
-def gathered(
+def outcomes_of(
     readers: Sequence[Any], todo: Sequence[Prompt], progress: Progress
 ) -> Iterator[Outcome]:
     """What the actors made of parts of the prompts, as they come."""
@@ -113,9 +119,8 @@ def gathered(
         yield from result(done)
 
 
-def join(request: Read) -> None:
+def join(address: str | None) -> None:
     """Join the cluster at --address, or start one on this machine."""
-    address = request.address
     try:
         if address and ":" in address:  # Ray itself would try for minutes
             host, _, port = address.rpartition("/")[2].rpartition(":")
@@ -137,12 +142,12 @@ def cores_each(machines: Sequence[int], workers: int) -> int:
     return next(fitting, 0)
 
 
-def start(request: Read) -> list[Any]:
+def start(job: ReadJob, workers: int | None) -> list[Any]:
     """The actors: --workers of them, or one for each GPU, or for each machine without any."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     alive = [node for node in ray.nodes() if node["Alive"]]
-    count = request.workers or gpus or len(alive)
+    count = workers or gpus or len(alive)
     cores = cores_each([int(node["Resources"].get("CPU", 0)) for node in alive], count)
     if not cores:
         raise UsageError(
@@ -150,8 +155,8 @@ def start(request: Read) -> list[Any]:
             "give fewer workers, a core each at the least",
         )
     # Elsewhere the folder we are in may be another; names of the hub stay names.
-    local = Path(request.model)
-    model = str(local.resolve()) if local.exists() else request.model
+    local = Path(job.source.model)
+    source = replace(job.source, model=str(local.resolve())) if local.exists() else job.source
     remote: Any = ray.remote(Reader)
     actor = remote.options(
         num_cpus=cores,
@@ -159,7 +164,7 @@ def start(request: Read) -> list[Any]:
         max_restarts=-1,
         max_task_retries=RETRIES,
     )
-    return [actor.remote(replace(request, model=model)) for _ in range(count)]
+    return [actor.remote(replace(job, source=source)) for _ in range(count)]
 
 
 def first_of(waiting: Mapping[Any, Any], progress: Progress) -> Any:

@@ -11,22 +11,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from filelock import FileLock
 
 from logitlens_cli.batch.prompts import Prompt
 
-if TYPE_CHECKING:
-    pass
-
 LOCK = ".logitlens.lock"
 """a file that is there only while a process writes to the ledger or to the failures"""
-
-
-# ---------------------------------------------------------------------------------------------
-# What is done
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -44,18 +37,18 @@ class Ledger:
     def __init__(self, folder: Path, stem: str) -> None:
         self.folder = folder
         self.path = folder / f"{stem}.done.jsonl"
-        self.known: dict[str, Done] = {}
+        self.done: dict[str, Done] = {}
         if self.path.exists():
             for line in self.path.read_bytes().splitlines():
                 try:
                     done = msgspec.json.decode(line, type=Done)
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue  # cut off when the machine stopped: the prompt is done again
-                self.known[done.name] = done
+                self.done[done.name] = done
 
     def has(self, name: str, key: str) -> bool:
         """Is a prompt finished with this key, and are its files as they were written then?"""
-        done = self.known.get(name)
+        done = self.done.get(name)
         if done is None or done.key != key:
             return False
         with suppress(OSError):
@@ -88,8 +81,8 @@ def ends_line(path: Path) -> bool:
 def prompt_key(prompt: Prompt, recipe: Mapping[str, Any]) -> str:
     """Changes where a prompt's files would: with its text, or with ``recipe``, everything else that
     they depend on."""
-    made = msgspec.json.encode([prompt.text, sorted(recipe.items())], enc_hook=str)
-    return hashlib.sha256(made).hexdigest()[:32]
+    data = msgspec.json.encode([prompt.text, sorted(recipe.items())], enc_hook=str)
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 @contextmanager

@@ -16,10 +16,6 @@ LONG = 1024
 from some length on (dynamic scaling) must not see a fill"""
 
 
-# ---------------------------------------------------------------------------------------------
-# What shares a pass
-
-
 def packed(prompts: Sequence[TokenizedPrompt], budget: int) -> Iterator[list[TokenizedPrompt]]:
     """Prompts of like length, as many as the longest times their number stays within ``budget``."""
     group: list[TokenizedPrompt] = []

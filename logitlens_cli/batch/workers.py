@@ -1,8 +1,4 @@
-"""Many prompts: which are done, which failed, which share a pass, and who draws meanwhile.
-
-A prompt is done when all its files are there; then, and not before, a line about it goes to the
-ledger, so that a batch that was stopped at any moment goes on with the same command.
-"""
+"""Processes that draw while the model reads."""
 
 from __future__ import annotations
 
@@ -17,20 +13,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
-from logitlens_cli.commands.progress import hush_matplotlib
 from logitlens_cli.errors import LogitLensError, WorkError, as_known_error
-
-if TYPE_CHECKING:
-    pass
-
-
-# ---------------------------------------------------------------------------------------------
-# Who draws
-
+from logitlens_cli.model.silence import hush_matplotlib
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,12 +27,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def signals_held() -> Iterator[None]:
     """Signals wait until the end of this, also in a process that starts meanwhile, until it can say
     what it does about them."""
-    if threading.current_thread() is not threading.main_thread():  # others hear none
+    if threading.current_thread() is not threading.main_thread():  # other threads get none
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
     # A mask is not enough: other threads take the signal, and the handler runs in this one.
-    handlers = {number: signal.signal(number, lambda n, _: came.append(n)) for number in SIGNALS}
+    handlers = {
+        number: signal.signal(number, lambda n, _: received.append(n)) for number in SIGNALS
+    }
     masks = hasattr(signal, "pthread_sigmask")  # not on Windows
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if masks else ()
     try:
@@ -54,33 +44,34 @@ def signals_held() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def start_worker() -> None:
-    """In a process that draws: the parent hears the user's interrupt and decides; if it is killed,
+    """In a process that draws: the parent gets the user's interrupt and decides; if it is killed,
     this process goes too."""
     hush_matplotlib()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):  # see deaf
+    if hasattr(signal, "pthread_sigmask"):  # see signals_held
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def end_with_parent() -> None:
         parent.join()
         psutil.Process().kill()
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The outcome of work that was handed over."""
+    """The outcome of work that was submitted."""
 
-    about: Any
+    subject: Any
+    """what ``submit`` was told that the work is about"""
     result: Any = None
     error: LogitLensError | None = None
 
@@ -99,7 +90,7 @@ def cpu_count() -> int:
     return len(bound or ()) or os.cpu_count() or 1
 
 
-MOST = 61
+MOST_PROCESSES = 61
 """processes that Python can wait for on Windows"""
 
 
@@ -107,7 +98,7 @@ class Workers:
     """Processes that write files while this one goes on; none: work is done at once."""
 
     def __init__(self, jobs: int) -> None:
-        self.jobs = min(jobs, MOST) if sys.platform == "win32" else jobs
+        self.jobs = min(jobs, MOST_PROCESSES) if sys.platform == "win32" else jobs
         self.pool: ProcessPoolExecutor | None = None
         if self.jobs:
             # Not forked: torch's threads would not come along, and their locks would.
@@ -121,48 +112,48 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         if self.pool is None:
             return
-        every = multiprocessing.active_children()
+        processes = multiprocessing.active_children()
         try:
             self.pool.shutdown(cancel_futures=True)
         except KeyboardInterrupt:  # what is being drawn must come to its end all the same
             self.pool.shutdown(wait=False, cancel_futures=True)
-            for process in every:  # a thread whose join was interrupted cannot be joined again
+            for process in processes:  # a thread whose join was interrupted cannot be joined again
                 process.join()
             raise
 
-    def hand(self, about: Any, work: Callable[..., Any], *arguments: Any) -> None:
-        """Have ``work`` done; ``about`` comes back with its outcome."""
+    def submit(self, subject: Any, work: Callable[..., Any], *arguments: Any) -> None:
+        """Have ``work`` done; ``subject`` comes back with its outcome."""
         if self.pool is not None:
             try:
                 with signals_held():  # here processes start; and what is begun must be known
-                    self.waiting.append((about, self.pool.submit(work, *arguments)))
+                    self.waiting.append((subject, self.pool.submit(work, *arguments)))
             except BrokenProcessPool as error:
                 raise KILLED from error
             return
         future: Future[Any] = Future()
-        self.waiting.append((about, future))
+        self.waiting.append((subject, future))
         try:
             future.set_result(work(*arguments))
         except Exception as error:
             future.set_exception(error)
 
-    def made(self, room: int | None = None) -> Iterator[Finished]:
-        """Outcomes in the order in which work was handed over: of what is done by now, and more
-        until no more than ``room`` is waiting (two for each process, if None)."""
-        room = 2 * self.jobs if room is None else room
-        while self.waiting and (len(self.waiting) > room or self.waiting[0][1].done()):
-            about, future = self.waiting[0]
+    def completed(self, pending: int | None = None) -> Iterator[Finished]:
+        """Outcomes in the order in which work was submitted: of what is done by now, and more
+        until no more than ``pending`` are waiting (two for each process, if None)."""
+        pending = 2 * self.jobs if pending is None else pending
+        while self.waiting and (len(self.waiting) > pending or self.waiting[0][1].done()):
+            subject, future = self.waiting[0]
             try:
-                outcome = Finished(about, future.result())
+                outcome = Finished(subject, future.result())
             except BrokenProcessPool as error:
                 raise KILLED from error
             except Exception as error:  # of one prompt; the others go on
-                outcome = Finished(about, error=as_known_error(error))
+                outcome = Finished(subject, error=as_known_error(error))
             yield outcome
             self.waiting.popleft()  # not before: an interrupt may come at any line
 
-    def rest(self) -> Iterator[Finished]:
+    def drain(self) -> Iterator[Finished]:
         """After the end: what was finished, though nobody asked any more."""
-        for about, future in self.waiting:
+        for subject, future in self.waiting:
             if future.done() and not future.cancelled() and future.exception() is None:
-                yield Finished(about, future.result())
+                yield Finished(subject, future.result())

@@ -1,1 +1,12 @@
-"""TODO."""
+"""What ``logitlens NAME`` does: a file a command, with its options and its work.
+
+A command's options end here: they are turned into what the library takes (``translate``), and its
+results into files. Knows names of files; no exit codes, and no arithmetic. What is heavy loads when
+a command runs, since help needs every file of a command.
+
+In the order of reading: ``table`` (all commands by name); ``topk``, ``rank``, ``metric`` (a command
+for every other metric), ``all``, ``trace``, ``stats``, ``render``, ``diff``, ``models``; then what
+they share: ``read`` (one text), ``read_lines`` (many), ``translate``, ``outputs`` (which files),
+``write`` (how they are written), ``checks`` (before work), ``notes`` (after it), ``show`` (figures
+in the terminal), ``progress``.
+"""

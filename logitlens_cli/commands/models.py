@@ -1,22 +1,88 @@
-"""What is printed for people to read: tables on standard output."""
+"""``logitlens models``: what is at hand, fetch one, prove the lens on one, all families."""
 
-import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from logitlens_cli.errors import discard_stream
+from logitlens_cli.options.groups import CommandOptions, ModelOptions
+from logitlens_cli.options.option import MODEL, OUTPUT, option
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from logitlens_cli.model.inventory import AvailableModel
+
+QuietOption = Annotated[bool, option("--quiet", "-q", panel=OUTPUT, help="No progress.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch(CommandOptions):
+    """Fetch a model once; prints its folder."""
+
+    name: Annotated[str, typer.Argument(help="smollm2, or a model of the hub.")] = "smollm2"
+    revision: Annotated[
+        str | None, option("--revision", panel=MODEL, help="Branch, tag or commit on the hub.")
+    ] = None
+    quiet: QuietOption = False
+
+    def run(self) -> Iterator[Path]:
+        from logitlens_cli.commands.progress import TerminalProgress
+        from logitlens_cli.model.fetch import fetch_model
+
+        progress = TerminalProgress(quiet=self.quiet)
+        yield fetch_model(self.name, revision=self.revision, progress=progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(ModelOptions, CommandOptions):
+    """Prove the lens on a model; tell what it cannot do there."""
+
+    model: Annotated[
+        str, typer.Argument(metavar="NAME", help="smollm2, a hub name, a folder, a .gguf file.")
+    ]
+    quiet: QuietOption = False
+
+    def run(self) -> Iterator[Path]:
+        """Raises ProofError where the lens does not reproduce the model's own logits."""
+        from logitlens_cli.batch.session import open_lens_model
+        from logitlens_cli.commands.progress import TerminalProgress
+        from logitlens_cli.commands.translate import model_source
+        from logitlens_cli.lens.proof_report import proof_report
+
+        progress = TerminalProgress(quiet=self.quiet)
+        print_proof(proof_report(open_lens_model(model_source(self), progress, subblocks=True)))
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Families(CommandOptions):
+    """List every family, and whether the lens is exact on it."""
+
+    def run(self) -> Iterator[Path]:
+        import json
+        from importlib.resources import files
+
+        table = files("logitlens_cli.model") / "families.json"
+        print_families(json.loads(table.read_text("utf-8")))
+        yield from ()
+
+
+def list_models(context: typer.Context) -> None:
+    """List the models at hand: name, blocks, width, vocabulary, size, path."""
+    if context.invoked_subcommand is None:
+        from logitlens_cli.model.inventory import available_models
+
+        print_models(available_models())
 
 
 def print_models(models: Sequence["AvailableModel"]) -> None:
     """A line a model; a model that is not fetched yet has no path."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table(header=True)
     table.add_column("name")
     for heading in ("blocks", "width", "vocabulary", "size"):
         table.add_column(heading, justify="right")
@@ -32,39 +98,39 @@ def print_models(models: Sequence["AvailableModel"]) -> None:
     console().print(table)
 
 
-def print_families(table: Mapping[str, Any]) -> None:
+def print_families(families: Mapping[str, Any]) -> None:
     """What becomes of every family of the causal mapping, and how many of each."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table(header=True)
     for heading in ("family", "outcome", "route", "mid rows", "model or reason"):
-        shown.add_column(heading, overflow="fold")
-    entries = table["families"]
+        table.add_column(heading, overflow="fold")
+    entries = families["families"]
     for key, entry in entries.items():
         mid = {True: "yes", False: "no", None: ""}[entry["mid"]]
         about = entry["reason"] or entry["model"]
-        shown.add_row(key, entry["outcome"], entry["route"] or "", mid, about)
-    console().print(shown)
+        table.add_row(key, entry["outcome"], entry["route"] or "", mid, about)
+    console().print(table)
     counts = Counter(entry["outcome"] for entry in entries.values())
     words = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-    console().print(f"transformers {table['transformers']}: {len(entries)} families, {words}")
+    console().print(f"transformers {families['transformers']}: {len(entries)} families, {words}")
 
 
-def print_examination(lines: Mapping[str, Sequence[str]]) -> None:
+def print_proof(lines: Mapping[str, Sequence[str]]) -> None:
     """What was found in a model: a name and what stands behind it, in lines."""
-    shown = Table(box=None, pad_edge=False, show_header=False)
-    shown.add_column(style="bold")
-    shown.add_column(overflow="fold")
+    table = plain_table(header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
     for name, values in lines.items():
-        shown.add_row(name, "\n".join(values))
-    console().print(shown)
+        table.add_row(name, "\n".join(values))
+    console().print(table)
 
 
-class Plain(Console):
-    """What rich would make of a reader that went away is an exit code of its own."""
+def plain_table(*, header: bool) -> "Table":
+    from rich.table import Table
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        discard_stream(sys.stdout)
+    return Table(box=None, pad_edge=False, header_style="bold", show_header=header)
 
 
-def console() -> Console:
-    return Plain(markup=False, highlight=False, soft_wrap=True)
+def console() -> "Console":
+    from logitlens_cli.commands.show import PlainConsole
+
+    return PlainConsole(markup=False, highlight=False, soft_wrap=True)

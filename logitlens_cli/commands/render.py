@@ -1,161 +1,181 @@
-"""Dumps -> figures, without the model: one again, several on one scale, or two compared."""
+"""``logitlens render``: dumps -> figures, without the model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from logitlens_cli.batch import prompts
-from logitlens_cli.commands.progress import Progress
-from logitlens_cli.commands.read import (
-    check_extras,
-    note_missing,
-    pieces,
-    show,
-    show_reading,
-    skipped,
-)
-from logitlens_cli.commands.write import Compared, figure_style_of, outputs, write, write_compared
+import typer
+
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics.table import FOLLOWED, TRACE
-from logitlens_cli.options.groups import OF_CELLS, Diff, Render, refuse
+from logitlens_cli.metrics.table import FOLLOWED, METRICS, TRACE
+from logitlens_cli.options.groups import (
+    CommandOptions,
+    FigureOptions,
+    ReadingCellOptions,
+    flag_of,
+)
+from logitlens_cli.options.metric import DumpedColorOption
+from logitlens_cli.options.option import FIGURE, option
 
 if TYPE_CHECKING:
-    from logitlens_cli.figures.pair import Pair
+    from logitlens_cli.commands.outputs import Outputs
     from logitlens_cli.figures.scale import Colors
     from logitlens_cli.figures.style import FigureStyle
     from logitlens_cli.reading.record import Reading
 
+NO_GRID = (FOLLOWED, TRACE)
+"""figures that have no grid of a text"""
 
-def render(request: Render) -> Iterator[Path]:
+
+@dataclass(frozen=True, kw_only=True)
+class Render(ReadingCellOptions, CommandOptions):
+    """Draw the figures of dumps again, without the model."""
+
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE.json... [METRIC]",
+            help=f"Dumps that logitlens wrote; topk, {', '.join(METRICS)}, or all.",
+        ),
+    ]
+    color: DumpedColorOption = None
+    share_scale: Annotated[
+        bool,
+        option("--share-scale", panel=FIGURE, help="One scale of colours for all the dumps."),
+    ] = False
+
+    @property
+    def metric(self) -> str | None:
+        """The last of what was given, if it is not a file."""
+        last = self.given[-1]
+        return None if self.only_files or last == "all" else last
+
+    @property
+    def dumps(self) -> list[Path]:
+        return [Path(name) for name in self.given[: None if self.only_files else -1]]
+
+    @property
+    def only_files(self) -> bool:
+        last = self.given[-1]
+        return len(self.given) == 1 or last.endswith(".json") or Path(last).exists()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.writes and not self.show:
+            raise UsageError("--format none leaves nothing to draw", "name a format, or --show")
+        if self.name is not None and len(self.dumps) > 1:
+            raise UsageError(
+                f"--name {self.name!r} is one name for {len(self.dumps)} dumps", "leave it out"
+            )
+
+    def run(self) -> Iterator[Path]:
+        return render(self)
+
+
+def render(options: Render) -> Iterator[Path]:
     """Draw the figures of dumps again, one dump after the other."""
+    from logitlens_cli.commands.checks import check_extras
+    from logitlens_cli.commands.notes import note_missing_fonts
+    from logitlens_cli.commands.outputs import is_skipped
+    from logitlens_cli.commands.progress import TerminalProgress
+    from logitlens_cli.commands.show import show_reading
+    from logitlens_cli.commands.translate import figure_style
+    from logitlens_cli.commands.write import write_reading
     from logitlens_cli.reading.record import load_dump
 
-    progress = Progress(quiet=request.quiet)
-    check_extras(request)
-    style = figure_style_of(request)
-    if request.share_scale:
-        style = replace(style, shared_colors=shared_colors(request, style))
+    progress = TerminalProgress(quiet=options.quiet)
+    check_extras(options)
+    style = figure_style(options)
+    if options.share_scale:
+        style = replace(style, shared_colors=shared_colors(options, style))
     missing: frozenset[str] = frozenset()
-    seen: dict[Path, Path] = {}
-    for dump in request.dumps:
+    writers: dict[Path, Path] = {}
+    for dump in options.dumps:
         reading = load_dump(dump)
-        chosen = chosen_of(request, dump, reading)
-        if TRACE in chosen:
-            refuse(request, OF_CELLS, "a trace, which has no cells")
-        name = prompts.safe_name(request.name or stem(dump, reading.command))
-        count = pieces(reading.tokens, request.split)
-        files = outputs(request, name, reading.command, chosen, count, json=False)
-        for path in files.paths():
-            if seen.setdefault(path, dump) != dump:
-                raise UsageError(
-                    f"{seen[path]} and {dump} would both write {path}", "give each its own --out"
-                )
-        if request.dry_run:
+        figures = chosen_figures(options, dump, reading)
+        files = dump_files(options, dump, reading, figures, writers)
+        if options.dry_run:
             yield from files.paths()
             continue
-        if request.skip_existing and skipped(files, progress):
+        if options.skip_existing and is_skipped(files, progress):
             continue
-        with progress.step(f"drawing {name}"):
-            missing |= write(reading, files, style)
-        if request.show:
-            show_reading(request, reading, chosen, style)
+        with progress.step(f"drawing {dump}"):
+            missing |= write_reading(reading, files, style)
+        if options.show:
+            show_reading(reading, figures, style, to_stderr=options.writes)
         yield from files.paths()
-    note_missing(missing, progress)
+    note_missing_fonts(missing, progress)
 
 
-def chosen_of(request: Render, dump: Path, reading: "Reading") -> tuple[str, ...]:
+def chosen_figures(options: Render, dump: Path, reading: "Reading") -> tuple[str, ...]:
     """The figures asked for, which the dump must hold."""
     from logitlens_cli.figures.panel import figures_of
 
     held = figures_of(reading)
     if not held:
         raise UsageError(f"{dump} holds no metric", "make it again with logitlens all")
-    if request.metric is None:
+    if TRACE in held:
+        require_no_cell_option(options)
+    if options.metric is None:
         return tuple(held)
-    if request.metric not in {*held, *reading.metrics}:
-        raise UsageError(f"{dump} holds no {request.metric!r}", f"it holds {', '.join(held)}")
-    return (request.metric,)
+    if options.metric not in {*held, *reading.metrics}:
+        raise UsageError(f"{dump} holds no {options.metric!r}", f"it holds {', '.join(held)}")
+    return (options.metric,)
 
 
-def shared_colors(request: Render, style: "FigureStyle") -> "Mapping[str, Colors]":
+def require_no_cell_option(options: Render) -> None:
+    """UsageError for an option of cells, where the dump is a trace."""
+    common = {field.name for field in fields(FigureOptions)}
+    for field in fields(ReadingCellOptions):
+        if field.name not in common and getattr(options, field.name) != field.default:
+            raise UsageError(
+                f"{flag_of(field.name)} has no meaning for a trace, which has no cells",
+                "leave it out",
+            )
+
+
+def dump_files(
+    options: Render,
+    dump: Path,
+    reading: "Reading",
+    figures: tuple[str, ...],
+    writers: dict[Path, Path],
+) -> "Outputs":
+    """The files of a dump; UsageError where another dump, kept in ``writers``, has the same."""
+    from logitlens_cli.batch import prompts
+    from logitlens_cli.commands.outputs import dump_stem, outputs, piece_count
+
+    name = prompts.safe_name(options.name or dump_stem(dump, reading.command))
+    pieces = piece_count(reading.tokens, options.split)
+    files = outputs(options, name, reading.command, figures, pieces, json=False)
+    for path in files.paths():
+        if writers.setdefault(path, dump) != dump:
+            raise UsageError(
+                f"{writers[path]} and {dump} would both write {path}", "give each its own --out"
+            )
+    return files
+
+
+def shared_colors(options: Render, style: "FigureStyle") -> "Mapping[str, Colors]":
     """By figure, colours whose limits are the widest of any dump's; UsageError where the same
     figure shows different quantities."""
     from logitlens_cli.figures.panel import panels
     from logitlens_cli.reading.record import load_dump
 
-    made: dict[str, tuple[Path, str, Colors]] = {}
-    for dump in request.dumps:
+    widest: dict[str, tuple[Path, str, Colors]] = {}
+    for dump in options.dumps:
         reading = load_dump(dump)
-        for figure in chosen_of(request, dump, reading):
-            if figure in (FOLLOWED, TRACE):  # no grid of a text
+        for figure in chosen_figures(options, dump, reading):
+            if figure in NO_GRID:
                 continue
             panel = panels(reading, figure, style)[0]
-            first, bar, colors = made.get(figure, (dump, panel.bar, panel.colors))
+            first, bar, colors = widest.get(figure, (dump, panel.bar, panel.colors))
             if bar != panel.bar:
                 raise UsageError(
                     f"{figure} is {bar} in {first} and {panel.bar} in {dump}",
                     "only one quantity can share a scale",
                 )
             low, high = min(colors.low, panel.colors.low), max(colors.high, panel.colors.high)
-            made[figure] = first, bar, replace(colors, low=low, high=high)
-    return {figure: colors for figure, (_, _, colors) in made.items()}
-
-
-def stem(dump: Path, command: str) -> str:
-    """NAME of ``NAME.COMMAND.json``."""
-    return dump.name.removesuffix(".json").removesuffix(f".{command}")
-
-
-def diff(request: Diff) -> Iterator[Path]:
-    """Draw and write the difference of two dumps, or draw both on one scale. All that can be
-    refused is refused before anything is written, on a dry run too."""
-    from logitlens_cli.figures.pair import Pair
-    from logitlens_cli.reading.record import load_dump
-
-    progress = Progress(quiet=request.quiet)
-    a, b = load_dump(request.a), load_dump(request.b)
-    check_extras(request)
-    names = stem(request.a, a.command), stem(request.b, b.command)
-    if names[0] == names[1]:  # in two folders
-        names = (
-            f"{request.a.absolute().parent.name}/{names[0]}",
-            f"{request.b.absolute().parent.name}/{names[1]}",
-        )
-    pair = Pair(a, b, *names)
-    chosen = (request.metric,) if request.metric else tuple(pair.figures())
-    both = f"{request.a} and {request.b}"
-    if not chosen:
-        raise UsageError(f"{both} share no grid", "read both with logitlens all")
-    if not pair.held().issuperset(chosen):
-        shared = ", ".join(pair.figures()) or "none"
-        raise UsageError(f"{request.metric!r} is no grid of both {both}", f"they share {shared}")
-    name = prompts.safe_name(request.name or "-vs-".join(names).replace("/", "-"))
-    every = [compared(request, pair, figure, name) for figure in chosen]
-    if request.dry_run:
-        for one in every:
-            yield from one.files.paths()
-        return
-    todo = [one for one in every if not (request.skip_existing and skipped(one.files, progress))]
-    with progress.step(f"drawing {name}"):
-        note_missing(write_compared(todo, figure_style_of(request)), progress)
-    if request.show:
-        show(request, [panel for one in every for panel in one.panels])
-    for one in todo:
-        yield from one.files.paths()
-
-
-def compared(request: Diff, pair: "Pair", figure: str, name: str) -> Compared:
-    from logitlens_cli.figures.pair import difference_of
-    from logitlens_cli.figures.pair_panels import difference_panels, stacked_panels
-
-    style, numbers = figure_style_of(request), None
-    if request.over:
-        panels = stacked_panels(pair, figure, style)
-    else:
-        numbers = difference_of(pair, figure, style)
-        panels = difference_panels(pair, figure, numbers, style)
-    command = f"{'over' if request.over else 'diff'}-{figure}"
-    json = request.json and numbers is not None
-    files = outputs(request, name, command, (command,), len(panels), json)
-    return Compared(files, panels, numbers)
+            widest[figure] = first, bar, replace(colors, low=low, high=high)
+    return {figure: colors for figure, (_, _, colors) in widest.items()}

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,10 +21,39 @@ from logitlens_cli.reading.marks import harmless
 
 if TYPE_CHECKING:
     from logitlens_cli.figures.colors import CellColors
+    from logitlens_cli.figures.style import FigureStyle
+    from logitlens_cli.reading.record import Reading
 
 
 WIDEST = 12
 """characters of a label or a cell, wide ones counted twice"""
+
+
+class PlainConsole(Console):
+    """What rich would make of a reader that went away is an exit code of its own."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        discard_stream(sys.stdout)
+
+
+def show_reading(
+    reading: "Reading", figures: Sequence[str], style: "FigureStyle", *, to_stderr: bool
+) -> None:
+    """Print figures of a reading as tables."""
+    from logitlens_cli.figures.panel import panels
+
+    show_panels(
+        [panel for name in figures for panel in panels(reading, name, style)], to_stderr=to_stderr
+    )
+
+
+def show_panels(panels: "Sequence[Panel]", *, to_stderr: bool) -> None:
+    """Print figures as tables; on standard error where standard output has paths."""
+    from logitlens_cli.figures.colors import cell_colors
+
+    for panel in panels:
+        print_panel(panel, cell_colors(panel), sys.stderr if to_stderr else sys.stdout)
 
 
 def print_panel(panel: Panel, colors: "CellColors", stream: TextIO | None) -> None:

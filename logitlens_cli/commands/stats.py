@@ -1,206 +1,213 @@
-"""Many prompts -> one summary; summaries of parts -> the summary of the whole."""
+"""``logitlens stats``: many prompts -> one summary; summaries of parts -> that of the whole."""
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
+import typer
 
-from logitlens_cli.batch import ledger, prompts
-from logitlens_cli.batch.failures import Failures
-from logitlens_cli.batch.prompts import Prompt
-from logitlens_cli.commands.progress import Progress
-from logitlens_cli.commands.read import check_extras, part_of, readings, skipped
-from logitlens_cli.commands.render import stem
-from logitlens_cli.commands.write import Outputs, figure_style_of, outputs, recipe_of
-from logitlens_cli.errors import LogitLensError, UsageError
-from logitlens_cli.options.groups import Stats
-from logitlens_cli.reading import summary
-from logitlens_cli.reading.atomic import require_writable, staged
+from logitlens_cli.errors import UsageError
+from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.metrics.sets import summarized_metrics
+from logitlens_cli.metrics.spec import MetricSpec
+from logitlens_cli.options.groups import CmapOption
+from logitlens_cli.options.option import MANY, option
+from logitlens_cli.options.reading import ReadOptions
 
-SAVED_EVERY = 60.0
-"""seconds between two states of a summary that is not finished"""
-
-
-class State(msgspec.Struct):
-    """A summary that is not finished, as it is kept on disk."""
-
-    key: str
-    done: list[str]
-    """names of the prompts that are in it"""
-    stats: summary.Summary
+if TYPE_CHECKING:
+    from logitlens_cli.batch.prompts import Prompt
+    from logitlens_cli.commands.outputs import Outputs
+    from logitlens_cli.model.progress import Progress
+    from logitlens_cli.reading.summary import Summary
 
 
-def summarize(request: Stats) -> Iterator[Path]:
+@dataclass(frozen=True, kw_only=True)
+class Stats(ReadOptions):
+    """Means and quantiles over many prompts, for every layer."""
+
+    command = "stats"
+
+    cmap: CmapOption = FigureStyle.cmap
+    dumps: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE.json]...", help="Summaries to put together, with --merge."),
+    ] = None
+    merge: Annotated[
+        bool, option("--merge", panel=MANY, help="Put summaries of parts together, exactly.")
+    ] = False
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return ("stats", "positions")
+
+    @property
+    def metrics(self) -> Mapping[str, MetricSpec]:
+        return summarized_metrics()
+
+    def require_one_prompt_source(self) -> None:
+        if self.merge != bool(self.dumps):
+            raise UsageError(
+                "--merge and the summaries to merge go together",
+                "write logitlens stats --merge FILE.json FILE.json",
+            )
+        if self.merge and self.lines is not None:
+            raise UsageError("--merge reads no prompt", "leave --lines out")
+        if not self.merge and self.lines is None:
+            raise UsageError("there is no prompt", "give --lines, a file with a prompt a line")
+
+    def run(self) -> Iterator[Path]:
+        return summarize(self)
+
+
+def summarize(options: Stats) -> Iterator[Path]:
     """Read every prompt and keep only what a summary needs, or put summaries together."""
-    progress = Progress(quiet=request.quiet)
-    parts = [(path, summary.load_summary(path)) for path in request.dumps or ()]
-    name = summary_name(request)
-    files = outputs(request, name, request.command, request.figures, 1, request.json)
-    table = request.out / f"{name}.{request.command}.csv"
-    paths = [*files.paths(), *([table] if request.json else [])]
+    from logitlens_cli.commands.outputs import is_skipped, outputs
+    from logitlens_cli.commands.progress import TerminalProgress
+    from logitlens_cli.reading import summary as summaries
+    from logitlens_cli.reading.atomic import require_writable
+
+    progress = TerminalProgress(quiet=options.quiet)
+    parts = [(path, summaries.load_summary(path)) for path in options.dumps or ()]
+    name = summary_name(options)
+    files = outputs(options, name, options.command, options.figures, None, options.json)
     for path, _ in parts:
         if files.json is not None and path.absolute() == files.json.absolute():
             raise UsageError(f"--merge would overwrite {path}", "give another --name or --out")
-    if request.dry_run:
-        yield from paths
+    if options.dry_run:
+        yield from summary_paths(files)
         return
-    if request.skip_existing and not request.merge and skipped(files, progress):
+    if options.skip_existing and not options.merge and is_skipped(files, progress):
         return
-    require_writable(request.out)
-    failures, tried = None, 0
-    if request.merge:
-        made = summary.merge_summaries(parts, name)
-        absent = summary.missing_shards(made)
-        if absent:
-            progress.note(f"{', '.join(absent)} of the lines are not in this summary")
-        if made.failed:
-            progress.note(f"{made.failed} prompts could not be read and are not in this summary")
+    require_writable(options.out)
+    if options.merge:
+        yield from write_summary(options, merged(parts, name, progress), files, progress)
     else:
-        assert request.lines is not None
-        every = prompts.from_lines(request.lines, "{n}", named=False)
-        todo = part_of(request, every)
-        if not todo:
-            progress.note(f"part {request.shard} of the lines is empty; there is nothing to sum up")
-            return
-        key = key_of(todo, recipe_of(request))
-        if (
-            files.json is not None
-            and summary.key_of_summary(files.json) == key
-            and all(path.exists() for path in paths)
-        ):
-            progress.note(f"{files.json} is made of the same; skipped")
-            return
-        check_extras(request)
-        check_limits(request)
-        failures = Failures(request.out, request.lines, request.command, every, progress)
-        tried = len(todo)
-        made = msgspec.structs.replace(
-            gathered(request, todo, name, key, failures, progress),
-            shards=[(key_of(every, {}), *request.part)],
-            failed=len(failures.made),
-            key="" if failures.made else key,
-        )
-    with progress.step("drawing"):
-        write(request, made, files, table)
-    yield from paths
-    if failures is not None:
-        failures.require_none(tried)  # then the state is kept: what failed may be mended
-        state_path(request, name).unlink(missing_ok=True)
+        yield from summarize_lines(options, name, files, progress)
 
 
-def write(request: Stats, made: summary.Summary, files: Outputs, table: Path) -> None:
+def summarize_lines(
+    options: Stats, name: str, files: "Outputs", progress: "Progress"
+) -> Iterator[Path]:
+    """The summary of the prompts of a file, or of a shard of them."""
+    import msgspec
+
+    from logitlens_cli.batch import prompts
+    from logitlens_cli.batch.failures import Failures
+    from logitlens_cli.batch.summing import Summing
+    from logitlens_cli.commands.checks import check_extras
+    from logitlens_cli.commands.read_lines import readings, shard_of
+    from logitlens_cli.commands.translate import recipe_of
+    from logitlens_cli.reading.summary import key_of_summary
+
+    assert options.lines is not None
+    listed = prompts.from_lines(options.lines, "{n}", named=False)
+    todo = shard_of(options, listed)
+    if not todo:
+        progress.note(f"part {options.shard} of the lines is empty; there is nothing to sum up")
+        return
+    key = summary_key(todo, recipe_of(options))
+    paths = summary_paths(files)
+    if files.json and key_of_summary(files.json) == key and all(path.exists() for path in paths):
+        progress.note(f"{files.json} is made of the same; skipped")
+        return
+    check_extras(options)
+    check_limits(options)
+    failures = Failures(options.out, options.lines, options.command, listed, progress)
+    state = options.out / f"{name}.{options.command}.part"
+    summing = Summing(state, key, name, options.metrics, failures, progress)
+    summary = summing.add_all(todo, lambda left: readings(options, left, progress))
+    summary = msgspec.structs.replace(
+        summary,
+        shards=[(summary_key(listed, {}), *options.part)],
+        failed=len(failures.failed),
+        key="" if failures.failed else key,
+    )
+    yield from write_summary(options, summary, files, progress)
+    failures.require_none(len(todo))  # then the state is kept: what failed may be mended
+    state.unlink(missing_ok=True)
+
+
+def merged(parts: Sequence[tuple[Path, "Summary"]], name: str, progress: "Progress") -> "Summary":
+    """The summary of summaries of parts; what is missing in it is noted."""
+    from logitlens_cli.reading import summary as summaries
+
+    summary = summaries.merge_summaries(parts, name)
+    absent = summaries.missing_shards(summary)
+    if absent:
+        progress.note(f"{', '.join(absent)} of the lines are not in this summary")
+    if summary.failed:
+        progress.note(f"{summary.failed} prompts could not be read and are not in this summary")
+    return summary
+
+
+def summary_paths(files: "Outputs") -> list[Path]:
+    """The files of a summary; its table lies beside its JSON."""
+    return [*files.paths(), *([table_path(files.json)] if files.json else [])]
+
+
+def table_path(json: Path) -> Path:
+    return json.with_suffix(".csv")
+
+
+def write_summary(
+    options: Stats, summary: "Summary", files: "Outputs", progress: "Progress"
+) -> Iterator[Path]:
     """The figures, the summary and its table, all or nothing."""
-    with staged() as stage:
+    from logitlens_cli.commands.translate import figure_style
+    from logitlens_cli.commands.write import stage_drawings
+    from logitlens_cli.reading import summary as summaries
+    from logitlens_cli.reading.atomic import staged
+
+    with progress.step("drawing"), staged() as stage:
         if files.figures:
             from logitlens_cli.figures.summary_figure import draw_summary
 
-            style = figure_style_of(request)
-            for figure, (forms,) in files.figures.items():
-                drawing = draw_summary(made, figure, style)
-                for form, path in forms.items():
-                    save: Any = lambda file, d=drawing, f=form: d.save(file, f, style.dpi)  # noqa: E731
-                    stage.write(path, save)
+            style = figure_style(options)
+            for figure, pieces in files.figures.items():
+                stage_drawings(stage, [draw_summary(summary, figure, style)], pieces, style.dpi)
         if files.json is not None:
-            stage.write(files.json, lambda file: file.write(summary.summary_to_json(made)))
-            stage.write(table, lambda file: file.write(summary.summary_to_csv(made)))
+            stage.write(files.json, lambda file: file.write(summaries.summary_to_json(summary)))
+            stage.write(
+                table_path(files.json), lambda file: file.write(summaries.summary_to_csv(summary))
+            )
+    yield from summary_paths(files)
 
 
-def state_path(request: Stats, stem: str) -> Path:
-    return request.out / f"{stem}.{request.command}.part"
-
-
-def summary_name(request: Stats) -> str:
+def summary_name(options: Stats) -> str:
     """The stem of a summary's files: of the lines, with the part; of parts, without it."""
-    if request.merge and request.name is not None:
-        return prompts.safe_name(request.name)
-    if request.merge:
-        stems = {re.sub(r"\.\d+-of-\d+$", "", stem(p, "stats")) for p in request.dumps or ()}
+    from logitlens_cli.batch import prompts
+    from logitlens_cli.commands.outputs import dump_stem
+
+    if options.merge and options.name is not None:
+        return prompts.safe_name(options.name)
+    if options.merge:
+        stems = {
+            re.sub(r"\.\d+-of-\d+$", "", dump_stem(path, "stats")) for path in options.dumps or ()
+        }
         return prompts.safe_name(stems.pop() if len(stems) == 1 else "merged")
-    assert request.lines is not None
-    number, parts = request.part
-    own = prompts.stem_of(request.lines) if request.name is None else request.name
-    return prompts.safe_name(own if parts == 1 else f"{own}.{number + 1}-of-{parts}")
+    assert options.lines is not None
+    number, parts = options.part
+    stem = prompts.stem_of(options.lines) if options.name is None else options.name
+    return prompts.safe_name(stem if parts == 1 else f"{stem}.{number + 1}-of-{parts}")
 
 
-def gathered(
-    request: Stats,
-    todo: Sequence[Prompt],
-    stem: str,
-    key: str,
-    failures: Failures,
-    progress: Progress,
-) -> summary.Summary:
-    """The summary of the prompts; it goes on where it stopped, if it is of the same ones.
-
-    Raises BatchError if every prompt failed.
-    """
-    path = state_path(request, stem)
-    state = load_state(path, key)
-    if state is not None:
-        progress.note(f"{len(state.done)} of {len(todo)} prompts are done already")
-    done = set(state.done) if state else set()
-    stats = state.stats if state else None
-    left = [prompt for prompt in todo if prompt.name not in done]
-    by_name = {prompt.name: prompt for prompt in left}
-
-    def save() -> None:
-        if stats is not None and done:
-            data = msgspec.json.encode(State(key, sorted(done), stats))
-            with staged() as stage:
-                stage.write(path, lambda file: file.write(data))
-
-    saved = time.monotonic()
-    try:
-        if left:
-            outcomes = readings(request, left, progress)
-            with progress.count(len(left)) as shown:
-                for name, outcome in outcomes:
-                    try:
-                        if isinstance(outcome, LogitLensError):
-                            raise outcome
-                        before = stats or summary.empty_summary(outcome, request.measures, stem)
-                        stats = summary.add_reading(before, outcome)
-                    except LogitLensError as error:
-                        failures.add(by_name[name], error)
-                    else:
-                        done.add(name)
-                        failures.settle(by_name[name])
-                        shown.add(tokens=len(outcome.text_ids))
-                    shown.add(prompts=1)
-                    if time.monotonic() - saved > SAVED_EVERY:
-                        saved = time.monotonic()
-                        save()
-    finally:
-        save()  # the summary is drawn next, and drawing may fail
-        failures.save()
-    if stats is None:
-        failures.require_none(len(todo))
-    assert stats is not None
-    return stats
-
-
-def key_of(todo: Sequence[Prompt], recipe: Mapping[str, Any]) -> str:
+def summary_key(todo: "Sequence[Prompt]", recipe: Mapping[str, Any]) -> str:
     """Changes where the summary of these prompts would."""
-    every = msgspec.json.encode([(prompt.name, prompt.text) for prompt in todo]).decode()
-    return ledger.prompt_key(Prompt("", every), recipe)
+    import msgspec
+
+    from logitlens_cli.batch.ledger import prompt_key
+    from logitlens_cli.batch.prompts import Prompt
+
+    listed = msgspec.json.encode([(prompt.name, prompt.text) for prompt in todo]).decode()
+    return prompt_key(Prompt("", listed), recipe)
 
 
-def check_limits(request: Stats) -> None:
+def check_limits(options: Stats) -> None:
     """Refuse limits of colours that cannot be, before any work."""
-    if request.vmin is not None or request.vmax is not None:
+    if options.vmin is not None or options.vmax is not None:
+        from logitlens_cli.commands.translate import figure_style
         from logitlens_cli.figures.summary_figure import kl_limits
 
-        kl_limits(figure_style_of(request))
-
-
-def load_state(path: Path, key: str) -> State | None:
-    """An unfinished summary of the same prompts and options."""
-    if path.exists():
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
-            state = msgspec.json.decode(path.read_bytes(), type=State)
-            return state if state.key == key else None
-    return None
+        kl_limits(figure_style(options))

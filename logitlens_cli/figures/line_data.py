@@ -13,7 +13,9 @@ from logitlens_cli.figures.panel import drawn_rows
 from logitlens_cli.figures.scale import Colors, limits
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, position_words
-from logitlens_cli.metrics.table import LINES, Floats, Scale
+from logitlens_cli.metrics.spec import Scale
+from logitlens_cli.metrics.sums import Floats
+from logitlens_cli.metrics.table import LINES
 from logitlens_cli.reading.marks import mark_of as visible
 from logitlens_cli.reading.record import Followed, Layer, Reading
 from logitlens_cli.reading.summary import QUANTILES

@@ -18,7 +18,8 @@ from logitlens_cli.figures.panel import (
 from logitlens_cli.figures.scale import Colors, limits, scale_columns
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, style_notes, window_words
-from logitlens_cli.metrics.table import DIFFERENCE_SCALE, Floats
+from logitlens_cli.metrics.spec import DIFFERENCE_SCALE
+from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.reading.difference import Difference
 from logitlens_cli.reading.record import (
     Reading,

@@ -24,17 +24,9 @@ from logitlens_cli.figures.words import (
     style_notes,
     window_words,
 )
-from logitlens_cli.metrics.table import (
-    COLORS,
-    DIFFERENCE_SCALE,
-    FOLLOWED,
-    METRICS,
-    TRACE,
-    Floats,
-    Measure,
-    Scale,
-    entry,
-)
+from logitlens_cli.metrics.spec import DIFFERENCE_SCALE, Scale
+from logitlens_cli.metrics.sums import Floats
+from logitlens_cli.metrics.table import COLORS, FOLLOWED, METRICS, TRACE, metric_of
 from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in
 
 TOPK = "topk"
@@ -255,7 +247,7 @@ def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> 
     shown = drawn_rows(reading, FOLLOWED, style)
     ranks = np.array(followed.ranks, float)[shown]
     texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
-    scale = METRICS["rank"].scale(Measure(metric="rank"))
+    scale = METRICS["rank"].scale(METRICS["rank"].spec())
     token = next(t for t in reading.tokens if t.position == followed.position)
     title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
     return Panel(
@@ -289,12 +281,13 @@ def draws_row(kind: str, name: str, style: FigureStyle) -> bool:
     """Is a row of this kind drawn? The input row distracts but from divergences (the post)."""
     if kind != "input":
         return True
-    diverges = name.startswith("kl-") or name == "js"
-    return diverges if style.input_row is None else style.input_row
+    metric = metric_of(name)
+    usual = metric is not None and metric.input_row
+    return usual if style.input_row is None else style.input_row
 
 
 def number_texts(reading: Reading, key: str, row: int) -> list[str]:
-    metric = entry(key)
+    metric = metric_of(key)
     text = str if metric is None else metric.text
     return ["" if v is None else text(v) for v in reading.metrics[key].values[row]]
 
@@ -321,7 +314,7 @@ def signed(value: float, key: str) -> str:
     """A difference as its metric is printed, with a sign unless it prints as nothing."""
     if math.isnan(value):
         return ""
-    metric = entry(key)
+    metric = metric_of(key)
     plain = "{:.1f}".format if metric is None or metric.whole else metric.text
     text = plain(abs(value))
     return text if float(text) == 0 else f"{'-' if value < 0 else '+'}{text}"

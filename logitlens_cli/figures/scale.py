@@ -9,10 +9,8 @@ import numpy as np
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import (
-    Floats,
-    Scale,
-)
+from logitlens_cli.metrics.spec import Scale
+from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.reading.record import Reading
 
 

@@ -1,11 +1,23 @@
-"""What a user may choose about a figure."""
+"""What a user may choose about a figure; loads nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from logitlens_cli.figures.scale import Colors
+if TYPE_CHECKING:
+    from logitlens_cli.figures.scale import Colors
+
+
+class Width(StrEnum):
+    """The page that a figure must fit."""
+
+    auto = "auto"
+    single = "single"
+    double = "double"
+    slide = "slide"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +34,7 @@ class FigureStyle:
     color: str | None = None
     dpi: int = 300
     skip_first: int = 0
-    width: str = "auto"
-    """a page of ``layout``"""
+    width: Width = Width.auto
     lock_in: bool = False
     """footer rows of the layers from which a guess is the model's"""
     probs: bool = False

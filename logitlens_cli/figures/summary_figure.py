@@ -17,7 +17,9 @@ from logitlens_cli.figures.line_data import Band
 from logitlens_cli.figures.page import PAGES, require_size
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.words import count_of
-from logitlens_cli.metrics.table import KL_SCALE, METRICS, Floats, Measure
+from logitlens_cli.metrics.spec import KL_SCALE
+from logitlens_cli.metrics.sums import Floats
+from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.reading.marks import harmless
 from logitlens_cli.reading.record import Layer
 from logitlens_cli.reading.sketch import BINS
@@ -134,12 +136,12 @@ def numbers_of(values: list[float | None]) -> Floats:
 def summary_band(stats: Summary, metric: str, numbers: dict[str, Any]) -> Band:
     """A metric of a summary."""
     entry = METRICS[metric]
-    measure = Measure(metric=metric, target="next" if metric == "cross-entropy" else "final")
+    spec = entry.spec()
     return Band(
         layers=stats.layers,
-        quantity=entry.quantity(measure),
+        quantity=entry.quantity(spec),
         unit=entry.unit,
-        log=entry.scale(measure).kind == "log",
+        log=entry.scale(spec).kind == "log",
         mean=numbers_of(numbers["mean"]),
         quantiles=np.array([numbers_of(numbers[name]) for name in QUANTILE_NAMES]),
     )
@@ -239,7 +241,7 @@ def position_heatmap(ax: Axes, bar: Axes, stats: Summary, name: str, style: Figu
     else:
         low, high = kl_limits(style)
         cmap, entry = style.cmap or KL_SCALE.cmap, METRICS[name]
-        words = f"mean {entry.quantity(Measure(metric=name))} [{entry.unit}]"
+        words = f"mean {entry.quantity(entry.spec())} [{entry.unit}]"
     means = stats.tallies[name].means()
     ends = extend(int((means < low).sum()), int((means > high).sum()))
     seaborn.heatmap(

@@ -13,7 +13,8 @@ from logitlens_cli.lens.prompt import TokenizedPrompt
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import target_ids
-from logitlens_cli.metrics.table import Needs, Sums, token_target
+from logitlens_cli.metrics.sums import Needs, Sums
+from logitlens_cli.metrics.target import token_target
 from logitlens_cli.model import tokenizer
 from logitlens_cli.reading.record import Followed, rounded
 

@@ -24,7 +24,7 @@ from logitlens_cli.lens.capture import INPUT, Stream, StreamSite
 from logitlens_cli.lens.decoder import Decoder
 from logitlens_cli.lens.tile import KERNEL_MIN_LOGITS, LEAST_LOGIT, leading_ids
 from logitlens_cli.lens.tiles import TargetTokens, TileAccumulator, Tiling
-from logitlens_cli.metrics.table import Needs, Sums
+from logitlens_cli.metrics.sums import Needs, Sums
 
 # ---------------------------------------------------------------------------------------------
 # The grid

@@ -38,7 +38,7 @@ def tokenize_prompt(lens_model: LensModel, spec: ReadSpec, text: str, name: str)
     columns = tokenizer.window_columns(spec.window, text, encoded)
     require_length(len(encoded.ids), lens_model)
     if spec.single:
-        columns = tokenizer.single_column(spec.position, columns, len(encoded.ids))
+        columns = tokenizer.single_column(spec.column, columns, len(encoded.ids))
     if "next" in spec.chosen and columns.stop == len(encoded.ids):
         raise UsageError(
             f"--target next: nothing follows position {columns[-1]}, the last one",

@@ -4,7 +4,7 @@ from logitlens_cli.lens import capture, decoders, grid, output_check, proof
 from logitlens_cli.lens.capture import INPUT, PromptSlice, resid_post
 from logitlens_cli.lens.decoder import Route
 from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.metrics.table import Needs
+from logitlens_cli.metrics.sums import Needs
 from logitlens_cli.model.anatomy import passes
 from logitlens_cli.model.anatomy.parts import ModelParts
 

@@ -6,18 +6,16 @@ What the command line and other programs share. Knows nothing of files.
 from collections.abc import Sequence
 from typing import Any
 
-from logitlens_cli.lens import capture, decoders, output_check
-from logitlens_cli.lens import grid as grid_module
+from logitlens_cli.lens import capture, decoders, grid, output_check
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
-from logitlens_cli.lens.grid import GridSpec, cut_sums
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
 from logitlens_cli.lens.records import reading_of
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import sample_positions, starts_of, targets_of
-from logitlens_cli.metrics.table import METRICS, Needs
+from logitlens_cli.metrics.table import needs_of
 from logitlens_cli.reading.record import Reading
 
 CHECKED_COLUMNS = 16
@@ -53,7 +51,7 @@ def read_prompts(
     check = output_check.check_output(output_decoder, route.name, stream)
     grid_spec = grid_spec_of(lens_model, spec, prompts, spans)
     # The grid first: where a logit is not a number, it names the cell.
-    grid = grid_module.grid(decoder, stream, grid_spec)
+    cells = grid.grid(decoder, stream, grid_spec)
     output_check.require_agreement(check, parts)
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
@@ -61,7 +59,7 @@ def read_prompts(
     for prompt, span, start in zip(prompts, spans, starts_of(spans), strict=True):
         first = start + prompt.columns.start - span.start
         cut = slice(first, first + len(prompt.columns))
-        sums = cut_sums(grid, cut)
+        sums = grid.cut_sums(cells, cut)
         extras: dict[str, Any] = {}
         if spec.follow or spec.chosen:
             column = stream_column(decoder, stream, cut.stop - 1)
@@ -97,12 +95,10 @@ def grid_spec_of(
     spec: ReadSpec,
     prompts: Sequence[TokenizedPrompt],
     spans: Sequence[range],
-) -> GridSpec:
+) -> grid.GridSpec:
     """What the metrics of ``spec`` need of every cell."""
-    needs = Needs()
-    for measure in spec.measures.values():
-        needs |= METRICS[measure.metric].needs(measure)
-    return GridSpec(
+    needs = needs_of(spec.metrics.values())
+    return grid.GridSpec(
         rows_of(lens_model.parts, spec),
         min(spec.k, lens_model.parts.vocabulary),
         needs,

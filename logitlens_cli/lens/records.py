@@ -14,8 +14,11 @@ from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt
 from logitlens_cli.lens.rows import chain_of, layer, rows_of
 from logitlens_cli.lens.spec import ReadSpec
-from logitlens_cli.metrics.table import METRICS, Measure, Sums, target_token_id
-from logitlens_cli.model import tokenizer as tokenizer_module
+from logitlens_cli.metrics.spec import MetricSpec
+from logitlens_cli.metrics.sums import Sums
+from logitlens_cli.metrics.table import METRICS
+from logitlens_cli.metrics.target import target_token_id
+from logitlens_cli.model.tokenizer import label, labels
 from logitlens_cli.reading.record import (
     DUMP_SCHEMA,
     CheckRecord,
@@ -51,8 +54,8 @@ def reading_of(
         layers=layers,
         guesses=guesses(lens_model.tokenizer, sums),
         metrics={
-            key: scores(lens_model.tokenizer, measure, sums, targets)
-            for key, measure in spec.measures.items()
+            key: scores(lens_model.tokenizer, metric, sums, targets)
+            for key, metric in spec.metrics.items()
         },
         final_ids=sums.final_ids.tolist(),
         lock_in=lock_in(layers, sums.top_ids[..., 0], sums.final_ids.tolist()),
@@ -92,7 +95,7 @@ def check_record(check: output_check.OutputCheck) -> CheckRecord:
 
 def token_columns(tokenizer: Any, ids: Sequence[int], columns: range) -> list[Token]:
     following = [ids[i + 1] if i + 1 < len(ids) else None for i in columns]
-    shown = tokenizer_module.labels(tokenizer, ids[columns.start : columns.stop + 1])
+    shown = labels(tokenizer, ids[columns.start : columns.stop + 1])
     return [
         Token(
             position=i,
@@ -106,64 +109,49 @@ def token_columns(tokenizer: Any, ids: Sequence[int], columns: range) -> list[To
 
 
 def guesses(tokenizer: Any, sums: Sums) -> Guesses:
-    labels = {i: tokenizer_module.label(tokenizer, i) for i in np.unique(sums.top_ids).tolist()}
+    label_of = {i: label(tokenizer, i) for i in np.unique(sums.top_ids).tolist()}
     ids = sums.top_ids.tolist()
     return Guesses(
         ids=ids,
-        labels=[[[labels[i] for i in cell] for cell in row] for row in ids],
+        labels=[[[label_of[i] for i in cell] for cell in row] for row in ids],
         logits=rounded(sums.top_logits),
         probs=rounded(np.exp(sums.top_logits - sums.lse[..., None])),
     )
 
 
 def scores(
-    tokenizer: Any, measure: Measure, sums: Sums, targets: Mapping[str, Sequence[int]]
+    tokenizer: Any, spec: MetricSpec, sums: Sums, targets: Mapping[str, Sequence[int]]
 ) -> Scores:
     """One metric for the dump, with whatever says what it is about."""
-    metric = METRICS[measure.metric]
-    needs = metric.needs(measure)
-    # One-hot and final-logit have a target of their own.
-    target = measure.target if measure.target in needs.targets else next(iter(needs.targets), None)
-    roles = {"target": target} if target is not None else {}
-    if measure.metric == "logit-diff":
-        roles["minus"] = measure.minus
-    about: dict[str, Any] = {}
-    for role, token in roles.items():
-        ids = sums.final_ids.tolist() if token == "final" else targets[token]
+    metric = METRICS[spec.metric]
+    about: dict[str, Any] = {"reference": metric.reference(spec)}
+    for role, target in metric.tokens(spec).items():
+        ids = sums.final_ids.tolist() if target == "final" else targets[target]
         about |= {
-            role: token,
+            role: target,
             f"{role}_ids": [None if i < 0 else i for i in ids],
-            f"{role}_labels": [
-                None if i < 0 else tokenizer_module.label(tokenizer, i) for i in ids
-            ],
+            f"{role}_labels": [None if i < 0 else label(tokenizer, i) for i in ids],
         }
-    if measure.metric == "rank":
-        about["ties"] = sums.targets[measure.target].ties.tolist()
-    if measure.metric.startswith("kl-"):
-        about["direction"] = "reverse" if measure.reverse else "forward"
-        about["reference"] = "input token" if measure.one_hot else measure.metric[3:]
-    if measure.metric in ("js", "overlap"):
-        about["reference"] = "final"
-    if measure.metric == "overlap":
-        about["k"] = measure.k
-    values: list[list[float | None]] = rounded(metric.formula(sums, measure))
+    about |= {name: getattr(spec, name) for name in ("direction", "k") if name in metric.parameters}
+    if metric.ties:
+        about["ties"] = sums.targets[spec.target].ties.tolist()
+    values: list[list[float | None]] = rounded(metric.formula(sums, spec))
     if metric.whole:
         values = [[None if v is None else int(v) for v in row] for row in values]
     return Scores(
         values=values,
         unit=metric.unit,
-        quantity=metric.quantity(with_labels(tokenizer, measure)),
-        scale=metric.scale(measure),
+        quantity=metric.quantity(with_labels(tokenizer, spec)),
+        scale=metric.scale(spec),
         **about,
     )
 
 
-def with_labels(tokenizer: Any, measure: Measure) -> Measure:
-    """The measure with the labels of its tokens, for people."""
+def with_labels(tokenizer: Any, spec: MetricSpec) -> MetricSpec:
+    """The metric with the labels of its tokens, for people."""
 
-    def label(target: str) -> str:
-        number = target_token_id(target)
-        return "" if number is None else tokenizer_module.label(tokenizer, number)
+    def label_of(target: str) -> str:
+        token = target_token_id(target)
+        return "" if token is None else label(tokenizer, token)
 
-    target, minus = label(measure.target), label(measure.minus)
-    return replace(measure, target_label=target, minus_label=minus)
+    return replace(spec, target_label=label_of(spec.target), minus_label=label_of(spec.minus))

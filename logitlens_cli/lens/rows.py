@@ -11,7 +11,7 @@ from logitlens_cli.reading.record import Layer
 def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
     """The rows of the grid, from the lowest up; UsageError where the model has no such rows."""
     last = len(parts.blocks) - 1 - spec.decoder_blocks
-    chosen = [block for block in spec.blocks if block <= last]
+    chosen = [block for block in spec.blocks(len(parts.blocks)) if block <= last]
     if last < 0:
         raise UsageError(
             f"--decoder-blocks {spec.decoder_blocks} leaves no row",
@@ -35,7 +35,7 @@ def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
                 "leave the option out",
             )
         rows = [site(block) for block in chosen for site in (resid_mid, resid_post)]
-    return ((INPUT,) if spec.input_row else ()) + tuple(rows)
+    return ((INPUT,) if spec.reads_input_row else ()) + tuple(rows)
 
 
 def chain_of(lens_model: LensModel, spec: ReadSpec) -> list[str]:

@@ -1,10 +1,51 @@
-"""Whose logit or rank: a token for every column."""
+"""Whose logit or rank: what a user wrote -> token ids."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 
+from logitlens_cli.errors import UsageError
+from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt
-from logitlens_cli.metrics.table import target_token_id
+from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.metrics.target import ID_PREFIX, TARGET_WORDS, target_token_id, token_target
+from logitlens_cli.model.tokenizer import target_id
+
+
+def with_token_ids(spec: ReadSpec, lens_model: LensModel) -> ReadSpec:
+    """A spec whose targets are "final", "input", "next" or "id:N" of this model's vocabulary."""
+    metrics = {
+        key: replace(
+            metric,
+            target=with_token_id("--target", metric.target, lens_model),
+            minus=with_token_id("--minus", metric.minus, lens_model),
+        )
+        for key, metric in spec.metrics.items()
+    }
+    chosen = [with_token_id("--target", target, lens_model) for target in spec.chosen]
+    return replace(spec, metrics=metrics, chosen=chosen)
+
+
+def with_token_id(flag: str, target: str, lens_model: LensModel) -> str:
+    """One of the words, or "id:N" of a token's text."""
+    if target in TARGET_WORDS:
+        return target
+    if not target.startswith(ID_PREFIX):
+        return token_target(target_id(lens_model.tokenizer, target, flag))
+    number = target_token_id(target)
+    if number is None or number >= lens_model.parts.vocabulary:
+        raise UsageError(
+            f"{flag} {target} is not a token", f"ids are 0 to {lens_model.parts.vocabulary - 1}"
+        )
+    return token_target(number)
+
+
+def target_ids(target: str, ids: Sequence[int], columns: range) -> list[int]:
+    """A target token per column, -1 where there is none; "final" is found by the lens."""
+    if target == "next":
+        return [ids[i + 1] if i + 1 < len(ids) else -1 for i in columns]
+    token = target_token_id(target)
+    return [ids[i] for i in columns] if token is None else [token] * len(columns)
 
 
 def targets_of(
@@ -23,12 +64,3 @@ def sample_positions(columns: range, most: int) -> list[int]:
     """Positions where the model's own logits are made, spread over the window, the last one in."""
     count = min(len(columns), most)
     return [columns[(n * len(columns)) // count - 1] for n in range(1, count + 1)]
-
-
-def target_ids(target: str, ids: Sequence[int], columns: range) -> list[int]:
-    """A target token per column, -1 where there is none; "final" is found by the lens."""
-    if target == "next":
-        return [ids[i + 1] if i + 1 < len(ids) else -1 for i in columns]
-    if (number := target_token_id(target)) is not None:
-        return [number] * len(columns)
-    return [ids[i] for i in columns]

@@ -26,7 +26,7 @@ from logitlens_cli.lens.tile import (
     scale_exponent,
     to_numpy,
 )
-from logitlens_cli.metrics.table import Needs, Reference, Sums, Target
+from logitlens_cli.metrics.sums import Needs, ReferenceSums, Sums, TargetSums
 
 # What keeps the logarithm of a probability of 0 a number; times that probability it is 0.
 TINY = 1e-37
@@ -112,14 +112,14 @@ class TargetCounts:
             if self.whole_vocabulary:
                 self.logits[layers, targets, positions] = logits
 
-    def result(self, top_guesses: Any) -> dict[str, Target]:
+    def result(self, top_guesses: Any) -> dict[str, TargetSums]:
         """The counts against every target; ``top_guesses`` (layer, position)."""
         return {
             name: self.target(n, to_numpy(target.ids), top_guesses)
             for n, (name, target) in enumerate(self.targets.items())
         }
 
-    def target(self, n: int, ids: Any, top_guesses: Any) -> Target:
+    def target(self, n: int, ids: Any, top_guesses: Any) -> TargetSums:
         """The counts against one target, of ``ids`` (position,)."""
         logit, tile_logit = to_numpy(self.logits[:, n]), to_numpy(self.tile_logits[:, n])
         # The target itself is neither, though its logit in a tile may be rounded otherwise.
@@ -127,7 +127,7 @@ class TargetCounts:
         ties = to_numpy(self.ties[:, :, n]).sum(0) - (tile_logit == logit)
         # The best guess has rank 1 by definition, whatever rounding made of near-ties.
         above[top_guesses == ids] = 0
-        return Target(
+        return TargetSums(
             logit=np.where(ids < 0, np.nan, logit),
             above=np.where(ids < 0, -1, above).astype(np.int64),
             ties=np.where(ids < 0, 0, ties).astype(np.int64),
@@ -258,12 +258,12 @@ class TileAccumulator:
             output_ids=to_numpy(output_ids.unsqueeze(0)) if self.needs.best else None,
         )
 
-    def reference_sums(self, total: Any, shrink: Any) -> dict[str, Reference]:
+    def reference_sums(self, total: Any, shrink: Any) -> dict[str, ReferenceSums]:
         """The sums about every reference; ``total`` (layer, position) sum of exponentials."""
         masses, means = self.references.masses(), self.references.means()
         lse = self.references.lse(masses)
         return {
-            name: Reference(
+            name: ReferenceSums(
                 negentropy=means[n] / masses[n] - lse[n],
                 cross=to_numpy(self.cross[:, :, n]).sum(0) / masses[n],
                 reverse=sum_tiles(self.reverse[:, :, n], shrink) / total - lse[n]

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from logitlens_cli.commands.progress import Progress
 from logitlens_cli.errors import UsageError, WorkError
 from logitlens_cli.model import silence, smollm2
+from logitlens_cli.model.progress import Progress
 
 if TYPE_CHECKING:
     pass

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitlens_cli.commands.progress import Progress
 from logitlens_cli.errors import UsageError, WorkError
+from logitlens_cli.model.progress import Progress
+from logitlens_cli.model.source import Dtype, ModelSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,8 +23,6 @@ from logitlens_cli.model.fetch import bring_files, source_kind
 from logitlens_cli.model.files import Permissions, short_message
 from logitlens_cli.model.tokenizer_files import check_vocabulary, read_tokenizer
 from logitlens_cli.model.weights import check_weights, read_model
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,39 +42,30 @@ class OpenedModel:
     context: int | None  # tokens the model can take; None where it states no limit
 
 
-def open_model(
-    name: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    device_map: str | None = None,
-    offline: bool = False,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
-    progress: Progress,
-) -> OpenedModel:
-    """Open ``name``: "smollm2", a folder, a .gguf file, or else a hub name ("org/name", "name").
+def open_model(source: ModelSource, progress: Progress) -> OpenedModel:
+    """Open a model and its tokenizer.
 
     device "auto": cuda, else mps, else cpu. dtype "auto": float32 on the cpu, the checkpoint's
-    own elsewhere. ``device_map``: "auto", "balanced" or "sequential", accelerate's ways of
-    spreading a model over devices. ``offline`` holds for the rest of the process. Raises
-    UsageError for what cannot be asked, WorkError for what failed; nothing is opened half.
+    own elsewhere. ``offline`` holds for the rest of the process. Raises UsageError for what cannot
+    be asked, WorkError for what failed; nothing is opened half.
     """
-    if offline:
+    name = source.model
+    if source.offline:
         # A second fence; local_files_only is the first. It stays for the rest of the process: a
         # model's own code may run long after it was opened, and the hub's library looks at it once.
         os.environ["HF_HUB_OFFLINE"] = "1"
-    allowed = Permissions(network=not offline, code=trust_remote_code, pickles=allow_pickle)
+    allowed = Permissions(
+        network=not source.offline, code=source.trust_remote_code, pickles=source.allow_pickle
+    )
     with named_disk_errors(name):
-        kind = source_kind(name, revision)
-        target, chosen_dtype = pick_placement(device, device_map, dtype)
-        files = bring_files(kind, name, revision, allowed, progress)
+        kind = source_kind(name, source.revision)
+        target, chosen_dtype = pick_placement(source.device, source.device_map, source.dtype)
+        files = bring_files(kind, name, source.revision, allowed, progress)
         with progress.step(f"loading {name}"):
             config = read_config(files, allowed)
             tokenizer = read_tokenizer(files, config, allowed)
             files = check_weights(files, config, allowed)
-            model = read_model(files, config, chosen_dtype, device_map, allowed, progress)
+            model = read_model(files, config, chosen_dtype, source.device_map, allowed, progress)
             check_vocabulary(tokenizer, model)
             if not getattr(model, "hf_device_map", None):  # else accelerate has placed it
                 move_model(model, target)
@@ -134,8 +124,8 @@ def pick_device(device: str) -> str:
 
 
 def pick_dtype(dtype: str, device: str) -> Any:
-    if dtype not in DTYPES:
-        raise UsageError(f"unknown dtype {dtype!r}", f"give one of {', '.join(DTYPES)}")
+    if dtype not in list(Dtype):
+        raise UsageError(f"unknown dtype {dtype!r}", f"give one of {', '.join(Dtype)}")
     import torch
 
     if dtype == "auto":  # half precision is slow on most processors, and needs no saving there

@@ -1,11 +1,11 @@
 """Libraries that print, silenced."""
 
 import io
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from logging import CRITICAL
 from typing import IO
 
 
@@ -18,23 +18,23 @@ def silenced() -> Iterator[None]:
     """
     # Imported before anything is redirected: a log handler keeps the stream it finds at import.
     from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
+    from transformers.utils import logging as model_logging
 
-    before, hub_before = logging.get_verbosity(), hub_logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity(CRITICAL)
-    hub_logging.set_verbosity(CRITICAL)
-    logging.disable_progress_bar()
+    before, hub_before = model_logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = model_logging.is_progress_bar_enabled()
+    model_logging.set_verbosity(logging.CRITICAL)
+    hub_logging.set_verbosity(logging.CRITICAL)
+    model_logging.disable_progress_bar()
     out, err = Sink(), Sink(sys.stderr)
     try:
         with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(before)
+        model_logging.set_verbosity(before)
         hub_logging.set_verbosity(hub_before)
         if bars:
-            logging.enable_progress_bar()
+            model_logging.enable_progress_bar()
 
 
 class Sink(io.StringIO):
@@ -47,3 +47,9 @@ class Sink(io.StringIO):
 
     def write(self, text: str) -> int:
         return len(text)
+
+
+def hush_matplotlib() -> None:
+    """Keep a process of ours from passing on that matplotlib's home cannot be written, which is
+    nobody's concern here. Not for programs that only import us: it is their process."""
+    logging.getLogger("matplotlib").setLevel(logging.CRITICAL)

@@ -22,8 +22,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from logitlens_cli.commands.progress import Progress
 from logitlens_cli.errors import LogitLensError, WorkError
+from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.silence import silenced
 
 NAME = "smollm2"

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from logitlens_cli.commands.progress import Progress
 from logitlens_cli.errors import WorkError
 from logitlens_cli.model import silence, smollm2
+from logitlens_cli.model.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

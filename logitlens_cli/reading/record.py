@@ -18,7 +18,9 @@ import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics.table import TRACE, Floats, Ints, Scale
+from logitlens_cli.metrics.spec import Scale
+from logitlens_cli.metrics.sums import Floats, Ints
+from logitlens_cli.metrics.table import TRACE
 
 DUMP_SCHEMA = "logitlens/1"
 LARGEST_DUMP = 2**29

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from logitlens_cli.metrics.table import Floats
+from logitlens_cli.metrics.sums import Floats
 
 BINS = 20
 """of the relative position in a text"""

@@ -18,7 +18,7 @@ from logitlens_cli.figures import caption, cell_texts, heatmap, panel
 from logitlens_cli.figures.colors import color_map, luminance, map_ends
 from logitlens_cli.figures.scale import Colors
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import Scale
+from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.reading.record import (
     DUMP_SCHEMA,
     CheckRecord,

@@ -16,7 +16,7 @@ from logitlens_cli.figures.layout import GLYPH, SLOPE, PanelLayout, lay_out
 from logitlens_cli.figures.page import PAGES
 from logitlens_cli.figures.panel import Panel, panels
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import Scale
+from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.options.groups import Width
 from logitlens_cli.reading.record import Reading, Scores
 

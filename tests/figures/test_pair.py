@@ -20,7 +20,7 @@ from logitlens_cli.figures import heatmap, pair_panels
 from logitlens_cli.figures.pair import Pair, difference_of
 from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import Scale
+from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.reading import difference
 from logitlens_cli.reading.record import LensRecord, Reading, Scores, Token
 

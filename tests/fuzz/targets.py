@@ -32,7 +32,8 @@ from logitlens_cli.figures.pair import Pair, difference_of
 from logitlens_cli.figures.panel import TOPK, Panel, figures_of, panels
 from logitlens_cli.figures.scale import limits
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import TRACE, Scale
+from logitlens_cli.metrics.table import TRACE
+from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.model.tokenizer import (
     Encoded,
     label,

@@ -16,7 +16,9 @@ from logitlens_cli.lens import capture, decoders, direct, grid, output_check
 from logitlens_cli.lens import decoder as decoder_module
 from logitlens_cli.lens.capture import INPUT, resid_post
 from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.metrics.table import METRICS, Measure, Needs, Sums
+from logitlens_cli.metrics.table import METRICS
+from logitlens_cli.metrics.spec import MetricSpec
+from logitlens_cli.metrics.sums import Needs, Sums
 from logitlens_cli.options.groups import Norm
 
 EVERYTHING = Needs(
@@ -42,7 +44,7 @@ def compute(lens_model: LensModel, ids: list[int], norm: str = "full", k: int = 
 
 
 def score(sums: Sums, metric: str, **parameters: Any) -> Any:
-    return METRICS[metric].formula(sums, Measure(metric=metric, **parameters))
+    return METRICS[metric].formula(sums, MetricSpec(metric=metric, **parameters))
 
 
 def assert_agrees(sums: Sums, truth: reference.Grid, ids: list[int], k: int, nats: float) -> None:

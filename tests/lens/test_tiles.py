@@ -10,7 +10,7 @@ from torch import Tensor
 from logitlens_cli.lens import tiles
 from logitlens_cli.lens.tile import LEAST_LOGIT, first_argmax, leading_ids, numba_kernel
 from logitlens_cli.lens.tiles import TargetTokens, TileAccumulator, Tiling
-from logitlens_cli.metrics.table import Needs, Sums
+from logitlens_cli.metrics.sums import Needs, Sums
 
 pytestmark = pytest.mark.usefixtures("sums_by")
 

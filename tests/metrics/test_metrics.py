@@ -23,16 +23,9 @@ from torch import nn
 from logitlens_cli.lens import grid
 from logitlens_cli.lens.capture import INPUT, Stream, resid_post
 from logitlens_cli.lens.direct import Direct
-from logitlens_cli.metrics.table import (
-    METRICS,
-    Floats,
-    Measure,
-    Needs,
-    Reference,
-    Sums,
-    Target,
-    clamp,
-)
+from logitlens_cli.metrics.table import METRICS
+from logitlens_cli.metrics.sums import Floats, Needs, ReferenceSums, Sums, TargetSums
+from logitlens_cli.metrics.spec import MetricSpec, clamp
 from logitlens_cli.model.anatomy.parts import ModelParts, StreamLayout
 
 LN2, LN5, LN8 = math.log(2), math.log(5), math.log(8)
@@ -56,51 +49,51 @@ A_TO_M = 1 / 8 * math.log(2 / 5) + 5 / 8 * math.log(10 / 7)
 B_TO_M = 4 / 8 * math.log(8 / 5) + 2 / 8 * math.log(4 / 7)
 JS = (A_TO_M + B_TO_M) / 2
 
-CASES: list[tuple[Measure, list[list[float]]]] = [
+CASES: list[tuple[MetricSpec, list[list[float]]]] = [
     # max z
-    (Measure(metric="own-logit"), [[LN5, 2 * LN2], [2 * LN2, LN5]]),
+    (MetricSpec(metric="own-logit"), [[LN5, 2 * LN2], [2 * LN2, LN5]]),
     # max p
-    (Measure(metric="prob"), [[5 / 8, 4 / 8], [4 / 8, 5 / 8]]),
+    (MetricSpec(metric="prob"), [[5 / 8, 4 / 8], [4 / 8, 5 / 8]]),
     # z of the final guess, 0 and 2: a[0], b[2]; b[0], a[2]
-    (Measure(metric="final-logit"), [[0, LN2], [2 * LN2, LN5]]),
-    (Measure(metric="entropy"), [[H_A, H_B], [H_B, H_A]]),
+    (MetricSpec(metric="final-logit"), [[0, LN2], [2 * LN2, LN5]]),
+    (MetricSpec(metric="entropy"), [[H_A, H_B], [H_B, H_A]]),
     # of 0 and 2: two are above a[0]; only b[0] is above b[2], for b[1] is level
-    (Measure(metric="rank"), [[3, 2], [1, 1]]),
+    (MetricSpec(metric="rank"), [[3, 2], [1, 1]]),
     # of 2 and 0: a[2] and b[0] are best; b[2] has b[0] above; a[0] has two above
-    (Measure(metric="rank", target="input"), [[1, 1], [2, 3]]),
+    (MetricSpec(metric="rank", target="input"), [[1, 1], [2, 3]]),
     # of 1 and none: a[1] has a[2] above, b[1] has b[0] above
-    (Measure(metric="rank", target="next"), [[2, NAN], [2, NAN]]),
-    (Measure(metric="rank", target="id:1"), [[2, 2], [2, 2]]),
+    (MetricSpec(metric="rank", target="next"), [[2, NAN], [2, NAN]]),
+    (MetricSpec(metric="rank", target="id:1"), [[2, 2], [2, 2]]),
     # - ln p of 1 and none: p[1] is 2/8 in both
-    (Measure(metric="cross-entropy", target="next"), [[2 * LN2, NAN], [2 * LN2, NAN]]),
+    (MetricSpec(metric="cross-entropy", target="next"), [[2 * LN2, NAN], [2 * LN2, NAN]]),
     # the final distribution is b, then a
-    (Measure(metric="kl-final"), [[B_TO_A, A_TO_B], [0, 0]]),
-    (Measure(metric="kl-final", reverse=True), [[A_TO_B, B_TO_A], [0, 0]]),
+    (MetricSpec(metric="kl-final"), [[B_TO_A, A_TO_B], [0, 0]]),
+    (MetricSpec(metric="kl-final", reverse=True), [[A_TO_B, B_TO_A], [0, 0]]),
     # the input row is a, then b
-    (Measure(metric="kl-input"), [[0, 0], [A_TO_B, B_TO_A]]),
-    (Measure(metric="kl-input", reverse=True), [[0, 0], [B_TO_A, A_TO_B]]),
+    (MetricSpec(metric="kl-input"), [[0, 0], [A_TO_B, B_TO_A]]),
+    (MetricSpec(metric="kl-input", reverse=True), [[0, 0], [B_TO_A, A_TO_B]]),
     # - ln p of the input tokens 2 and 0: a[2] 5/8, b[0] 4/8; b[2] 2/8, a[0] 1/8
     (
-        Measure(metric="kl-input", one_hot=True),
+        MetricSpec(metric="kl-input", one_hot=True),
         [[math.log(8 / 5), LN2], [2 * LN2, 3 * LN2]],
     ),
     # the same both ways
-    (Measure(metric="js"), [[JS, JS], [0, 0]]),
+    (MetricSpec(metric="js"), [[JS, JS], [0, 0]]),
     # the best of a is 2, of b 0
-    (Measure(metric="overlap", k=1), [[0, 0], [1, 1]]),
+    (MetricSpec(metric="overlap", k=1), [[0, 0], [1, 1]]),
     # the two best of a are 2 and 1, of b 0 and 1, for 1 comes before 2 where they are level
-    (Measure(metric="overlap", k=2), [[1 / 2, 1 / 2], [1, 1]]),
+    (MetricSpec(metric="overlap", k=2), [[1 / 2, 1 / 2], [1, 1]]),
     # three tokens are all that there are
-    (Measure(metric="overlap", k=10), [[1, 1], [1, 1]]),
+    (MetricSpec(metric="overlap", k=10), [[1, 1], [1, 1]]),
     # of 0 and 2: a[0], b[2]; b[0], a[2]
-    (Measure(metric="token-prob"), [[1 / 8, 2 / 8], [4 / 8, 5 / 8]]),
-    (Measure(metric="token-prob", target="next"), [[2 / 8, NAN], [2 / 8, NAN]]),
+    (MetricSpec(metric="token-prob"), [[1 / 8, 2 / 8], [4 / 8, 5 / 8]]),
+    (MetricSpec(metric="token-prob", target="next"), [[2 / 8, NAN], [2 / 8, NAN]]),
     # of 0 and 2 minus that of 2 and 0
-    (Measure(metric="logit-diff"), [[-LN5, -LN2], [LN2, LN5]]),
+    (MetricSpec(metric="logit-diff"), [[-LN5, -LN2], [LN2, LN5]]),
     # of 1 minus that of 0 and 2: a[1] - a[0], b[1] - b[2]; b[1] - b[0], a[1] - a[2]
-    (Measure(metric="logit-diff", target="id:1", minus="final"), [[LN2, 0], [-LN2, LN2 - LN5]]),
+    (MetricSpec(metric="logit-diff", target="id:1", minus="final"), [[LN2, 0], [-LN2, LN2 - LN5]]),
     # of 2 and 0 minus that of 1 and none
-    (Measure(metric="logit-diff", target="input", minus="next"), [[LN5 - LN2, NAN], [0, NAN]]),
+    (MetricSpec(metric="logit-diff", target="input", minus="next"), [[LN5 - LN2, NAN], [0, NAN]]),
 ]
 
 
@@ -113,20 +106,20 @@ def textbook_sums() -> Sums:
     p = np.exp(LOGITS) / 8
     order = np.argsort(-LOGITS, axis=-1, kind="stable")
 
-    def target(ids: list[int]) -> Target:
+    def target(ids: list[int]) -> TargetSums:
         own = np.stack([LOGITS[:, j, i] for j, i in enumerate(ids)], 1)
         exists = np.array(ids) >= 0
         above = (own[..., None] < LOGITS).sum(-1)
-        return Target(
+        return TargetSums(
             logit=np.where(exists, own, NAN),
             above=np.where(exists, above, -1),
             ties=np.where(exists, (own[..., None] == LOGITS).sum(-1) - 1, 0),
         )
 
-    def reference(logits: Floats) -> Reference:
+    def reference(logits: Floats) -> ReferenceSums:
         q, log_q = np.exp(logits) / 8, logits - LN8
         js = p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))
-        return Reference((q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), js.sum(-1))
+        return ReferenceSums((q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), js.sum(-1))
 
     return Sums(
         final_ids=np.array([0, 2]),
@@ -178,7 +171,7 @@ def engine_sums() -> Sums:
 @pytest.mark.parametrize(
     ("measure", "expected"), CASES, ids=[f"{m.metric}-{n}" for n, (m, _) in enumerate(CASES)]
 )
-def test_by_hand(measure: Measure, expected: list[list[float]], sums: Any) -> None:
+def test_by_hand(measure: MetricSpec, expected: list[list[float]], sums: Any) -> None:
     made = METRICS[measure.metric].formula(sums(), measure)
     np.testing.assert_allclose(made, expected, atol=1e-6, rtol=0)
 
@@ -203,16 +196,16 @@ def test_a_divergence_has_no_floor() -> None:
         lse=100 * one,
         mean=100 * one,
         targets={},
-        references={"final": Reference(np.zeros(1), 0 * one, -100 * one)},
+        references={"final": ReferenceSums(np.zeros(1), 0 * one, -100 * one)},
     )
-    forward, backward = Measure(metric="kl-final"), Measure(metric="kl-final", reverse=True)
+    forward, backward = MetricSpec(metric="kl-final"), MetricSpec(metric="kl-final", reverse=True)
     assert METRICS["kl-final"].formula(sums, forward).tolist() == [[100]]
     # 100 - 100 + 100: p is sure of token 1, of which log q is -100
     assert METRICS["kl-final"].formula(sums, backward).tolist() == [[100]]
 
 
 def test_rounding_never_leads_out_of_the_bounds_of_a_divergence() -> None:
-    final = Reference(np.zeros(1), np.zeros((1, 3)), None, 2 * np.array([[-1e-7, 0.5, 0.6932]]))
+    final = ReferenceSums(np.zeros(1), np.zeros((1, 3)), None, 2 * np.array([[-1e-7, 0.5, 0.6932]]))
     row = np.zeros((1, 3))
     sums = Sums(
         final_ids=np.zeros(3, int),
@@ -223,7 +216,7 @@ def test_rounding_never_leads_out_of_the_bounds_of_a_divergence() -> None:
         targets={},
         references={"final": final},
     )
-    made = METRICS["js"].formula(sums, Measure(metric="js"))
+    made = METRICS["js"].formula(sums, MetricSpec(metric="js"))
     np.testing.assert_array_equal(made, [[0, 0.5, LN2]])
 
 
@@ -243,54 +236,54 @@ NATS = ("nats", "linear", 0, 30)
     ("measure", "words"),
     [
         (
-            Measure(metric="own-logit"),
+            MetricSpec(metric="own-logit"),
             ("logit of the layer's own top guess", "logit", "linear", None, None),
         ),
         (
-            Measure(metric="final-logit"),
+            MetricSpec(metric="final-logit"),
             ("logit of the final top guess", "logit", "linear", None, None),
         ),
         (
-            Measure(metric="prob"),
+            MetricSpec(metric="prob"),
             ("probability of the layer's own top guess", "probability", "linear", 0, 1),
         ),
         (
-            Measure(metric="entropy"),
+            MetricSpec(metric="entropy"),
             ("entropy of the layer's distribution", "nats", "linear", 0, None),
         ),
-        (Measure(metric="rank"), ("rank of the final top guess", "1 is best", "log", 1, 100)),
+        (MetricSpec(metric="rank"), ("rank of the final top guess", "1 is best", "log", 1, 100)),
         (
-            Measure(metric="rank", target="input"),
+            MetricSpec(metric="rank", target="input"),
             ("rank of the input token", "1 is best", "log", 1, 1000),
         ),
         (
-            Measure(metric="rank", target="next"),
+            MetricSpec(metric="rank", target="next"),
             ("rank of the true next token", "1 is best", "log", 1, 100),
         ),
-        (Measure(metric="rank", target="id:7"), ("rank of token 7", "1 is best", "log", 1, 100)),
-        (Measure(metric="kl-final"), ("KL(final || layer)", *NATS)),
-        (Measure(metric="kl-final", reverse=True), ("KL(layer || final)", *NATS)),
-        (Measure(metric="kl-input"), ("KL(input || layer)", *NATS)),
-        (Measure(metric="kl-input", reverse=True), ("KL(layer || input)", *NATS)),
-        (Measure(metric="kl-input", one_hot=True), ("KL(input token || layer)", *NATS)),
+        (MetricSpec(metric="rank", target="id:7"), ("rank of token 7", "1 is best", "log", 1, 100)),
+        (MetricSpec(metric="kl-final"), ("KL(final || layer)", *NATS)),
+        (MetricSpec(metric="kl-final", reverse=True), ("KL(layer || final)", *NATS)),
+        (MetricSpec(metric="kl-input"), ("KL(input || layer)", *NATS)),
+        (MetricSpec(metric="kl-input", reverse=True), ("KL(layer || input)", *NATS)),
+        (MetricSpec(metric="kl-input", one_hot=True), ("KL(input token || layer)", *NATS)),
         (
-            Measure(metric="js"),
+            MetricSpec(metric="js"),
             ("Jensen-Shannon divergence of layer and output", "nats", "linear", 0, 0.6931472),
         ),
         (
-            Measure(metric="overlap", k=3),
+            MetricSpec(metric="overlap", k=3),
             ("overlap of the 3 best tokens with the output's", "share", "linear", 0, 1),
         ),
         (
-            Measure(metric="cross-entropy", target="next"),
+            MetricSpec(metric="cross-entropy", target="next"),
             ("cross-entropy of the true next token", *NATS),
         ),
         (
-            Measure(metric="token-prob", target="id:7"),
+            MetricSpec(metric="token-prob", target="id:7"),
             ("probability of token 7", "probability", "linear", 0, 1),
         ),
         (
-            Measure(metric="logit-diff", target="id:7", target_label="·cat", minus="next"),
+            MetricSpec(metric="logit-diff", target="id:7", target_label="·cat", minus="next"),
             (
                 "logit of token 7 ·cat minus that of the true next token",
                 *("logit", "linear", None, None),
@@ -298,7 +291,7 @@ NATS = ("nats", "linear", 0, 30)
         ),
     ],
 )
-def test_words_and_colours(measure: Measure, words: tuple[object, ...]) -> None:
+def test_words_and_colours(measure: MetricSpec, words: tuple[object, ...]) -> None:
     metric = METRICS[measure.metric]
     scale = metric.scale(measure)
     assert (metric.quantity(measure), metric.unit, scale.kind, scale.low, scale.high) == words
@@ -333,23 +326,23 @@ def test_values_as_printed(metric: str, value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("measure", "needs"),
     [
-        (Measure(metric="own-logit"), Needs()),
-        (Measure(metric="final-logit"), Needs(targets=frozenset({"final"}))),
-        (Measure(metric="entropy"), Needs(mean=True)),
-        (Measure(metric="rank", target="id:7"), Needs(targets=frozenset({"id:7"}))),
-        (Measure(metric="kl-final"), Needs(references=frozenset({"final"}))),
+        (MetricSpec(metric="own-logit"), Needs()),
+        (MetricSpec(metric="final-logit"), Needs(targets=frozenset({"final"}))),
+        (MetricSpec(metric="entropy"), Needs(mean=True)),
+        (MetricSpec(metric="rank", target="id:7"), Needs(targets=frozenset({"id:7"}))),
+        (MetricSpec(metric="kl-final"), Needs(references=frozenset({"final"}))),
         (
-            Measure(metric="kl-input", reverse=True),
+            MetricSpec(metric="kl-input", reverse=True),
             Needs(references=frozenset({"input"}), mean=True, reverse=True),
         ),
-        (Measure(metric="kl-input", one_hot=True), Needs(targets=frozenset({"input"}))),
-        (Measure(metric="js"), Needs(references=frozenset({"final"}), js=True)),
-        (Measure(metric="overlap", k=7), Needs(best=7)),
-        (Measure(metric="token-prob", target="next"), Needs(targets=frozenset({"next"}))),
-        (Measure(metric="logit-diff"), Needs(targets=frozenset({"final", "input"}))),
+        (MetricSpec(metric="kl-input", one_hot=True), Needs(targets=frozenset({"input"}))),
+        (MetricSpec(metric="js"), Needs(references=frozenset({"final"}), js=True)),
+        (MetricSpec(metric="overlap", k=7), Needs(best=7)),
+        (MetricSpec(metric="token-prob", target="next"), Needs(targets=frozenset({"next"}))),
+        (MetricSpec(metric="logit-diff"), Needs(targets=frozenset({"final", "input"}))),
     ],
 )
-def test_no_more_is_computed_than_needed(measure: Measure, needs: Needs) -> None:
+def test_no_more_is_computed_than_needed(measure: MetricSpec, needs: Needs) -> None:
     assert METRICS[measure.metric].needs(measure) == needs
 
 

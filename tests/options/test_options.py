@@ -12,7 +12,7 @@ from conftest import Shell
 
 from logitlens_cli.cli import app
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics.table import Measure
+from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.options.groups import (
     All,
     Bos,
@@ -144,8 +144,8 @@ def test_layers_beyond_the_model() -> None:
 # ---- what each command asks for
 
 
-def measure(metric: str, **parameters: Any) -> Measure:
-    return Measure(metric=metric, **parameters)
+def measure(metric: str, **parameters: Any) -> MetricSpec:
+    return MetricSpec(metric=metric, **parameters)
 
 
 THREE = {name: measure(name) for name in ("own-logit", "final-logit", "prob")}
@@ -211,7 +211,7 @@ def test_commands(
     request_: Read,
     command: str,
     figures: tuple[str, ...],
-    measures: dict[str, Measure],
+    measures: dict[str, MetricSpec],
     guesses: int,
 ) -> None:
     assert request_.command == command

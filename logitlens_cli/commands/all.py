@@ -1,0 +1,44 @@
+"""``logitlens all``: the figures of the post from one forward pass."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from logitlens_cli.metrics.sets import all_metrics, rank_figures
+from logitlens_cli.metrics.spec import Direction, MetricSpec
+from logitlens_cli.metrics.table import TOPK
+from logitlens_cli.options.metric import (
+    OWN_LOGIT,
+    ColorOption,
+    DirectionOption,
+    GuessesOption,
+    OneHotOption,
+    TargetsOption,
+)
+from logitlens_cli.options.reading import GridReadOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class All(GridReadOptions):
+    """The four figures from one forward pass."""
+
+    command = "all"
+
+    k: GuessesOption = 5
+    color: ColorOption = OWN_LOGIT
+    target: TargetsOption = None
+    direction: DirectionOption = Direction.forward
+    one_hot: OneHotOption = False
+
+    @property
+    def metrics(self) -> Mapping[str, MetricSpec]:
+        return all_metrics(self.color, self.target, self.direction, self.one_hot)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return (TOPK, *rank_figures(self.target), "kl-final", "kl-input")
+
+    def run(self) -> Iterator[Path]:
+        from logitlens_cli.commands.read import read
+
+        return read(self)

@@ -1,0 +1,56 @@
+"""What a user ought to know about a result, a line each on standard error."""
+
+from collections.abc import Mapping
+
+from logitlens_cli.metrics.spec import MetricSpec
+from logitlens_cli.model.progress import Progress
+from logitlens_cli.reading.record import ModelRecord, Reading
+
+
+class InputRowNote:
+    """In how many columns the input row decodes to the input token, where kl-input measures from
+    that row."""
+
+    def __init__(self, metrics: Mapping[str, MetricSpec]) -> None:
+        spec = metrics.get("kl-input")
+        self.matters = spec is not None and not spec.one_hot
+        self.same = self.count = 0
+        self.model: ModelRecord | None = None
+
+    def add(self, reading: Reading) -> None:
+        self.model = reading.model
+        if self.matters and reading.layers[0].kind == "input":
+            top = reading.top()[0]
+            self.same += sum(t.id == i for t, i in zip(reading.tokens, top, strict=True))
+            self.count += len(reading.tokens)
+
+    def print(self, progress: Progress) -> None:
+        """Say so where kl-input does not measure from the input token, as one might think."""
+        if self.model is None or not self.matters:
+            return
+        name, tied = self.model.name, self.model.tied
+        why = "" if tied else " (its embedding is a matrix of its own)"
+        if self.same < self.count:
+            progress.note(
+                f"the input row of {name} decodes to the input token in {self.same} of "
+                f"{self.count} columns{why}; --one-hot measures from the token itself"
+            )
+        elif not self.count and not tied:
+            progress.note(
+                f"the input row of {name} is not the input token{why}; --one-hot measures from that"
+            )
+
+
+def note_missing_fonts(missing: frozenset[str], progress: Progress) -> None:
+    """Say which scripts no font has, and what brings one; that control characters are escaped needs
+    no word."""
+    characters = sorted(filter(str.isprintable, missing))
+    if characters:
+        from logitlens_cli.figures.fonts import scripts_of
+
+        scripts = scripts_of(characters)
+        progress.note(
+            f"no installed font has {len(characters)} of the characters "
+            f"({''.join(characters[:8])}: {', '.join(scripts)}), so escapes stand for them; "
+            f"install {', '.join(dict.fromkeys(scripts.values()))}"
+        )

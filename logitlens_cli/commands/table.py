@@ -1,0 +1,35 @@
+"""All commands by name: the command line is made from this."""
+
+from collections.abc import Mapping
+
+from logitlens_cli.commands.all import All
+from logitlens_cli.commands.diff import Diff
+from logitlens_cli.commands.metric import metric_commands
+from logitlens_cli.commands.models import Check, Families, Fetch
+from logitlens_cli.commands.rank import Rank
+from logitlens_cli.commands.render import Render
+from logitlens_cli.commands.stats import Stats
+from logitlens_cli.commands.topk import TopK
+from logitlens_cli.commands.trace import Trace
+from logitlens_cli.options.groups import CommandOptions
+
+
+def commands() -> Mapping[str, type[CommandOptions]]:
+    """The commands in the order of the help."""
+    first: dict[str, type[CommandOptions]] = {"topk": TopK, "rank": Rank}
+    last: dict[str, type[CommandOptions]] = {
+        "all": All,
+        "trace": Trace,
+        "stats": Stats,
+        "render": Render,
+        "diff": Diff,
+    }
+    return {**first, **metric_commands(without=first), **last}
+
+
+MODEL_COMMANDS: Mapping[str, type[CommandOptions]] = {
+    "fetch": Fetch,
+    "check": Check,
+    "families": Families,
+}
+"""those of ``logitlens models``"""

@@ -1,0 +1,29 @@
+"""``logitlens topk``."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from logitlens_cli.metrics.sets import guess_metrics
+from logitlens_cli.metrics.spec import MetricSpec
+from logitlens_cli.options.metric import OWN_LOGIT, ColorOption, GuessesOption
+from logitlens_cli.options.reading import GridReadOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopK(GridReadOptions):
+    """Top guesses of every layer, coloured by their logit."""
+
+    command = "topk"
+
+    k: GuessesOption = 5
+    color: ColorOption = OWN_LOGIT
+
+    @property
+    def metrics(self) -> Mapping[str, MetricSpec]:
+        return guess_metrics(self.color)
+
+    def run(self) -> Iterator[Path]:
+        from logitlens_cli.commands.read import read
+
+        return read(self)

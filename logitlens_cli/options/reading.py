@@ -1,0 +1,285 @@
+"""Options of the commands that run a model: the prompt, the rows and columns, many prompts."""
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.lens.spec import Bos, Norm, ReadSpec, layer_numbers
+from logitlens_cli.metrics.spec import MetricSpec
+from logitlens_cli.metrics.table import FOLLOWED
+from logitlens_cli.options.groups import (
+    CommandOptions,
+    FigureOptions,
+    JsonOption,
+    ModelName,
+    ModelOptions,
+    ReadingCellOptions,
+)
+from logitlens_cli.options.option import COLUMNS, LENS, MANY, PROMPT, option
+
+
+class Engine(StrEnum):
+    """Where prompts of a batch are read."""
+
+    local = "local"
+    ray = "ray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """One text."""
+
+    text: Annotated[
+        str | None, option("--text", "-t", panel=PROMPT, recorded=False, help="The text itself.")
+    ] = None
+    file: Annotated[
+        Path | None,
+        option(
+            "--file",
+            "-f",
+            panel=PROMPT,
+            recorded=False,
+            help="A text file; - is standard input.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinesOptions:
+    """Many texts."""
+
+    lines: Annotated[
+        Path | None,
+        option(
+            "--lines",
+            panel=PROMPT,
+            recorded=False,
+            help='A prompt a line; .jsonl: "text", optional "name".',
+        ),
+    ] = None
+    chat: Annotated[
+        bool,
+        option("--chat", panel=PROMPT, help="Put the text into the model's chat template."),
+    ] = ReadSpec.chat
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """Which rows and columns, and how they are decoded."""
+
+    norm: Annotated[
+        Norm,
+        option("--norm", panel=LENS, help="The final norm: whole, without gain and bias, none."),
+    ] = ReadSpec.norm
+    every: Annotated[
+        int,
+        option("--every", panel=LENS, min=1, help="Every Nth block; the last is always kept."),
+    ] = ReadSpec.every
+    layers: Annotated[
+        str | None, option("--layers", panel=LENS, help="These blocks only, as in 0,4,8-12.")
+    ] = ReadSpec.layers
+    subblocks: Annotated[
+        bool,
+        option("--subblocks", panel=LENS, help="Also rows between the halves of each block."),
+    ] = ReadSpec.subblocks
+    decoder_blocks: Annotated[
+        int,
+        option("--decoder-blocks", panel=LENS, min=0, help="Let the last N blocks decode too."),
+    ] = ReadSpec.decoder_blocks
+    window: Annotated[
+        str | None,
+        option(
+            "--window",
+            panel=COLUMNS,
+            help="Positions A:B, negatives allowed, or words of the text.",
+        ),
+    ] = ReadSpec.window
+    bos: Annotated[
+        Bos, option("--bos", panel=COLUMNS, help="Start token: the tokenizer's habit, add, none.")
+    ] = ReadSpec.bos
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How the prompts of --lines share the machine."""
+
+    batch_tokens: Annotated[
+        int | None,
+        option(
+            "--batch-tokens",
+            panel=MANY,
+            recorded=False,
+            min=1,
+            help="Most tokens of prompts that share a pass, fill included.",
+            show_default="from free memory",
+        ),
+    ] = None
+    engine: Annotated[
+        Engine,
+        option("--engine", panel=MANY, recorded=False, help="Read here, or on a Ray cluster."),
+    ] = Engine.local
+    address: Annotated[
+        str | None,
+        option(
+            "--address",
+            panel=MANY,
+            recorded=False,
+            help="Of the Ray cluster, as in ray://head:10001 or auto.",
+            show_default="a new one on this machine",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        option(
+            "--workers",
+            panel=MANY,
+            recorded=False,
+            min=1,
+            help="Models that are open in the cluster.",
+            show_default="one a GPU, or a machine",
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        option(
+            "--shard", panel=MANY, recorded=False, help="Only part I/N of the lines, as in 2/8."
+        ),
+    ] = None
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """(number of the part, from 0; number of parts) of --shard."""
+        return (0, 1) if self.shard is None else shard_spec(self.shard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """Who draws the prompts of --lines."""
+
+    jobs: Annotated[
+        int | None,
+        option(
+            "--jobs",
+            panel=MANY,
+            recorded=False,
+            min=0,
+            help="Processes that draw while the model runs; 0: draw in between.",
+            show_default="one a core",
+        ),
+    ] = None
+
+
+def shard_spec(spec: str) -> tuple[int, int]:
+    """ "2/8" as (1, 8)."""
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", spec)
+    number, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= parts:
+        raise UsageError(f"--shard {spec!r} is not a part", "write I/N, with I from 1 to N")
+    return number - 1, parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(
+    BatchOptions,
+    FigureOptions,
+    GridOptions,
+    ModelOptions,
+    ModelName,
+    LinesOptions,
+    CommandOptions,
+):
+    """Options of every command that runs a model."""
+
+    command: ClassVar[str]
+    """its name on the command line"""
+    way_out: ClassVar[str] = "drop one"
+    """where nothing would be written"""
+
+    json: JsonOption = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_one_prompt_source()
+        if self.layers is not None and self.every != 1:
+            raise UsageError("--layers and --every are both given", "give one of them")
+        if self.layers is not None:
+            layer_numbers(self.layers)
+        _ = self.part
+        if self.shard is not None and self.lines is None:
+            raise UsageError(f"--shard {self.shard} without --lines", "name a file of prompts")
+        if self.engine is Engine.ray and self.lines is None:
+            raise UsageError("--engine ray without --lines", "name a file of prompts")
+        if self.engine is Engine.local and (self.address or self.workers):
+            raise UsageError("--address and --workers are for a cluster", "give --engine ray too")
+        if self.chat and self.bos is Bos.add:
+            raise UsageError(
+                "--chat and --bos add are both given", "the template has its own start token"
+            )
+        if self.is_idle:
+            raise UsageError("--format none and --no-json leave nothing to write", self.way_out)
+        _ = self.metrics  # which may refuse
+
+    @abstractmethod
+    def require_one_prompt_source(self) -> None:
+        """UsageError unless exactly one is given."""
+
+    @property
+    def writes(self) -> bool:
+        return super().writes or self.json
+
+    @property
+    def is_idle(self) -> bool:
+        """Will nobody see a result?"""
+        return not self.writes
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, MetricSpec]:
+        """What is computed, by its key in the dump."""
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures that come of it."""
+        return (self.command,)
+
+    @property
+    def follow(self) -> bool:
+        """Are the tokens that were ever a top guess ranked too?"""
+        return FOLLOWED in self.figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextReadOptions(DrawingOptions, ReadOptions, TextOptions):
+    """Options of the commands that read one text, or many one by one."""
+
+    def require_one_prompt_source(self) -> None:
+        sources = {"--text": self.text, "--file": self.file, "--lines": self.lines}
+        given = [name for name, value in sources.items() if value is not None]
+        if not given:
+            raise UsageError("there is no prompt", "give --text, --file or --lines")
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} are both given", "give one prompt source")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridReadOptions(ReadingCellOptions, TextReadOptions):
+    """Options of the commands whose figures have a cell for every layer and position."""
+
+    way_out = "drop one, or give --show"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.show and self.lines is not None:
+            raise UsageError(
+                "--show is for one text, not for --lines",
+                "give --text or --file, or show a dump with logitlens render --show",
+            )
+
+    @property
+    def is_idle(self) -> bool:
+        return super().is_idle and not self.show
