@@ -20,8 +20,7 @@ from logitlens_cli.options.option import FIGURE, option
 
 if TYPE_CHECKING:
     from logitlens_cli.commands.outputs import Outputs
-    from logitlens_cli.figures.scale import Colors
-    from logitlens_cli.figures.style import FigureStyle
+    from logitlens_cli.figures.style import Colors, FigureStyle
     from logitlens_cli.reading.record import Reading
 
 NO_GRID = (FOLLOWED, TRACE)

@@ -1,1 +1,12 @@
-"""TODO."""
+"""What is shown of readings, as plain data, as text, and painted.
+
+First what: a panel is one figure as data, with every number, label and note in it. Then how: as a
+caption, a table, or painted on a page. Only the painters load matplotlib. Knows nothing of files,
+models or options.
+
+In the order of reading: ``style`` (what a user may choose), ``scale`` (limits of colours),
+``words`` (what figures say), ``panel`` (a grid), ``pair`` and ``pair_panels`` (two grids compared),
+``line_data`` (lines over layers); ``caption``, ``tables`` (shown as text); ``page`` (sizes of
+paper), ``fonts``, ``layout`` (what goes where), ``colors``, ``cell_texts``, ``drawing`` (a figure
+that can be saved); ``heatmap``, ``line_figure``, ``summary_figure`` (the painters).
+"""

@@ -11,7 +11,7 @@ from seaborn.utils import relative_luminance
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.panel import Panel
-from logitlens_cli.figures.scale import Colors
+from logitlens_cli.figures.style import Colors
 from logitlens_cli.metrics.sums import Floats
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.panel import drawn_rows
-from logitlens_cli.figures.scale import Colors, limits
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.scale import limits
+from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, position_words
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.metrics.sums import Floats

@@ -15,8 +15,8 @@ from logitlens_cli.figures.panel import (
     signed,
     split_columns,
 )
-from logitlens_cli.figures.scale import Colors, limits, scale_columns
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.scale import limits, scale_columns
+from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, style_notes, window_words
 from logitlens_cli.metrics.spec import DIFFERENCE_SCALE
 from logitlens_cli.metrics.sums import Floats

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures.scale import Colors, limits, scale_columns
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.scale import limits, scale_columns
+from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import (
     CHAT,
     count_of,

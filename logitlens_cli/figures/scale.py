@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.reading.record import Reading
-
-
-@dataclass(frozen=True)
-class Colors:
-    """How values become colours, with both limits."""
-
-    kind: str
-    """"linear" or "log" """
-    low: float
-    high: float
-    cmap: str
-    centered: bool = False
-    """has the map two sides, whose middle must stay in the middle?"""
 
 
 def scale_columns(reading: Reading, style: FigureStyle) -> list[bool]:

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from logitlens_cli.figures.scale import Colors
 
 
 class Width(StrEnum):
@@ -18,6 +14,19 @@ class Width(StrEnum):
     single = "single"
     double = "double"
     slide = "slide"
+
+
+@dataclass(frozen=True)
+class Colors:
+    """How values become colours, with both limits."""
+
+    kind: str
+    """"linear" or "log" """
+    low: float
+    high: float
+    cmap: str
+    centered: bool = False
+    """has the map two sides, whose middle must stay in the middle?"""
 
 
 @dataclass(frozen=True, kw_only=True)

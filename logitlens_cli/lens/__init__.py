@@ -1,1 +1,14 @@
-"""TODO."""
+"""A text and a model in memory -> a reading: the residual stream captured, decoded and measured.
+
+The story is ``read``: tokens, capture, decode, check, grid, record. Knows nothing of files, figures
+or options; finds nothing in a model itself (``model.anatomy`` does) and computes no metric
+(``metrics`` does): it makes the sums that metrics are made of.
+
+In the order of reading: ``api`` (the library's face), ``read``; ``spec`` (what to read), ``prompt``
+(a text with its tokens), ``targets`` (whose rank), ``rows``; ``lens_model`` (a model taken apart),
+``capture`` (the stream), ``decoder`` (what a decoder is), ``direct`` and ``replay`` (the two
+routes), ``decoders`` (which one), ``proof`` and ``rounding`` (is it right), ``output_check`` (the
+last row, in every run), ``proof_report``; ``grid`` (all rows and columns), ``tiles`` (of the
+vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled); ``records``, ``followed``
+(labels and scores), ``sharing`` (may texts share a pass).
+"""

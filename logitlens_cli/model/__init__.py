@@ -1,1 +1,11 @@
-"""TODO."""
+"""A name -> a causal language model and its tokenizer in memory, checked, and taken apart.
+
+Everything that comes from outside is checked before a library reads it. Knows nothing of lenses,
+metrics or figures.
+
+In the order of reading: ``source`` (which model, how opened), ``open`` (the story), ``fetch`` (its
+files come to this machine), ``files``, ``config``, ``tokenizer_files``, ``weights`` (each checked,
+then read), ``smollm2`` (the default model), ``inventory`` (what is at hand); ``tokenizer`` (text ->
+tokens and labels), ``sandbox`` (limits of time and memory), ``silence``, ``progress``; ``anatomy``
+(where the blocks, the norm and the head are).
+"""
