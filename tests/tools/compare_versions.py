@@ -35,8 +35,8 @@ import pyarrow.parquet
 TABLE = Path(__file__).with_name("command_lines.txt")
 ENVIRONMENT = {"COLUMNS": "100", "TERM": "dumb", "HF_HUB_OFFLINE": "1"}
 ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "LOGITLENS_DPI": "60"}
-LIBRARIES = ("torch", "transformers", "numpy", "matplotlib", "seaborn", "pyarrow")
 CACHE = "LOGITLENS_CACHE"
+LIBRARIES = ("torch", "transformers", "numpy", "matplotlib", "seaborn", "pyarrow")
 TIMEOUT = 900.0  # seconds, for a command line
 
 TEXTS = {
@@ -53,7 +53,7 @@ INPUTS = {
     "preset.toml": 'text = "The capital is"\nevery = 2\nnorm = "no-affine"\nname = "set"\n',
     "unknown.toml": "colour = 3\n",
 }
-MOST = 8  # differences of a command line that the report shows
+MOST = 3  # differences of a file that the report shows
 PROGRESS = re.compile(r"logitlens: \d+ of \d+ prompts, .* tokens/s")
 MESSAGE = "logitlens: "
 
@@ -192,6 +192,8 @@ def ledger(path: Path) -> list[Any]:
 
 def failure_differences(old: Path, new: Path, report: Report) -> Iterator[str]:
     pair = [[json.loads(line) for line in p.read_text().splitlines()] for p in (old, new)]
+    for failure in (*pair[0], *pair[1]):
+        failure["lines"] = Path(failure["lines"]).name  # else absolute
     words = [[f.pop(word, "") for f in failures for word in ("error", "hint")] for failures in pair]
     report.messages.setdefault(old.name, []).extend(line_differences(*words))
     yield from json_differences(pair[0], pair[1], "", report)
@@ -219,7 +221,6 @@ def file_differences(old: Path, new: Path, report: Report) -> Iterator[str]:
 
 
 def line_differences(old: list[str], new: list[str]) -> Iterator[str]:
-    """Lines of one side only, with - and +."""
     matcher = difflib.SequenceMatcher(None, old, new)
     for tag, first, last, start, stop in matcher.get_opcodes():
         if tag != "equal":
@@ -229,8 +230,7 @@ def line_differences(old: list[str], new: list[str]) -> Iterator[str]:
 
 def compare(line: str, old: Ran, new: Ran, folders: tuple[Path, Path], report: Report) -> None:
     """Note in the report all that differs between the two sides of a command line."""
-    faults = []
-    expected = parse(line)[0]
+    faults, expected = [], parse(line)[0]
     if not old.code == new.code == expected:
         faults.append(f"exit code {old.code} → {new.code}, expected {expected}")
     faults += [f"standard output: {text}" for text in line_differences(old.stdout, new.stdout)]
@@ -243,7 +243,8 @@ def compare(line: str, old: Ran, new: Ran, folders: tuple[Path, Path], report: R
     for name in sorted(set(old.written) & set(new.written)):
         report.files += 1
         old_file, new_file = (folder / name for folder in folders)
-        faults += [f"{name}: {text}" for text in file_differences(old_file, new_file, report)]
+        found = [f"{name}: {text}" for text in file_differences(old_file, new_file, report)]
+        faults += found[:MOST] + [f"{name}: {len(found) - MOST} more"] * bool(found[MOST:])
     report.lines += 1
     if faults:
         report.faults.setdefault(f"{folders[0].name}: {line}", []).extend(faults)
@@ -254,8 +255,7 @@ def markdown(report: Report) -> Iterator[str]:
     if report.faults:
         yield "| command line | what differs |\n|---|---|"
     for line, faults in report.faults.items():
-        more = [f"{len(faults) - MOST} more"] if faults[MOST:] else []
-        words = "<br>".join([*faults[:MOST], *more]).replace("|", "\\|")
+        words = "<br>".join(faults).replace("|", "\\|")
         yield f"| `{line}` | {words} |"
     for what, names in (("removed", report.removed), ("added", report.added)):
         if names:
