@@ -1,7 +1,10 @@
-"""Modules import in one direction, and heavy libraries stay in their rooms."""
+"""The house: which folder may import which, where libraries may be named, how large things get."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,18 +12,40 @@ import pytest
 import logitlens_cli
 
 PACKAGE = Path(logitlens_cli.__file__).parent
-ORDER = (
-    *("errors", "progress", "files", "metrics", "request", "prompts", "limits", "tokens"),
-    *("embedded", "model", "anatomy", "capture", "decode", "reading", "kernel", "reduction"),
-    *("lens", "stats", "reader", "panels", "compare", "traces", "caption", "fonts", "pages"),
-    *("layout", "figure", "curves", "lines", "parquet", "tables", "show", "terminal", "outputs"),
-    *("batch", "session", "cluster", "run", "redraw", "corpus", "api", "cli", "__main__"),
+FOLDERS = (
+    *("cli", "commands", "options", "batch", "figures", "lens", "model", "reading", "metrics"),
 )
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+"""each imports only what stands after it"""
+LIBRARIES = {
+    "typer": {"cli", "options", "commands"},
+    "rich": {"commands"},
+    "torch": {"lens", "model"},
+    "transformers": {"model"},
+    "matplotlib": {"figures"},
+    "seaborn": {"figures"},
+    "pyarrow": {"reading"},
+    "numba": {"lens"},
+    "ray": {"batch"},
+}
+"""the folders in which a library may be named, also within functions"""
+TOP = {"__init__.py", "__main__.py", "README.md", "errors.py", "py.typed", *FOLDERS}
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
+)
+IN_FOLDERS = [module for module in MODULES if "." in module]
 
 
+def path_of(module: str) -> Path:
+    return PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+
+
+@cache
 def tree(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))
+    return ast.parse(path_of(module).read_text("utf-8"))
+
+
+def folder(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def imported(nodes: Iterator[ast.AST]) -> set[str]:
@@ -35,9 +60,10 @@ def imported(nodes: Iterator[ast.AST]) -> set[str]:
     return names
 
 
-def anywhere(module: str) -> set[str]:
+@cache
+def anywhere(module: str) -> frozenset[str]:
     """Also within functions, and for type checking only."""
-    return imported(ast.walk(tree(module)))
+    return frozenset(imported(ast.walk(tree(module))))
 
 
 def at_once(node: ast.AST) -> Iterator[ast.AST]:
@@ -51,75 +77,89 @@ def at_once(node: ast.AST) -> Iterator[ast.AST]:
             yield from at_once(child)
 
 
-def libraries(module: str) -> set[str]:
-    """Libraries that importing the module loads by name."""
-    return {name.partition(".")[0] for name in imported(at_once(tree(module)))}
-
-
-def own(names: set[str]) -> set[str]:
+def modules_in(names: frozenset[str] | set[str]) -> set[str]:
     """Which of our modules are among the imported names."""
-    parts = [name.split(".") for name in names]
-    found = {part[1] for part in parts if part[0] == "logitlens_cli" and len(part) > 1}
-    assert found <= set(MODULES), "what is taken from the package are modules"
+    found = set()
+    for name in names:
+        if name.startswith("logitlens_cli."):
+            inner = name.removeprefix("logitlens_cli.")
+            found.add(inner if inner in MODULES else inner.rpartition(".")[0] or inner)
+    assert found <= set(MODULES), "what is imported is a module, or is taken from one"
     return found
 
 
-def test_every_module_has_its_place() -> None:
-    assert set(MODULES) == set(ORDER)
+def test_the_package_has_few_entries() -> None:
+    entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    assert entries == TOP
+    assert len(TOP) <= 14
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_up_only(module: str) -> None:
-    assert own(anywhere(module)) <= set(ORDER[: ORDER.index(module)])
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_folder_says_what_it_is_and_names_its_files(name: str) -> None:
+    words = ast.get_docstring(tree(f"{name}.__init__")) or ""
+    assert "knows n" in words.lower()  # what it does not know
+    files = {p.stem for p in (PACKAGE / name).glob("*.py")} - {"__init__"}
+    assert {file for file in files if f"``{file}``" not in words} == set()
 
 
-@pytest.mark.parametrize(
-    ("library", "rooms"),
-    [
-        ("torch", {"anatomy", "capture", "decode", "reduction", "lens"}),
-        ("numba", {"kernel"}),
-        ("ray", {"cluster"}),
-        ("pyarrow", {"parquet"}),
-        ("transformers", set()),
-        ("matplotlib", {"fonts", "figure", "curves", "lines"}),
-        ("seaborn", {"figure", "curves", "lines"}),
-        ("typer", {"request", "cli"}),
-    ],
-)
-def test_libraries_stay_in_their_rooms(library: str, rooms: set[str]) -> None:
-    assert {module for module in MODULES if library in libraries(module)} == rooms
+@pytest.mark.parametrize("module", IN_FOLDERS)
+def test_imports_go_down_only(module: str) -> None:
+    above = FOLDERS[: FOLDERS.index(folder(module))]
+    assert {other for other in modules_in(anywhere(module)) if folder(other) in above} == set()
 
 
-@pytest.mark.parametrize("library", ["matplotlib", "seaborn"])
-def test_nothing_is_drawn_elsewhere(library: str) -> None:
-    """Not even within functions."""
-    rooms = {
-        module
+def test_no_import_comes_back() -> None:
+    """Within folders too, whatever is loaded late or for types only."""
+    left = {module: modules_in(anywhere(module)) - {module} for module in MODULES}
+    while left:
+        free = {module for module, needs in left.items() if not needs & left.keys()}
+        assert free, f"these import each other in a circle, or need who does: {sorted(left)}"
+        left = {module: needs for module, needs in left.items() if module not in free}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_stay_in_their_folders(library: str) -> None:
+    users = {
+        folder(module)
         for module in MODULES
         if any(name.partition(".")[0] == library for name in anywhere(module))
     }
-    assert rooms <= {"fonts", "figure", "curves", "lines"}
+    assert users == LIBRARIES[library]
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules that a new process has after a statement."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
 
 
 def test_the_command_line_is_light() -> None:
-    """What cli and request load by themselves, and through our own modules."""
-    known, todo = set[str](), ["cli"]
+    """Help and completion load neither a model's libraries nor numpy."""
+    loaded = loaded_by("from logitlens_cli.cli.app import build_app; build_app()")
+    heavy = {"numpy", "torch", "transformers", "matplotlib", "msgspec", "rich.console", "psutil"}
+    assert loaded & heavy == set()
+    light = {"cli", "commands", "options", "errors", "metrics", "lens", "model", "figures"}
+    ours = {name.split(".")[1] for name in loaded if name.startswith("logitlens_cli.")}
+    assert ours <= light
+
+
+def test_the_librarys_face_does_not_stand_on_the_command_line() -> None:
+    assert "typer" not in loaded_by("import logitlens_cli") | loaded_by(
+        "import logitlens_cli.lens.api"
+    )
+    reached, todo = set[str](), ["lens.api"]
     while todo:
         module = todo.pop()
-        known.add(module)
-        todo += own(imported(at_once(tree(module)))) - known
-    assert known == {"cli", "request", "errors", "metrics"}
-    loaded = {name for module in known for name in libraries(module)}
-    standard = {"collections", "contextlib", "dataclasses", "enum", "gc", "importlib", "math"}
-    standard |= {"os", "pathlib", "re", "signal", "time"}
-    standard |= {"sys", "tomllib", "typing", "__future__", "abc"}
-    assert loaded - standard == {"logitlens_cli", "typer"}
+        reached.add(module)
+        todo += modules_in(anywhere(module)) - reached
+    assert {folder(module) for module in reached} & {"cli", "options", "commands"} == set()
 
 
 def test_only_the_command_line_knows_exit_codes() -> None:
     ends = {"exit", "_exit", "Exit", "Abort", "SystemExit", "quit", "abort", "EXIT_CODES"}
     users = {
-        module
+        folder(module)
         for module in MODULES
         for node in ast.walk(tree(module))
         if (isinstance(node, ast.Name) and node.id in ends)
@@ -128,6 +168,33 @@ def test_only_the_command_line_knows_exit_codes() -> None:
     assert users == {"cli", "__main__"}  # which ends the process
 
 
-def test_a_request_stops_at_run() -> None:
-    users = {module for module in MODULES if "request" in own(anywhere(module))}
-    assert users <= {"outputs", "session", "cluster", "run", "redraw", "corpus", "api", "cli"}
+def test_options_stop_at_commands() -> None:
+    users = {
+        folder(m) for m in MODULES if any(folder(o) == "options" for o in modules_in(anywhere(m)))
+    }
+    assert users == {"options", "commands", "cli"}
+
+
+def definitions(module: str) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_long(module: str) -> None:
+    assert len(path_of(module).read_text("utf-8").splitlines()) <= 400
+    for node in definitions(module):
+        assert node.end_lineno is not None
+        limit = 50 if isinstance(node, ast.FunctionDef) else 150
+        assert node.end_lineno - node.lineno + 1 <= limit, node.name
+
+
+def test_one_name_has_one_meaning() -> None:
+    """A function or class at the top of a module has no namesake in another one."""
+    homes: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in tree(module).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: at for name, at in homes.items() if len(at) > 1} == {}

@@ -32,11 +32,11 @@ SHARE = 4
 """parts for each actor at the least, so that all end at about the same time"""
 RETRIES = 4
 """of a part whose worker is lost; a prompt that kills its worker must not go on for ever"""
-AHEAD = 2
+PARTS_AHEAD = 2
 """parts that wait for each actor: it never idles, and memory stays bounded"""
 LOOK = 60.0
 """seconds after which those who wait look whether anybody works"""
-PATIENCE = 1800.0
+WORKER_PATIENCE = 1800.0
 """seconds without a worker; it may take machines that start, and models that load"""
 
 
@@ -76,7 +76,7 @@ class ThreadStdout(io.TextIOBase):
         return int(self.stream.fileno())
 
 
-def readings(
+def cluster_readings(
     job: ReadJob,
     todo: Sequence[Prompt],
     progress: Progress,
@@ -105,7 +105,7 @@ def outcomes_of(
     size = max(1, min(PART, len(todo) // (SHARE * len(readers))))
     parts = [todo[n : n + size] for n in range(0, len(todo), size)]
     waiting: dict[Any, Any] = {}
-    idle = [reader for _ in range(AHEAD) for reader in readers]
+    idle = [reader for _ in range(PARTS_AHEAD) for reader in readers]
     for part in parts:
         if not idle:
             done = first_of(waiting, progress)
@@ -179,9 +179,9 @@ def first_of(waiting: Mapping[Any, Any], progress: Progress) -> Any:
         now = time.monotonic()
         if "ALIVE" in states:
             since = now
-        elif now - since > PATIENCE:
+        elif now - since > WORKER_PATIENCE:
             raise WorkError(
-                f"the cluster has had no worker for {PATIENCE / 60:.0f} minutes",
+                f"the cluster has had no worker for {WORKER_PATIENCE / 60:.0f} minutes",
                 "see ray status, or run the command without --engine ray to see why",
             )
         else:

@@ -16,7 +16,7 @@ from logitlens_cli.lens.lens_model import LensModel, lens_model_of
 from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
 from logitlens_cli.lens.read import read_prompts
 from logitlens_cli.lens.rows import rows_of
-from logitlens_cli.lens.sharing import can_share_pass
+from logitlens_cli.lens.sharing import can_share_pass, token_budget
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import with_token_ids
 from logitlens_cli.model import sandbox
@@ -25,7 +25,7 @@ from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.source import ModelSource
 from logitlens_cli.reading.record import Reading
 
-AHEAD = 256
+PROMPTS_AHEAD = 256
 """prompts among which those of like length are looked for"""
 
 Outcome: TypeAlias = "tuple[str, Reading | LogitLensError]"
@@ -55,14 +55,14 @@ class Session:
         if not can_share_pass(self.lens_model, self.spec):
             return 1
         rows = len(rows_of(self.lens_model.parts, self.spec))
-        return self.job.batch_tokens or packing.token_budget(self.lens_model, rows)
+        return self.job.batch_tokens or token_budget(self.lens_model, rows)
 
     def readings(self, todo: Sequence[Prompt]) -> Iterator[Outcome]:
         """The reading of every prompt, or why there is none, by the prompt's name."""
         budget = self.budget if len(todo) > 1 else 1
-        for start in range(0, len(todo), AHEAD):
+        for start in range(0, len(todo), PROMPTS_AHEAD):
             tokenized = []
-            for prompt in todo[start : start + AHEAD]:
+            for prompt in todo[start : start + PROMPTS_AHEAD]:
                 try:
                     tokenized.append(self.tokenize(prompt))
                 except Exception as error:  # a tokenizer may raise anything

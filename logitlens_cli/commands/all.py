@@ -8,7 +8,7 @@ from logitlens_cli.metrics.sets import all_metrics, rank_figures
 from logitlens_cli.metrics.spec import Direction, MetricSpec
 from logitlens_cli.metrics.table import TOPK
 from logitlens_cli.options.metric import (
-    OWN_LOGIT,
+    DEFAULT_COLOR,
     ColorOption,
     DirectionOption,
     GuessesOption,
@@ -25,7 +25,7 @@ class All(GridReadOptions):
     command = "all"
 
     k: GuessesOption = 5
-    color: ColorOption = OWN_LOGIT
+    color: ColorOption = DEFAULT_COLOR
     target: TargetsOption = None
     direction: DirectionOption = Direction.forward
     one_hot: OneHotOption = False
@@ -39,6 +39,6 @@ class All(GridReadOptions):
         return (TOPK, *rank_figures(self.target), "kl-final", "kl-input")
 
     def run(self) -> Iterator[Path]:
-        from logitlens_cli.commands.read import read
+        from logitlens_cli.commands.read import read_and_write
 
-        return read(self)
+        return read_and_write(self)

@@ -66,7 +66,7 @@ def diff(options: Diff) -> Iterator[Path]:
     check_extras(options)
     name = prompts.safe_name(options.name or f"{pair.a_name}-vs-{pair.b_name}".replace("/", "-"))
     comparisons = [
-        comparison(options, pair, figure, name) for figure in chosen_figures(options, pair)
+        comparison(options, pair, figure, name) for figure in compared_figures(options, pair)
     ]
     if options.dry_run:
         for one in comparisons:
@@ -103,7 +103,7 @@ def pair_of(options: Diff) -> "Pair":
     return Pair(a, b, *names)
 
 
-def chosen_figures(options: Diff, pair: "Pair") -> tuple[str, ...]:
+def compared_figures(options: Diff, pair: "Pair") -> tuple[str, ...]:
     """The figures asked for, which both dumps must hold."""
     figures = (options.metric,) if options.metric else tuple(pair.figures())
     both = f"{options.a} and {options.b}"

@@ -27,9 +27,9 @@ class MetricOptions(GridReadOptions):
         return {self.metric.name: self.metric.spec(**given)}
 
     def run(self) -> Iterator[Path]:
-        from logitlens_cli.commands.read import read
+        from logitlens_cli.commands.read import read_and_write
 
-        return read(self)
+        return read_and_write(self)
 
 
 def metric_options(metric: Metric) -> type[MetricOptions]:

@@ -27,6 +27,6 @@ class Rank(GridReadOptions):
         return rank_figures(self.target)
 
     def run(self) -> Iterator[Path]:
-        from logitlens_cli.commands.read import read
+        from logitlens_cli.commands.read import read_and_write
 
-        return read(self)
+        return read_and_write(self)

@@ -19,7 +19,7 @@ from logitlens_cli.options.reading import TextReadOptions
 from logitlens_cli.reading.atomic import require_writable
 
 
-def read(options: TextReadOptions) -> Iterator[Path]:
+def read_and_write(options: TextReadOptions) -> Iterator[Path]:
     """Run the model over every prompt and write its files; yields each path once it is there.
 
     Raises BatchError at the end if some prompts of several failed.
@@ -30,10 +30,10 @@ def read(options: TextReadOptions) -> Iterator[Path]:
     if options.lines is not None:
         yield from read_lines(options, options.lines, progress)
     else:
-        yield from read_text(options, prompt_of(options), progress)
+        yield from read_one_text(options, prompt_of(options), progress)
 
 
-def read_text(options: TextReadOptions, prompt: Prompt, progress: Progress) -> Iterator[Path]:
+def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) -> Iterator[Path]:
     """One prompt. How many figures a split makes is known after the text is tokenized, the names of
     all other files before."""
     files = None if options.figure_columns else prompt_files(options, prompt, None)

@@ -31,7 +31,7 @@ def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iter
     if options.dry_run:
         yield from planned_paths(options, shard, progress)
         return
-    lines = Lines(options, path, listed, shard, progress)
+    lines = PromptLines(options, path, listed, shard, progress)
     todo = lines.unfinished(shard)
     if len(todo) < len(shard):
         progress.note(f"{len(shard) - len(todo)} of {len(shard)} prompts are done already")
@@ -44,7 +44,7 @@ def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iter
     lines.failures.require_none(len(todo))
 
 
-class Lines:
+class PromptLines:
     """The prompts of a file, and what became of them."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Lines:
         """Read them, and have their figures drawn meanwhile."""
         options = self.options
         jobs = cpu_count() if options.jobs is None else options.jobs
-        outcomes = readings(options, todo, self.progress)
+        outcomes = outcomes_of_lines(options, todo, self.progress)
         workers = Workers(min(jobs, len(todo)) if options.formats else 0)
         by_name = {prompt.name: prompt for prompt in todo}
         style = figure_style(options)
@@ -130,7 +130,9 @@ class Lines:
         note_missing_fonts(self.missing, self.progress)
 
 
-def readings(options: ReadOptions, todo: Sequence[Prompt], progress: Progress) -> Iterator[Outcome]:
+def outcomes_of_lines(
+    options: ReadOptions, todo: Sequence[Prompt], progress: Progress
+) -> Iterator[Outcome]:
     """The reading of every prompt, or why there is none, by the prompt's name; opens the model."""
     job = read_job(options)
     if options.engine is Engine.local:
@@ -139,7 +141,7 @@ def readings(options: ReadOptions, todo: Sequence[Prompt], progress: Progress) -
         from logitlens_cli.batch import cluster
     except ModuleNotFoundError as error:
         raise UsageError("--engine ray needs Ray", 'pip install "logitlens-cli[ray]"') from error
-    return cluster.readings(job, todo, progress, options.address, options.workers)
+    return cluster.cluster_readings(job, todo, progress, options.address, options.workers)
 
 
 def shard_of(options: ReadOptions, listed: list[Prompt]) -> list[Prompt]:

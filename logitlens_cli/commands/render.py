@@ -92,7 +92,7 @@ def render(options: Render) -> Iterator[Path]:
     writers: dict[Path, Path] = {}
     for dump in options.dumps:
         reading = load_dump(dump)
-        figures = chosen_figures(options, dump, reading)
+        figures = drawn_figures(options, dump, reading)
         files = dump_files(options, dump, reading, figures, writers)
         if options.dry_run:
             yield from files.paths()
@@ -107,7 +107,7 @@ def render(options: Render) -> Iterator[Path]:
     note_missing_fonts(missing, progress)
 
 
-def chosen_figures(options: Render, dump: Path, reading: "Reading") -> tuple[str, ...]:
+def drawn_figures(options: Render, dump: Path, reading: "Reading") -> tuple[str, ...]:
     """The figures asked for, which the dump must hold."""
     from logitlens_cli.figures.panel import figures_of
 
@@ -165,7 +165,7 @@ def shared_colors(options: Render, style: "FigureStyle") -> "Mapping[str, Colors
     widest: dict[str, tuple[Path, str, Colors]] = {}
     for dump in options.dumps:
         reading = load_dump(dump)
-        for figure in chosen_figures(options, dump, reading):
+        for figure in drawn_figures(options, dump, reading):
             if figure in NO_GRID:
                 continue
             panel = panels(reading, figure, style)[0]

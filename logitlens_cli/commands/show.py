@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from logitlens_cli.errors import WorkError, discard_stream
-from logitlens_cli.figures.caption import LONGEST_PART, number
+from logitlens_cli.figures.caption import LONGEST_SENTENCE, number
 from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.words import count_of
 from logitlens_cli.reading.marks import harmless
@@ -96,7 +96,7 @@ def written(panel: Panel, colors: "CellColors", stream: TextIO) -> str:
         emoji=False,
     )
     with console.capture() as capture:
-        console.print(Text(harmless(panel.title[:LONGEST_PART]), style="bold"))
+        console.print(Text(harmless(panel.title[:LONGEST_SENTENCE]), style="bold"))
         console.print(Text(table.notes(first)))
         console.print(table.grid(first))
         if not panel.guesses or colored:
@@ -196,7 +196,7 @@ class TerminalTable:
     def legend(self) -> Text:
         """The colour bar, or at least what the numbers are."""
         panel = self.panel
-        legend = Text(harmless(panel.bar[:LONGEST_PART]))
+        legend = Text(harmless(panel.bar[:LONGEST_SENTENCE]))
         if self.colors is not None:
             legend.append(f": {number(panel.colors.low)} ")
             for color in self.colors.bar:

@@ -97,7 +97,7 @@ def summarize_lines(
     from logitlens_cli.batch.failures import Failures
     from logitlens_cli.batch.summing import Summing
     from logitlens_cli.commands.checks import check_extras
-    from logitlens_cli.commands.read_lines import readings, shard_of
+    from logitlens_cli.commands.read_lines import outcomes_of_lines, shard_of
     from logitlens_cli.commands.translate import recipe_of
     from logitlens_cli.reading.summary import key_of_summary
 
@@ -113,11 +113,11 @@ def summarize_lines(
         progress.note(f"{files.json} is made of the same; skipped")
         return
     check_extras(options)
-    check_limits(options)
+    check_kl_limits(options)
     failures = Failures(options.out, options.lines, options.command, listed, progress)
     state = options.out / f"{name}.{options.command}.part"
     summing = Summing(state, key, name, options.metrics, failures, progress)
-    summary = summing.add_all(todo, lambda left: readings(options, left, progress))
+    summary = summing.add_all(todo, lambda left: outcomes_of_lines(options, left, progress))
     summary = msgspec.structs.replace(
         summary,
         shards=[(summary_key(listed, {}), *options.part)],
@@ -204,7 +204,7 @@ def summary_key(todo: "Sequence[Prompt]", recipe: Mapping[str, Any]) -> str:
     return prompt_key(Prompt("", listed), recipe)
 
 
-def check_limits(options: Stats) -> None:
+def check_kl_limits(options: Stats) -> None:
     """Refuse limits of colours that cannot be, before any work."""
     if options.vmin is not None or options.vmax is not None:
         from logitlens_cli.commands.translate import figure_style

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from logitlens_cli.metrics.sets import guess_metrics
 from logitlens_cli.metrics.spec import MetricSpec
-from logitlens_cli.options.metric import OWN_LOGIT, ColorOption, GuessesOption
+from logitlens_cli.options.metric import DEFAULT_COLOR, ColorOption, GuessesOption
 from logitlens_cli.options.reading import GridReadOptions
 
 
@@ -17,13 +17,13 @@ class TopK(GridReadOptions):
     command = "topk"
 
     k: GuessesOption = 5
-    color: ColorOption = OWN_LOGIT
+    color: ColorOption = DEFAULT_COLOR
 
     @property
     def metrics(self) -> Mapping[str, MetricSpec]:
         return guess_metrics(self.color)
 
     def run(self) -> Iterator[Path]:
-        from logitlens_cli.commands.read import read
+        from logitlens_cli.commands.read import read_and_write
 
-        return read(self)
+        return read_and_write(self)

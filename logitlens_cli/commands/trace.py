@@ -158,6 +158,6 @@ class Trace(TextReadOptions):
             )
 
     def run(self) -> Iterator[Path]:
-        from logitlens_cli.commands.read import read
+        from logitlens_cli.commands.read import read_and_write
 
-        return read(self)
+        return read_and_write(self)

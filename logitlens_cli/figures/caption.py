@@ -7,13 +7,13 @@ from logitlens_cli.figures.words import count_of
 from logitlens_cli.reading.marks import harmless
 
 LONGEST_LABEL = 100
-LONGEST_PART = 1000
+LONGEST_SENTENCE = 1000
 """characters, which is more than anybody has a use for"""
 
 
 def one_line_title(panel: Panel) -> str:
     """One line: the figure's own title."""
-    return harmless((panel.title or panel.about)[:LONGEST_PART])
+    return harmless((panel.title or panel.about)[:LONGEST_SENTENCE])
 
 
 def alt_text(panel: Panel) -> str:
@@ -28,7 +28,7 @@ def alt_text(panel: Panel) -> str:
         finding(panel),
         sentence(panel.all_notes()),
     ]
-    return harmless(" ".join(f"{part[:LONGEST_PART]}." for part in parts if part))
+    return harmless(" ".join(f"{part[:LONGEST_SENTENCE]}." for part in parts if part))
 
 
 def caption(panel: Panel) -> str:
@@ -43,7 +43,7 @@ def caption(panel: Panel) -> str:
         finding(panel),
         sentence(panel.all_notes()),
     ]
-    return harmless(" ".join(f"{part[:LONGEST_PART]}." for part in parts if part)) + "\n"
+    return harmless(" ".join(f"{part[:LONGEST_SENTENCE]}." for part in parts if part)) + "\n"
 
 
 def about(panel: Panel) -> str:

@@ -10,11 +10,11 @@ from itertools import chain
 
 from logitlens_cli.figures.fonts import Ruler, escaped, fallback
 from logitlens_cli.figures.page import (
-    COLUMNS,
     LEAST_CELL,
     PAGES,
     PLAIN,
     TEXT_CELL,
+    TEXT_COLUMNS,
     Page,
     require_page_width,
 )
@@ -295,8 +295,8 @@ class Cells:
         sizes = [large - SIZE_STEP * n for n in range(int((large - small) / SIZE_STEP) + 1)]
         fitting = [size for size in sizes if size * LINE * (lines + 0.05) <= highest]
         if width is None:
-            if len(panel.input_labels) > COLUMNS:
-                return self.wordless(f"no text in the cells of more than {COLUMNS} columns")
+            if len(panel.input_labels) > TEXT_COLUMNS:
+                return self.wordless(f"no text in the cells of more than {TEXT_COLUMNS} columns")
             return self.written(large, TEXT_CELL[1][0] - self.padding(large))
         whole = [size for size in fitting if self.longest(size) <= width - self.padding(size)]
         if whole:

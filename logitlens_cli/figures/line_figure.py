@@ -29,8 +29,8 @@ from logitlens_cli.reading.record import Reading
 
 # Sizes in inches.
 LAYER_STEP = 0.14  # from one layer to the next
-WIDTH = (3.4, 6.0)
-HEIGHT = 2.6
+AXES_WIDTH = (3.4, 6.0)
+AXES_HEIGHT = 2.6
 LEFT, BELOW = 0.66, 0.52
 EDGE = 0.06  # from the frame to the first layer
 STUB = 0.25  # from the end of a line to its name
@@ -52,7 +52,7 @@ def draw_lines(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]
     names = [ruler.shortened(escaped(name, missing), LABEL_SIZE, PAGE.name) for name in names]
     right = max((ruler.width(name, LABEL_SIZE) for name in names if name), default=-STUB)
     layers = len(panel.drawn.layers)
-    width = min(max(WIDTH[0], LAYER_STEP * layers), WIDTH[1])
+    width = min(max(AXES_WIDTH[0], LAYER_STEP * layers), AXES_WIDTH[1])
     whole = LEFT + width + right + STUB + PAGE.margin
     room = whole - 2 * PAGE.margin
     title = ruler.broken(escaped(panel.title, missing), TITLE_SIZE, room, "bold", TITLE_LINES)
@@ -86,10 +86,10 @@ def paint_line_panel(
 ) -> Figure:
     """Draw a trace with its texts as laid out, ``whole`` inches wide."""
     head = 0.3 + len(title) * TITLE_SIZE * LINE + len(notes) * NOTE_SIZE * LINE
-    height = BELOW + HEIGHT + head
+    height = BELOW + AXES_HEIGHT + head
     figure = Figure(figsize=(whole, height), facecolor="white")
     paint_title(figure, title, notes)
-    ax = figure.add_axes((LEFT / whole, BELOW / height, width / whole, HEIGHT / height))
+    ax = figure.add_axes((LEFT / whole, BELOW / height, width / whole, AXES_HEIGHT / height))
     if isinstance(panel.drawn, Band):
         paint_band(ax, panel.drawn)
         ax.set_title("", loc="left")  # the figure's own says it
@@ -159,9 +159,9 @@ def paint_names(ax: Axes, drawn: Lines, names: list[str], width: float) -> None:
         x, y = ax.transAxes.inverted().transform(end)
         ends[n] = float(x), float(np.clip(np.nan_to_num(y), 0, 1))
     named.sort(key=lambda n: ends[n][1])
-    heights = spread([ends[n][1] * HEIGHT for n in named], LABEL_SIZE * LINE, HEIGHT)
+    heights = spread([ends[n][1] * AXES_HEIGHT for n in named], LABEL_SIZE * LINE, AXES_HEIGHT)
     for n, height in zip(named, heights, strict=True):
-        y = height / HEIGHT
+        y = height / AXES_HEIGHT
         ax.plot(
             [ends[n][0], 1 + 0.7 * STUB / width], [ends[n][1], y], lw=0.8, clip_on=False,
             markevery=[1], transform=ax.transAxes, scalex=False, scaley=False, **marked(n),

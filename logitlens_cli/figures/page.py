@@ -16,7 +16,7 @@ MOST_TEXTS = (
     200_000  # texts in cells, 3 kB of memory and a line of SVG each, whatever the resolution
 )
 SHARP = 72  # dots per inch; a lower resolution is not proposed
-COLUMNS = 64  # more columns than that are drawn without text, where the page may grow
+TEXT_COLUMNS = 64  # more columns than that are drawn without text, where the page may grow
 PLAIN = 0.16  # inches of a cell without text there, on other pages times their scale
 TEXT_CELL = (0.36, 0.21), (1.05, 0.33)  # the same with text, at least and at most: width, height
 LEAST_CELL = 0.01  # inches; three dots of the default resolution
@@ -65,7 +65,7 @@ def require_drawable(rows: int, columns: int, width: str, dpi: int) -> None:
         require_page_width(columns * LEAST_CELL, columns, page)
         high = 0.5 * PLAIN * page.scale * rows if page.height is None else page.height
         require_size(page.width, high, dpi, columns, most=(page.width, 5 * high))
-    elif columns > COLUMNS:
+    elif columns > TEXT_COLUMNS:
         cells = PLAIN * columns, PLAIN * rows
         require_size(*cells, dpi, columns, most=cells)
     else:
@@ -127,8 +127,10 @@ def most_columns(height: float, dpi: int, columns: int, texts: int) -> int:
         return int((wide - AROUND) / cell) if height * dpi <= PIXELS else 0
 
     plain = fitting(PLAIN, height)
-    if columns > COLUMNS and plain > COLUMNS:
+    if columns > TEXT_COLUMNS and plain > TEXT_COLUMNS:
         return plain
     # Of so few columns the cells have texts, which makes them higher too.
-    few = min(COLUMNS, fitting(TEXT_CELL[1][0], height * (2.5 if columns > COLUMNS else 1)))
+    few = min(
+        TEXT_COLUMNS, fitting(TEXT_CELL[1][0], height * (2.5 if columns > TEXT_COLUMNS else 1))
+    )
     return min(few, MOST_TEXTS * columns // texts) if texts else few

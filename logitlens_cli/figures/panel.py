@@ -26,10 +26,9 @@ from logitlens_cli.figures.words import (
 )
 from logitlens_cli.metrics.spec import DIFFERENCE_SCALE, Scale
 from logitlens_cli.metrics.sums import Floats
-from logitlens_cli.metrics.table import COLORS, FOLLOWED, METRICS, TRACE, metric_of
+from logitlens_cli.metrics.table import COLORS, FOLLOWED, METRICS, TOPK, TRACE, metric_of
 from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in
 
-TOPK = "topk"
 STAR = " (*)"
 """stands behind a true next token that was guessed"""
 

@@ -1,8 +1,11 @@
-"""May texts share a forward pass on this model?"""
+"""May texts share a forward pass on this model, and how many tokens of them?"""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+
+import psutil
+import torch
 
 from logitlens_cli.lens import capture, rounding
 from logitlens_cli.lens.capture import INPUT, PromptSlice, resid_post
@@ -51,3 +54,17 @@ def streams_agree(a: Any, b: Any) -> bool:
     """Are two streams equal but for rounding?"""
     error, allowed = rounding.logit_difference(a, b)
     return error <= allowed
+
+
+def token_budget(lens_model: LensModel, rows: int) -> int:
+    """Tokens of a pass: enough to fill the machine, as far as a quarter of the free memory goes."""
+    device = lens_model.model.device
+    if device.type == "cuda":
+        free, most = torch.cuda.mem_get_info(device)[0], 16384
+    else:
+        # On two cores, passes of 512 tokens are as fast as longer ones, and shorter ones are not.
+        free, most = psutil.virtual_memory().available, 512
+    width = lens_model.parts.layout.width
+    # The stream of every row, and some forty of its width at a time within a block.
+    token = 4 * width * (rows + 40)
+    return max(1, min(most, free // 4 // token))

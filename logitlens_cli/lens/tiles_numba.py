@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-# ``reduction.LOG2_E``, rounded alike.
+# ``tile.LOG2_E``, rounded alike.
 LOG2_E = np.float32(np.log2(np.e))
 F32, I32 = np.float32, np.int32
 # Sums may be taken in any order, so that they become vectors; NaN and infinity stay what they are.

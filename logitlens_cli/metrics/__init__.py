@@ -7,5 +7,6 @@ numpy only when it computes, since the command line takes names and words from h
 
 In the order of reading: ``sums`` (what one pass over the vocabulary leaves behind), ``spec`` (a
 metric's entry and its parameters), ``target`` (whose logit or rank), ``guesses``, ``tokens`` and
-``distributions`` (the entries), ``table`` (all of them by name).
+``distributions`` (the entries), ``table`` (all of them by name), ``sets``
+(those behind a figure).
 """

@@ -88,7 +88,7 @@ def kl_tokens(spec: MetricSpec) -> Mapping[str, str]:
     return {"target": "input"} if spec.one_hot else {}
 
 
-def require_finite(spec: MetricSpec) -> None:
+def require_finite_kl(spec: MetricSpec) -> None:
     if spec.one_hot and spec.reverse:
         raise UsageError(
             "--one-hot with --direction reverse: KL(layer || input token) is infinite",
@@ -122,7 +122,7 @@ KL_INPUT = Metric(
     tokens=kl_tokens,
     reference=lambda spec: "input token" if spec.one_hot else "input",
     parameters=("direction", "one_hot"),
-    check=require_finite,
+    check=require_finite_kl,
     input_row=True,
     summarized=True,
 )

@@ -84,7 +84,7 @@ def without_panics() -> Iterator[None]:
         os.close(nowhere)
 
 
-PAGES = Path("/proc/self/statm")
+MEMORY_PAGES = Path("/proc/self/statm")
 """how much memory this process has, in pages; Linux alone has it, and heeds a limit of it"""
 
 
@@ -92,7 +92,7 @@ def unlimited_resources() -> list[str]:
     """What ``resource_limits`` cannot limit on this system: "time" (on Windows), "memory" (on all
     but Linux)."""
     missing = [] if hasattr(signal, "setitimer") else ["time"]
-    return missing if RESOURCES and PAGES.exists() else [*missing, "memory"]
+    return missing if RESOURCES and MEMORY_PAGES.exists() else [*missing, "memory"]
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def bounded_memory() -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_AS)
     try:
         with suppress(OSError, ValueError):  # there may be no /proc, and a lower limit by now
-            most = int(PAGES.read_text().split()[0]) * resource.getpagesize() + MEMORY
+            most = int(MEMORY_PAGES.read_text().split()[0]) * resource.getpagesize() + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
         yield
     finally:

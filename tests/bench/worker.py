@@ -77,8 +77,8 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     from logitlens_cli.lens.capture import INPUT, resid_post
     from logitlens_cli.lens.direct import Direct
     from logitlens_cli.lens.tile import numba_kernel
-    from logitlens_cli.metrics.table import METRICS
     from logitlens_cli.metrics.sums import Needs
+    from logitlens_cli.metrics.table import METRICS
     from logitlens_cli.model.anatomy import find
     from logitlens_cli.options.groups import All, KlFinal, KlInput, Rank, Read, TopK
 

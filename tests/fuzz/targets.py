@@ -29,11 +29,11 @@ from logitlens_cli.errors import LONGEST, UsageError, one_line
 from logitlens_cli.figures import caption, pair_panels, tables
 from logitlens_cli.figures.line_data import line_panel
 from logitlens_cli.figures.pair import Pair, difference_of
-from logitlens_cli.figures.panel import TOPK, Panel, figures_of, panels
+from logitlens_cli.figures.panel import Panel, figures_of, panels
 from logitlens_cli.figures.scale import limits
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import TRACE
 from logitlens_cli.metrics.spec import Scale
+from logitlens_cli.metrics.table import TOPK, TRACE
 from logitlens_cli.model.tokenizer import (
     Encoded,
     label,

@@ -16,9 +16,9 @@ from logitlens_cli.lens import capture, decoders, direct, grid, output_check
 from logitlens_cli.lens import decoder as decoder_module
 from logitlens_cli.lens.capture import INPUT, resid_post
 from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs, Sums
+from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.options.groups import Norm
 
 EVERYTHING = Needs(

@@ -23,9 +23,9 @@ from torch import nn
 from logitlens_cli.lens import grid
 from logitlens_cli.lens.capture import INPUT, Stream, resid_post
 from logitlens_cli.lens.direct import Direct
-from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.metrics.sums import Floats, Needs, ReferenceSums, Sums, TargetSums
 from logitlens_cli.metrics.spec import MetricSpec, clamp
+from logitlens_cli.metrics.sums import Floats, Needs, ReferenceSums, Sums, TargetSums
+from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.model.anatomy.parts import ModelParts, StreamLayout
 
 LN2, LN5, LN8 = math.log(2), math.log(5), math.log(8)
@@ -119,7 +119,9 @@ def textbook_sums() -> Sums:
     def reference(logits: Floats) -> ReferenceSums:
         q, log_q = np.exp(logits) / 8, logits - LN8
         js = p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))
-        return ReferenceSums((q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), js.sum(-1))
+        return ReferenceSums(
+            (q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), js.sum(-1)
+        )
 
     return Sums(
         final_ids=np.array([0, 2]),
