@@ -12,13 +12,12 @@ import numpy as np
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.panel import (
-    TOPK,
     color_of,
     draws_row,
     figures_of,
 )
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import COLORS, FOLLOWED, TRACE
+from logitlens_cli.metrics.table import COLORS, FOLLOWED, TOPK, TRACE
 from logitlens_cli.reading.difference import DIFFERENCE_SCHEMA, Difference, Side
 from logitlens_cli.reading.record import Reading, rounded
 

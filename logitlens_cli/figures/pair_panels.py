@@ -8,7 +8,6 @@ import numpy as np
 from logitlens_cli.figures.pair import Pair
 from logitlens_cli.figures.panel import (
     GUESS_IS_FINAL,
-    TOPK,
     Panel,
     blank_repeats,
     panels,
@@ -20,6 +19,7 @@ from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, style_notes, window_words
 from logitlens_cli.metrics.spec import DIFFERENCE_SCALE
 from logitlens_cli.metrics.sums import Floats
+from logitlens_cli.metrics.table import TOPK
 from logitlens_cli.reading.difference import Difference
 from logitlens_cli.reading.record import (
     Reading,
