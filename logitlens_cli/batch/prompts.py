@@ -66,12 +66,11 @@ def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prom
     digits = len(str(filled[-1][0]))
     prompts = []
     for n, line in filled:
-        own, text = from_json_line(line, path, n) if is_json else (None, line)
-        own = own if named else None
-        stem = own if own is not None else pattern.replace("{n}", f"{n:0{digits}d}")
-        place = f"--lines {path}, line {n}"
-        name_of = "--name" if own is None else f"{place}: name"
-        prompts.append(Prompt(safe_name(stem, name_of), text, n))
+        given, text = from_json_line(line, path, n) if is_json else (None, line)
+        given = given if named else None
+        stem = given if given is not None else pattern.replace("{n}", f"{n:0{digits}d}")
+        source = "--name" if given is None else f"--lines {path}, line {n}: name"
+        prompts.append(Prompt(safe_name(stem, source), text, n))
     seen: dict[str, int | None] = {}
     for prompt in prompts:
         if prompt.name in seen:
@@ -87,10 +86,10 @@ def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prom
 def from_json_line(line: str, path: Path, n: int) -> tuple[str | None, str]:
     """The name and text of a line of a .jsonl file."""
     try:
-        made: Any = msgspec.json.decode(line)
+        value: Any = msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"--lines {path}, line {n}: not JSON ({error})", "mend it") from error
-    text, name = (made.get("text"), made.get("name")) if isinstance(made, dict) else (None, None)
+    text, name = (value.get("text"), value.get("name")) if isinstance(value, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(name, str | None):
         raise UsageError(
             f'--lines {path}, line {n}: no object with a string "text"',
@@ -156,14 +155,14 @@ def slug(text: str) -> str:
 
 def safe_name(name: str, source: str = "--name") -> str:
     """A relative path without anything that leaves its folder or that a shell trips over."""
-    parts = [re.sub(r"[^\w.,+=@{}-]+", "-", part).lstrip(".-") for part in name.split("/")]
-    kept = [part for part in parts if part]
-    if not kept:
+    cleaned = [re.sub(r"[^\w.,+=@{}-]+", "-", part).lstrip(".-") for part in name.split("/")]
+    parts = [part for part in cleaned if part]
+    if not parts:
         raise UsageError(f"{source} {name!r} holds no letter or digit", "give another name")
-    made = "/".join(kept)
-    if len(made.encode()) > LONGEST_NAME or any(len(p.encode()) > LONGEST_PART for p in kept):
+    path = "/".join(parts)
+    if len(path.encode()) > LONGEST_NAME or any(len(p.encode()) > LONGEST_PART for p in parts):
         raise UsageError(
             f"{source} {name[:NAME_LENGTH]!r}... is too long ({len(name)} characters)",
             f"give a name of at most {LONGEST_PART} bytes between slashes, {LONGEST_NAME} in all",
         )
-    return made
+    return path

@@ -35,7 +35,7 @@ class MetricOptions(GridReadOptions):
 def metric_options(metric: Metric) -> type[MetricOptions]:
     """The options of a metric's command."""
     usual = metric.spec()
-    made = make_dataclass(
+    options = make_dataclass(
         "".join(word.capitalize() for word in metric.name.split("-")),
         [(name, PARAMETERS[name], getattr(usual, name)) for name in metric.parameters],
         bases=(MetricOptions,),
@@ -43,8 +43,8 @@ def metric_options(metric: Metric) -> type[MetricOptions]:
         frozen=True,
         kw_only=True,
     )
-    made.__doc__ = metric.about
-    return made
+    options.__doc__ = metric.about
+    return options
 
 
 def metric_commands(without: Container[str]) -> dict[str, type[MetricOptions]]:

@@ -20,7 +20,7 @@ def alt_text(panel: Panel) -> str:
     """What a figure shows and what is to be seen in it, for those who cannot see it."""
     labels = panel.input_labels
     columns = f"{labels[0][:LONGEST_LABEL]} to {labels[-1][:LONGEST_LABEL]}"
-    parts = [
+    sentences = [
         f"Heatmap: {about(panel)}",
         f"{count_of(len(panel.rows), 'row')}, layers {panel.rows[0]} to {panel.rows[-1]}, by "
         f"{count_of(len(labels), 'column')}, {columns}",
@@ -28,7 +28,7 @@ def alt_text(panel: Panel) -> str:
         finding(panel),
         sentence(panel.all_notes()),
     ]
-    return harmless(" ".join(f"{part[:LONGEST_SENTENCE]}." for part in parts if part))
+    return harmless(" ".join(f"{part[:LONGEST_SENTENCE]}." for part in sentences if part))
 
 
 def caption(panel: Panel) -> str:
@@ -36,14 +36,14 @@ def caption(panel: Panel) -> str:
     labels = [f"columns: {panel.input_title}, written below"]
     labels += [f"{panel.next_title} above"] * bool(panel.next_title)
     cells = "each cell says the layer's top guess" if panel.guesses else ""
-    parts = [
+    sentences = [
         about(panel),
         sentence([f"Rows: layers {panel.rows[0]} to {panel.rows[-1]}, upwards", *labels, cells]),
         colors(panel),
         finding(panel),
         sentence(panel.all_notes()),
     ]
-    return harmless(" ".join(f"{part[:LONGEST_SENTENCE]}." for part in parts if part)) + "\n"
+    return harmless(" ".join(f"{part[:LONGEST_SENTENCE]}." for part in sentences if part)) + "\n"
 
 
 def about(panel: Panel) -> str:

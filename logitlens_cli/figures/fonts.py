@@ -45,9 +45,9 @@ def installed() -> tuple[tuple[str, str], ...]:
 def fallback(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
     """The families to draw ``texts`` with, in order, and the characters that none of them has."""
     base = charmap(font_manager.findfont(BASE))
-    every = set[str]().union(*texts)
-    never = {char for char in every if unicodedata.category(char) in UNDRAWN}
-    missing = {char for char in every - never if ord(char) not in base}
+    characters = set[str]().union(*texts)
+    never = {char for char in characters if unicodedata.category(char) in UNDRAWN}
+    missing = {char for char in characters - never if ord(char) not in base}
     families = [BASE]
     for family, path in installed() if missing else ():
         try:
@@ -114,16 +114,16 @@ class Ruler:
     def __init__(self, families: list[str]) -> None:
         self.families = families
         self.paths = TextToPath()
-        self.known: dict[tuple[str, float], float] = {}
+        self.widths: dict[tuple[str, float], float] = {}
 
     def width(self, text: str, size: float, weight: str = "normal") -> float:
         """Width of one line at ``size`` points, in inches."""
         key = (text + weight, size)
-        if key not in self.known:
+        if key not in self.widths:
             font = FontProperties(family=self.families, size=size, weight=weight)
             width, _, _ = self.paths.get_text_width_height_descent(text, font, ismath=False)
-            self.known[key] = width / 72
-        return self.known[key]
+            self.widths[key] = width / 72
+        return self.widths[key]
 
     @staticmethod
     def most(size: float, limit: float) -> int:

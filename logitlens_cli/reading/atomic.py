@@ -31,13 +31,13 @@ def machine_id() -> str:
     """Where a process's number means this process: the machine, since it started, and its name
     space of processes. Several of each may share a folder."""
     try:
-        parts = (
+        names = (
             Path("/proc/sys/kernel/random/boot_id").read_text(),
             os.readlink("/proc/self/ns/pid"),
         )
     except OSError:
         return "somewhere"
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(names).encode()).hexdigest()[:16]
 
 
 @cache
@@ -46,10 +46,10 @@ def sweep(folder: Path) -> None:
     be of a process that lives stays, and so does whatever is not known to be ours."""
     with suppress(OSError):
         for left in folder.glob(f"{PREFIX}*.part"):
-            made = re.fullmatch(
+            match = re.fullmatch(
                 rf"{re.escape(PREFIX)}([0-9a-f]{{16}})-([0-9]{{1,9}})-.*", left.name
             )
-            if made is not None and made[1] == machine_id() and not is_alive(int(made[2])):
+            if match is not None and match[1] == machine_id() and not is_alive(int(match[2])):
                 with suppress(OSError):
                     left.unlink()
 
@@ -65,12 +65,12 @@ class Staged:
 
     def __init__(self) -> None:
         self.pairs: list[tuple[Path, Path]] = []
-        self.place: Path | None = None
+        self.target_path: Path | None = None
         """the target that is being worked on"""
 
     def write(self, target: Path, fill: Callable[[IO[bytes]], Any]) -> None:
         """Have ``fill`` write the future ``target`` into a binary file."""
-        self.place = target
+        self.target_path = target
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():  # found out at the end, it would leave some files renamed and some not
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -88,7 +88,7 @@ class Staged:
         mask = os.umask(0)
         os.umask(mask)
         for temporary, target in self.pairs:
-            self.place = target
+            self.target_path = target
             temporary.chmod(0o666 & ~mask)  # as any other new file, not as a private one
             temporary.replace(target)
 
@@ -106,7 +106,7 @@ def staged() -> Iterator[Staged]:
     except OSError as error:
         kind = DiskError if error.errno in (*FULL, errno.EROFS, errno.EIO) else WorkError
         raise kind(
-            f"{files.place} cannot be written: {error.strerror or error}", space_hint(error)
+            f"{files.target_path} cannot be written: {error.strerror or error}", space_hint(error)
         ) from error
     finally:
         for temporary, _ in files.pairs:
@@ -117,9 +117,13 @@ def staged() -> Iterator[Staged]:
 def require_writable(folder: Path) -> None:
     """Try ``folder``, or the nearest one above it that exists, before any long work begins."""
     try:
-        places = (folder, *folder.absolute().parents)
-        there = next(place for place in places if place.exists() or place.is_symlink())
-        with tempfile.TemporaryFile(dir=there):
+        folders = (folder, *folder.absolute().parents)
+        nearest = next(
+            target_path
+            for target_path in folders
+            if target_path.exists() or target_path.is_symlink()
+        )
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise WorkError(

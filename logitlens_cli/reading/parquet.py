@@ -27,7 +27,7 @@ def table(reading: Reading) -> pa.Table:
     def cells(grid: list[list[Any]], kind: Any) -> Any:
         return pa.array([cell for row in grid for cell in row], kind)
 
-    made = {
+    table = {
         "name": up([reading.name] * rows, pa.string()),
         "position": along([t.position for t in tokens], pa.int32()),
         "token_id": along([t.id for t in tokens], pa.int32()),
@@ -41,10 +41,10 @@ def table(reading: Reading) -> pa.Table:
         "final_id": along(reading.final_ids, pa.int32()),
     }
     for name, kind in GUESSES.items():
-        made[f"guess_{name}"] = cells(getattr(reading.guesses, name), pa.list_(kind))
+        table[f"guess_{name}"] = cells(getattr(reading.guesses, name), pa.list_(kind))
     for metric, scores in reading.metrics.items():
-        made[metric] = cells(scores.values, pa.float64())
-    return pa.table(made)
+        table[metric] = cells(scores.values, pa.float64())
+    return pa.table(table)
 
 
 def save(reading: Reading, file: IO[bytes]) -> None:

@@ -141,8 +141,8 @@ def lock_in(layers: Sequence[Layer], top: Ints, final: Sequence[int]) -> LockIn:
         return [layers[rows[n]].block if b else None for n, b in zip(found, is_there, strict=True)]
 
     def mean(blocks: list[int | None]) -> float | None:
-        known = [block for block in blocks if block is not None]
-        return rounded(sum(known) / len(known)) if known else None
+        numbers = [block for block in blocks if block is not None]
+        return rounded(sum(numbers) / len(numbers)) if numbers else None
 
     first, since = lowest(agrees), lowest(stays)
     return LockIn(first=first, since=since, mean_first=mean(first), mean_since=mean(since))
@@ -243,8 +243,8 @@ class Reading(Record, frozen=True):
         for what, grid in grids.items():
             if len(grid) != layers or any(len(row) != positions for row in grid):
                 raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
-        parts = (guesses.ids, guesses.labels, guesses.logits, guesses.probs)
-        for rows in zip(*parts, strict=True):
+        fields = (guesses.ids, guesses.labels, guesses.logits, guesses.probs)
+        for rows in zip(*fields, strict=True):
             for ids, labels, logits, probs in zip(*rows, strict=True):
                 if not 0 < len(ids) == len(labels) == len(logits) == len(probs):
                     raise ValueError(
@@ -331,9 +331,9 @@ def load_dump(path: Path) -> Reading:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "name a JSON dump of logitlens") from error
     try:
-        made = msgspec.json.decode(data, type=Reading)
+        reading = msgspec.json.decode(data, type=Reading)
         require_single_keys(data)
-        return made
+        return reading
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         for kind, (what, hint) in OTHER_FILES.items():
             if f'"{kind}/'.encode() in data[:200]:
@@ -392,5 +392,5 @@ def rounded(values: Any) -> Any:
     digits = np.clip(6 - np.floor(size).astype(int), 1 - len(POWERS), len(POWERS) - 1)
     up, down = POWERS[digits.clip(min=0)], POWERS[(-digits).clip(min=0)]
     # A whole number times or over an exact power is the float nearest to the decimal number.
-    made = np.rint(array * up / down) * down / up
-    return made.tolist() if finite.all() else np.where(finite, made, np.array(None)).tolist()
+    result = np.rint(array * up / down) * down / up
+    return result.tolist() if finite.all() else np.where(finite, result, np.array(None)).tolist()

@@ -51,9 +51,9 @@ class Sketch:
         if not len(values):
             return
         large = values[values >= SMALLEST]
-        places = np.ceil(np.log(large) / GROWTH).astype(int)
-        for place, count in zip(*np.unique(places, return_counts=True), strict=True):
-            self.buckets[int(place)] = self.buckets.get(int(place), 0) + int(count)
+        numbers = np.ceil(np.log(large) / GROWTH).astype(int)
+        for bucket, count in zip(*np.unique(numbers, return_counts=True), strict=True):
+            self.buckets[int(bucket)] = self.buckets.get(int(bucket), 0) + int(count)
         self.zeros += len(values) - len(large)
         self.total += int(np.rint(values / UNIT).astype(np.int64).sum())
         self.stretch(float(values.min()), float(values.max()))
@@ -64,8 +64,8 @@ class Sketch:
             self.most = most if self.most is None else max(self.most, most)
 
     def merge(self, other: "Sketch") -> None:
-        for place, count in other.buckets.items():
-            self.buckets[place] = self.buckets.get(place, 0) + count
+        for bucket, count in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
         self.zeros += other.zeros
         self.total += other.total
         self.stretch(other.least, other.most)
@@ -85,11 +85,11 @@ class Sketch:
         passed = self.zeros
         if rank < passed:
             return 0.0
-        for place in sorted(self.buckets):
-            passed += self.buckets[place]
+        for bucket in sorted(self.buckets):
+            passed += self.buckets[bucket]
             if rank < passed:
                 # The middle of the bucket, by ratio; never outside what was seen.
-                middle = 2 * math.exp(place * GROWTH) / (1 + math.exp(GROWTH))
+                middle = 2 * math.exp(bucket * GROWTH) / (1 + math.exp(GROWTH))
                 return min(max(middle, self.least), self.most)
         return self.most
 
@@ -105,10 +105,10 @@ class Tally:
     def add(self, values: Floats, bins: Sequence[int]) -> None:
         """Count values (layer, position), where they are numbers."""
         for row, (totals, counts) in enumerate(zip(self.totals, self.counts, strict=True)):
-            for value, place in zip(values[row].tolist(), bins, strict=True):
+            for value, n in zip(values[row].tolist(), bins, strict=True):
                 if math.isfinite(value):
-                    totals[place] += round(value / UNIT)
-                    counts[place] += 1
+                    totals[n] += round(value / UNIT)
+                    counts[n] += 1
 
     def merge(self, other: "Tally") -> None:
         for mine, theirs in ((self.totals, other.totals), (self.counts, other.counts)):

@@ -75,7 +75,7 @@ class Summary(Record, frozen=True):
         missing = SHARES.keys() - self.tallies.keys()
         for name in sorted(unknown | missing):
             raise ValueError(f"{name} is unknown" if name in unknown else f"{name} is missing")
-        if any(number >= parts for _, number, parts in self.shards):
+        if any(number >= count for _, number, count in self.shards):
             raise ValueError("it is a part that there is not")
         for name, sketches in self.sketches.items():
             if any(bool(s.count) != (s.least is not None and s.most is not None) for s in sketches):
@@ -183,7 +183,7 @@ def merge_summaries(parts: Sequence[tuple[Path, Summary]], name: str) -> Summary
                 "merge what one command gave",
             )
         for shard in other.shards:
-            twice = [known for held, known in seen if shards_overlap(shard, held)]
+            twice = [held_by for held, held_by in seen if shards_overlap(shard, held)]
             if twice:
                 raise UsageError(
                     f"{path} and {twice[0]} hold the same lines", "give every line once"
@@ -207,8 +207,9 @@ def merge_summaries(parts: Sequence[tuple[Path, Summary]], name: str) -> Summary
 
 def shards_overlap(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
     """Do two parts, of every so many lines, have a line in common?"""
-    (lines, number, parts), (others, second, step) = one, other
-    return lines == others and (number - second) % math.gcd(parts, step) == 0
+    (lines, number, count), (other_lines, other_number, other_count) = one, other
+    step = math.gcd(count, other_count)
+    return lines == other_lines and (number - other_number) % step == 0
 
 
 def missing_shards(stats: Summary) -> list[str]:
@@ -216,16 +217,16 @@ def missing_shards(stats: Summary) -> list[str]:
     absent = []
     for lines in sorted({lines for lines, _, _ in stats.shards}):
         held = [shard for shard in stats.shards if shard[0] == lines]
-        every = math.lcm(*(parts for _, _, parts in held))
-        if every > MOST_SHARDS:
+        count = math.lcm(*(shard_count for _, _, shard_count in held))
+        if count > MOST_SHARDS:
             raise UsageError(
                 f"the summaries are parts of {', '.join(sorted({f'1/{p}' for *_, p in held})[:5])}",
                 "merge what was cut into the same number of parts",
             )
         absent += [
-            f"{number + 1}/{every}"
-            for number in range(every)
-            if not any(number % parts == own for _, own, parts in held)
+            f"{number + 1}/{count}"
+            for number in range(count)
+            if not any(number % shard_count == shard for _, shard, shard_count in held)
         ]
     return absent
 
@@ -245,8 +246,8 @@ def shares(stats: Summary, share: str) -> list[float | None]:
 
 def quantiles(sketch: Sketch, whole: bool) -> list[float | None]:
     """The quantiles of a sketch; of whole numbers they are whole."""
-    made = [sketch.quantile(q) for q in QUANTILES]
-    return [None if v is None else round(v) if whole else rounded(v) for v in made]
+    values = [sketch.quantile(q) for q in QUANTILES]
+    return [None if v is None else round(v) if whole else rounded(v) for v in values]
 
 
 def is_whole(metric: str) -> bool:
@@ -255,17 +256,17 @@ def is_whole(metric: str) -> bool:
 
 def summary_numbers(stats: Summary) -> dict[str, Any]:
     """The numbers, by metric: [layer] mean and quantiles; shares; lock-in."""
-    made: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for metric, sketches in stats.sketches.items():
         kept = [quantiles(sketch, is_whole(metric)) for sketch in sketches]
-        made[metric] = {
+        numbers[metric] = {
             "count": [sketch.count for sketch in sketches],
             "mean": [rounded(sketch.mean()) for sketch in sketches],
             **{name: [row[n] for row in kept] for n, name in enumerate(QUANTILE_NAMES)},
         }
     for share in SHARES:
-        made[share] = {"share": rounded(shares(stats, share))}
-    return made
+        numbers[share] = {"share": rounded(shares(stats, share))}
+    return numbers
 
 
 QUANTILE_NAMES = tuple(f"p{round(100 * q)}" for q in QUANTILES)
@@ -284,9 +285,9 @@ def load_summary(path: Path) -> Summary:
     """Read a summary; UsageError where it is none of this version."""
     try:
         data = read_bounded(path)
-        made = msgspec.json.decode(data, type=Summary)
+        summary = msgspec.json.decode(data, type=Summary)
         require_single_keys(data)
-        return made
+        return summary
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "name a summary") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -308,12 +309,12 @@ def summary_to_csv(stats: Summary) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["metric", "layer", "count", "mean", *QUANTILE_NAMES])
-    for metric, made in summary_numbers(stats).items():
+    for metric, numbers in summary_numbers(stats).items():
         if metric in SHARES:
             continue
-        for n, count in enumerate(made["count"]):
+        for n, count in enumerate(numbers["count"]):
             row = "" if metric == LOCK_IN else stats.layers[n].label
-            kept = [made[name][n] for name in ("mean", *QUANTILE_NAMES)]
+            kept = [numbers[name][n] for name in ("mean", *QUANTILE_NAMES)]
             table.writerow([metric, row, count, *("" if v is None else v for v in kept)])
     for share in SHARES:
         for layer, value in zip(stats.layers, shares(stats, share), strict=True):

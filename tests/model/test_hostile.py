@@ -309,7 +309,7 @@ def test_a_text_is_cut_before_it_is_measured(length: int) -> None:
 
     ruler = Ruler([BASE])
     assert ruler.shortened("x" * length, 8, 1.0) == ruler.shortened("x" * 500, 8, 1.0)
-    assert max(len(text) for text, _ in ruler.known) < 1000
+    assert max(len(text) for text, _ in ruler.widths) < 1000
 
 
 @pytest.mark.slow
