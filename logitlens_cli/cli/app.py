@@ -117,14 +117,17 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit:
         raise
     except BaseException as error:  # not only Exception: tokenizers in Rust panic with another
-        if (
-            interrupts.number is not None
-        ):  # interrupted while it loads, C code raises its own errors
-            return print_interrupted()
-        if os.environ.get("LOGITLENS_DEBUG"):
-            raise
-        reported = as_known_error(error)
-        return print_error(str(reported), EXIT_CODES[type(reported)])
+        return print_failure(error)
+
+
+def print_failure(error: BaseException) -> int:
+    """Print what went wrong, and return its exit code; with LOGITLENS_DEBUG the traceback."""
+    if interrupts.number is not None:  # C code that is interrupted while it loads raises its own
+        return print_interrupted()
+    if os.environ.get("LOGITLENS_DEBUG"):
+        raise error
+    reported = as_known_error(error)
+    return print_error(str(reported), EXIT_CODES[type(reported)])
 
 
 def print_interrupted() -> int:

@@ -5,6 +5,7 @@ A column is headed by its input token, a row by its layer.
 
 import csv
 import io
+import math
 import re
 
 from logitlens_cli.figures.panel import Panel
@@ -36,7 +37,7 @@ def panel_to_csv(panel: Panel) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["layer", *map(harmless, panel.input_labels)])
     for row in reversed(range(len(panel.rows))):
-        numbers = ["" if v != v else f"{v:.7g}" for v in panel.values[row].tolist()]
+        numbers = ["" if math.isnan(v) else f"{v:.7g}" for v in panel.values[row].tolist()]
         cells = panel.texts[row] if panel.guesses else numbers
         table.writerow([harmless(panel.rows[row]), *map(harmless, cells)])
     for footer in panel.footer_rows:

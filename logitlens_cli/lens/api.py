@@ -15,7 +15,7 @@ from logitlens_cli.metrics.target import AUTO
 from logitlens_cli.reading.record import Reading
 
 
-def read(
+def read(  # noqa: PLR0913  # each is an option by name
     model: Any,
     tokenizer: Any,
     text: str,

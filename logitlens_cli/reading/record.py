@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -232,24 +232,7 @@ class Reading(Record, frozen=True):
         layers, positions = len(self.layers), len(self.tokens)
         if not layers or not positions:
             raise ValueError(f"a grid of {layers} layers and {positions} positions")
-        guesses = self.guesses
-        grids: dict[str, list[list[Any]]] = {
-            "guesses.ids": guesses.ids,
-            "guesses.labels": guesses.labels,
-            "guesses.logits": guesses.logits,
-            "guesses.probs": guesses.probs,
-            **{f"metrics.{name}.values": scores.values for name, scores in self.metrics.items()},
-        }
-        for what, grid in grids.items():
-            if len(grid) != layers or any(len(row) != positions for row in grid):
-                raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
-        fields = (guesses.ids, guesses.labels, guesses.logits, guesses.probs)
-        for rows in zip(*fields, strict=True):
-            for ids, labels, logits, probs in zip(*rows, strict=True):
-                if not 0 < len(ids) == len(labels) == len(logits) == len(probs):
-                    raise ValueError(
-                        "a cell without a guess, or a guess without its label, logit or probability"
-                    )
+        require_grids(self.guesses, self.metrics, layers, positions)
         if len(self.final_ids) != positions:
             raise ValueError(f"final_ids is not of {positions} positions")
         if self.next_ranks is not None and len(self.next_ranks) != positions:
@@ -257,12 +240,7 @@ class Reading(Record, frozen=True):
         if not isinstance(self.options.get("color", ""), str):
             raise ValueError("options.color is not a string")
         for name, scores in self.metrics.items():
-            require_scale(f"metrics.{name}.scale", scores.scale)
-            values = (value for row in scores.values for value in row if value is not None)
-            if scores.scale.kind == "log" and min(values, default=1) <= 0:
-                raise ValueError(
-                    f"metrics.{name} is logarithmic and has a value that is not above 0"
-                )
+            require_scores(f"metrics.{name}", scores)
         if self.followed is not None:
             require_followed(self.followed, layers, {token.position for token in self.tokens})
         if self.command == TRACE and self.options.get("metric") not in self.traced():
@@ -286,6 +264,37 @@ class Reading(Record, frozen=True):
     def top(self) -> Ints:
         """(layer, position) id of each layer's top guess."""
         return np.array([[cell[0] for cell in row] for row in self.guesses.ids], np.int64)
+
+
+def require_grids(
+    guesses: Guesses, metrics: Mapping[str, Scores], layers: int, positions: int
+) -> None:
+    """ValueError for a grid of another shape than (layers, positions), or guesses that lack one."""
+    grids: dict[str, list[list[Any]]] = {
+        "guesses.ids": guesses.ids,
+        "guesses.labels": guesses.labels,
+        "guesses.logits": guesses.logits,
+        "guesses.probs": guesses.probs,
+        **{f"metrics.{name}.values": scores.values for name, scores in metrics.items()},
+    }
+    for what, grid in grids.items():
+        if len(grid) != layers or any(len(row) != positions for row in grid):
+            raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
+    fields = (guesses.ids, guesses.labels, guesses.logits, guesses.probs)
+    for rows in zip(*fields, strict=True):
+        for ids, labels, logits, probs in zip(*rows, strict=True):
+            if not 0 < len(ids) == len(labels) == len(logits) == len(probs):
+                raise ValueError(
+                    "a cell without a guess, or a guess without its label, logit or probability"
+                )
+
+
+def require_scores(what: str, scores: Scores) -> None:
+    """ValueError for a scale that no colours fit, or values that do not fit it."""
+    require_scale(f"{what}.scale", scores.scale)
+    values = (value for row in scores.values for value in row if value is not None)
+    if scores.scale.kind == "log" and min(values, default=1) <= 0:
+        raise ValueError(f"{what} is logarithmic and has a value that is not above 0")
 
 
 def require_scale(what: str, scale: Scale) -> None:

@@ -78,18 +78,28 @@ class Summary(Record, frozen=True):
         if any(number >= count for _, number, count in self.shards):
             raise ValueError("it is a part that there is not")
         for name, sketches in self.sketches.items():
-            if any(bool(s.count) != (s.least is not None and s.most is not None) for s in sketches):
-                raise ValueError(f"sketches.{name} counts values of which it knows no limits")
-            if len(sketches) != (1 if name == LOCK_IN else rows):
-                raise ValueError(f"sketches.{name} is not of {rows} layers")
+            require_sketches(name, sketches, 1 if name == LOCK_IN else rows)
         for name, tally in self.tallies.items():
-            for grid in (tally.totals, tally.counts):
-                if len(grid) != rows or any(len(row) != BINS for row in grid):
-                    raise ValueError(f"tallies.{name} is not of {rows} layers by {BINS} bins")
+            require_tally(name, tally, rows)
 
 
 LOCK_IN = "lock-in"
 LENS_WORDS = ("norm", "chain", "decoder_blocks", "chat", "bos")
+
+
+def require_sketches(name: str, sketches: Sequence[Sketch], rows: int) -> None:
+    """ValueError for sketches of another number of layers, or without limits."""
+    if any(bool(s.count) != (s.least is not None and s.most is not None) for s in sketches):
+        raise ValueError(f"sketches.{name} counts values but has no limits")
+    if len(sketches) != rows:
+        raise ValueError(f"sketches.{name} is not of {rows} layers")
+
+
+def require_tally(name: str, tally: Tally, rows: int) -> None:
+    """ValueError for a tally of another shape."""
+    for grid in (tally.totals, tally.counts):
+        if len(grid) != rows or any(len(row) != BINS for row in grid):
+            raise ValueError(f"tallies.{name} is not of {rows} layers by {BINS} bins")
 
 
 def empty_summary(reading: Reading, measured: Iterable[str], name: str) -> Summary:

@@ -26,7 +26,7 @@ from logitlens_cli.model.anatomy.passes import (
     probe_ids,
     run_probe,
 )
-from logitlens_cli.model.anatomy.tail import UntraceableTail, find_chain, find_tail, tail_calls
+from logitlens_cli.model.anatomy.tail import UntraceableTailError, find_chain, find_tail, tail_calls
 from logitlens_cli.model.anatomy.tensors import UNSUPPORTED, ModuleCall, feeds, stream_tensors
 
 
@@ -71,7 +71,7 @@ def assemble(
         chain = find_chain(after_blocks, leaving[0], head_calls)
         tail = find_tail(model, probe.injected, probe.logits[1])
         traceable = True
-    except UntraceableTail:
+    except UntraceableTailError:
         chain, tail, traceable = (), (), False
     with_parameters = (
         call.module

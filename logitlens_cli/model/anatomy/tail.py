@@ -14,7 +14,7 @@ from logitlens_cli.model.anatomy.tensors import ModuleCall, constant_factor, equ
 PROBE_LOGITS = 300.0
 
 
-class UntraceableTail(Exception):
+class UntraceableTailError(Exception):
     """The way from the last block to the logits cannot be traced."""
 
 
@@ -34,7 +34,7 @@ def find_chain(
 ) -> tuple[nn.Module | float, ...]:
     """Walk back from what the head received to what the last block returned."""
     if len(head_calls) != 1 or not head_calls[0].received:
-        raise UntraceableTail
+        raise UntraceableTailError
     chain: list[nn.Module | float] = []
     wanted = head_calls[0].received[0]
     while not equal_tensors(leaving, wanted):
@@ -51,7 +51,7 @@ def find_chain(
             pairs = ((constant_factor(source, wanted), source) for source in sources)
             factor, source = next((pair for pair in pairs if pair[0] is not None), (None, leaving))
             if factor is None or factor == 1.0:
-                raise UntraceableTail
+                raise UntraceableTailError
             chain.append(factor)
             wanted = source
     return tuple(reversed(chain))
@@ -65,7 +65,7 @@ def find_tail(model: nn.Module, injected: list[Tensor], logits: Tensor) -> tuple
     what is done with it follows from the numbers.
     """
     if len(injected) != 1:
-        raise UntraceableTail
+        raise UntraceableTailError
     raw = injected[0][..., : logits.shape[-1]]
     slack = max(2e-6, 2 * torch.finfo(logits.dtype).eps)
     stride = max(1, raw.numel() // 999)
@@ -85,7 +85,7 @@ def find_tail(model: nn.Module, injected: list[Tensor], logits: Tensor) -> tuple
         best = min(candidates, key=misfit, default=())
         if misfit(best) <= slack:
             return best
-    raise UntraceableTail
+    raise UntraceableTailError
 
 
 def config_numbers(model: nn.Module) -> set[float]:
