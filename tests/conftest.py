@@ -182,7 +182,8 @@ def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
     """A command on the tiny model, small figures, no notes."""
 
     def run(command: str, *arguments: object) -> Ran:
-        model, small = ["-m", tiny_folder, "-o", out], ["--format", "svg", "-q", "--jobs", "0"]
-        return logitlens(command, *model, *small, *arguments)
+        model, small = ["-m", tiny_folder, "-o", out], ["--format", "svg", "-q"]
+        jobs = [] if command == "stats" else ["--jobs", "0"]  # it draws once, in this process
+        return logitlens(command, *model, *small, *jobs, *arguments)
 
     return run

@@ -15,9 +15,8 @@ from logitlens_cli.figures.drawing import matplotlib_settings
 from logitlens_cli.figures.layout import GLYPH, SLOPE, PanelLayout, lay_out
 from logitlens_cli.figures.page import PAGES
 from logitlens_cli.figures.panel import Panel, panels
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.style import FigureStyle, Width
 from logitlens_cli.metrics.spec import Scale
-from logitlens_cli.options.groups import Width
 from logitlens_cli.reading.record import Reading, Scores
 
 SCRIPTS = {
@@ -45,7 +44,7 @@ def grid_of(rows: int, columns: int, script: str) -> Reading:
     )
 
 
-def laid_out(reading: Reading, name: str, width: str, **style: Any) -> tuple[Panel, PanelLayout]:
+def laid_out(reading: Reading, name: str, width: Width, **style: Any) -> tuple[Panel, PanelLayout]:
     made = panels(reading, name, FigureStyle(width=width, **style))[0]
     return made, lay_out(made, width)[0]
 
@@ -59,7 +58,7 @@ def sizes_of(fig: Figure) -> list[float]:
     return made + [cell.size for cell in texts_of(fig)]
 
 
-@pytest.mark.parametrize("width", PAGES)
+@pytest.mark.parametrize("width", Width)
 @pytest.mark.parametrize(
     ("name", "rows", "columns", "script"),
     [
@@ -69,7 +68,7 @@ def sizes_of(fig: Figure) -> list[float]:
     ],
 )
 def test_nothing_collides_or_leaves_the_page(
-    name: str, rows: int, columns: int, script: str, width: str
+    name: str, rows: int, columns: int, script: str, width: Width
 ) -> None:
     reading = grid_of(rows, columns, script)
     drawing = heatmap.draw_heatmaps(reading, name, FigureStyle(width=width, lock_in=True, dpi=40))[
@@ -113,9 +112,9 @@ def require_apart(fig: Figure) -> None:
             assert not overlap(tilted.get_window_extent(), text.get_window_extent()), (tilted, text)
 
 
-@pytest.mark.parametrize("width", PAGES)
+@pytest.mark.parametrize("width", Width)
 @pytest.mark.parametrize("columns", [4, 20, 70, 128])
-def test_tilted_labels_stand_a_line_apart(columns: int, width: str) -> None:
+def test_tilted_labels_stand_a_line_apart(columns: int, width: Width) -> None:
     _, layout = laid_out(grid_of(5, columns, "latin"), "kl-final", width)
     for labels in (layout.input_labels, layout.next_labels):
         named = [i for i, label in enumerate(labels) if label]
@@ -124,10 +123,10 @@ def test_tilted_labels_stand_a_line_apart(columns: int, width: str) -> None:
     assert layout.input_labels[-1]  # the last column is always named
 
 
-@pytest.mark.parametrize("width", PAGES)
+@pytest.mark.parametrize("width", Width)
 @pytest.mark.parametrize("columns", [4, 20, 40])
 @pytest.mark.parametrize("name", ["topk", "kl-final"])
-def test_texts_fit_their_cells_and_numbers_are_whole(name: str, columns: int, width: str) -> None:
+def test_texts_fit_their_cells_and_numbers_are_whole(name: str, columns: int, width: Width) -> None:
     made, layout = laid_out(grid_of(25, columns, "latin"), name, width, probs=True)
     words = layout.words
     assert all(wide <= layout.cell[0] for wide in words.widths.values())
@@ -141,7 +140,7 @@ def test_texts_fit_their_cells_and_numbers_are_whole(name: str, columns: int, wi
 
 def test_narrow_pages_have_smaller_texts_before_they_have_none() -> None:
     sizes = [
-        laid_out(grid_of(7, columns, "latin"), "kl-final", "double")[1].words.size
+        laid_out(grid_of(7, columns, "latin"), "kl-final", Width.double)[1].words.size
         for columns in (8, 22, 24, 60)
     ]
     assert sizes[0] == 7.5
@@ -157,8 +156,8 @@ def test_a_long_title_is_broken_into_three_lines_at_most() -> None:
     assert layout.title[-1].endswith("…")
 
 
-@pytest.mark.parametrize("width", ["single", "double", "slide"])
+@pytest.mark.parametrize("width", [Width.single, Width.double, Width.slide])
 @pytest.mark.parametrize("columns", [2, 4, 6, 9, 12])
-def test_second_lines_are_legible_too(columns: int, width: str) -> None:
+def test_second_lines_are_legible_too(columns: int, width: Width) -> None:
     _, layout = laid_out(grid_of(7, columns, "latin"), "topk", width, probs=True)
     assert all(size >= PAGES[width].text[0] for _, size in layout.words.widths)

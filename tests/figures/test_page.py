@@ -115,13 +115,13 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the model was given to read."""
     given: list[str] = []
-    read = Session.together
+    read_group = Session.read_group
 
     def watched(session: Session, group: Any) -> Any:
         given.extend(planned.name for planned in group)
-        return read(session, group)
+        return read_group(session, group)
 
-    monkeypatch.setattr(Session, "together", watched)
+    monkeypatch.setattr(Session, "read_group", watched)
     monkeypatch.setattr(Session, "read", lambda session, planned: watched(session, [planned])[0])
     return given
 

@@ -572,9 +572,9 @@ def test_what_is_there_is_skipped(logitlens: Shell, dumps: dict[str, Path], tmp_
     [
         ("long", [], "cat has 8 columns and long 11; column 8 is missing in cat and "),
         ("every", ["rank"], "row 1 is layer 1 in cat and layer 2 in every; read both with the "),
-        ("ran", ["nosuch"], "'nosuch' is no grid of both "),
+        ("ran", ["nosuch"], "'nosuch' is not a grid of both "),
         ("ran", ["--cmap", "nosuch"], "--cmap 'nosuch' is unknown; name a map of "),
-        ("ran", ["--format", "parquet"], "--format parquet is of cells, not of a comparison; "),
+        ("ran", ["--format", "parquet"], "--format 'parquet' is unknown; choose from png, svg, pdf, or none"),
         ("ran", ["--format", "none", "--over"], "--format none leaves nothing to write; "),
         ("ran", ["--format", "none", "--no-json"], "--format none leaves nothing to write; "),
         ("ran", ["--skip-first", "9"], "--skip-first 9 leaves no column; "),
@@ -609,6 +609,6 @@ def test_followed_tokens_are_no_columns(
     read("rank", "-t", "the cat", "--name", "x", "--target", "auto", "--format", "none")
     path = out / "x.rank.json"
     words = logitlens("diff", path, path, "followed", "-o", tmp_path / "d").refusal(2)
-    assert words == f"'followed' is no grid of both {path} and {path}; they share none"
+    assert words == f"'followed' is not a grid of both {path} and {path}; they share none"
     words = logitlens("diff", path, path, "-o", tmp_path / "d").refusal(2)
     assert words == f"{path} and {path} share no grid; read both with logitlens all"

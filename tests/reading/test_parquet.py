@@ -58,6 +58,6 @@ def test_commands_of_one_metric(
 
 
 def test_without_pyarrow(logitlens: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("logitlens_cli.commands.read.find_spec", lambda name: None)
+    monkeypatch.setattr("logitlens_cli.commands.checks.find_spec", lambda name: None)
     ran = logitlens("rank", "-t", "a", "--format", "parquet")
     assert ran.refusal(2).startswith("--format parquet needs pyarrow; pip install")

@@ -314,14 +314,14 @@ def test_refusals(run: Any, tmp_path: Path) -> None:
     lines = tmp_path / "set.txt"
     for arguments, said in (
         ([], "there is no prompt"),
-        (["-t", "a"], "a summary is of many prompts; give them with --lines"),
-        (["--lines", lines, "--skip-first", "4"], "--skip-first has no meaning for a summary"),
-        (["--lines", lines, "--changes-only"], "--changes-only has no meaning for a summary"),
+        (["-t", "a"], "No such option: -t; see logitlens stats --help"),
+        (["--lines", lines, "--skip-first", "4"], "No such option: --skip-first "),
+        (["--lines", lines, "--changes-only"], "No such option: --changes-only; see logitlens "),
         (["--merge"], "--merge and the summaries to merge go together"),
         (["--lines", lines, "x.json"], "--merge and the summaries to merge go together"),
         (["--merge", "x.json", "--lines", lines], "--merge reads no prompt"),
         (["--merge", "x.json"], "x.json: No such file"),
-        (["--lines", lines, "--split", "3"], "--split has no meaning for a summary"),
+        (["--lines", lines, "--split", "3"], "No such option: --split "),
     ):
         assert run(*arguments).refusal(2).startswith(said)
 
