@@ -23,9 +23,9 @@ from torch import nn
 from logitlens_cli.lens import grid
 from logitlens_cli.lens.capture import INPUT, Stream, resid_post
 from logitlens_cli.lens.direct import Direct
-from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.metrics.sums import Floats, Needs, ReferenceSums, Sums, TargetSums
 from logitlens_cli.metrics.spec import MetricSpec, clamp
+from logitlens_cli.metrics.sums import Floats, Needs, ReferenceSums, Sums, TargetSums
+from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.model.anatomy.parts import ModelParts, StreamLayout
 
 LN2, LN5, LN8 = math.log(2), math.log(5), math.log(8)
@@ -68,10 +68,10 @@ CASES: list[tuple[MetricSpec, list[list[float]]]] = [
     (MetricSpec(metric="cross-entropy", target="next"), [[2 * LN2, NAN], [2 * LN2, NAN]]),
     # the final distribution is b, then a
     (MetricSpec(metric="kl-final"), [[B_TO_A, A_TO_B], [0, 0]]),
-    (MetricSpec(metric="kl-final", reverse=True), [[A_TO_B, B_TO_A], [0, 0]]),
+    (MetricSpec(metric="kl-final", direction="reverse"), [[A_TO_B, B_TO_A], [0, 0]]),
     # the input row is a, then b
     (MetricSpec(metric="kl-input"), [[0, 0], [A_TO_B, B_TO_A]]),
-    (MetricSpec(metric="kl-input", reverse=True), [[0, 0], [B_TO_A, A_TO_B]]),
+    (MetricSpec(metric="kl-input", direction="reverse"), [[0, 0], [B_TO_A, A_TO_B]]),
     # - ln p of the input tokens 2 and 0: a[2] 5/8, b[0] 4/8; b[2] 2/8, a[0] 1/8
     (
         MetricSpec(metric="kl-input", one_hot=True),
@@ -119,7 +119,9 @@ def textbook_sums() -> Sums:
     def reference(logits: Floats) -> ReferenceSums:
         q, log_q = np.exp(logits) / 8, logits - LN8
         js = p * np.log(2 * p / (p + q)) + q * np.log(2 * q / (p + q))
-        return ReferenceSums((q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), js.sum(-1))
+        return ReferenceSums(
+            (q * log_q).sum(-1), (q * LOGITS).sum(-1), (p * log_q).sum(-1), js.sum(-1)
+        )
 
     return Sums(
         final_ids=np.array([0, 2]),
@@ -198,7 +200,10 @@ def test_a_divergence_has_no_floor() -> None:
         targets={},
         references={"final": ReferenceSums(np.zeros(1), 0 * one, -100 * one)},
     )
-    forward, backward = MetricSpec(metric="kl-final"), MetricSpec(metric="kl-final", reverse=True)
+    forward, backward = (
+        MetricSpec(metric="kl-final"),
+        MetricSpec(metric="kl-final", direction="reverse"),
+    )
     assert METRICS["kl-final"].formula(sums, forward).tolist() == [[100]]
     # 100 - 100 + 100: p is sure of token 1, of which log q is -100
     assert METRICS["kl-final"].formula(sums, backward).tolist() == [[100]]
@@ -262,9 +267,9 @@ NATS = ("nats", "linear", 0, 30)
         ),
         (MetricSpec(metric="rank", target="id:7"), ("rank of token 7", "1 is best", "log", 1, 100)),
         (MetricSpec(metric="kl-final"), ("KL(final || layer)", *NATS)),
-        (MetricSpec(metric="kl-final", reverse=True), ("KL(layer || final)", *NATS)),
+        (MetricSpec(metric="kl-final", direction="reverse"), ("KL(layer || final)", *NATS)),
         (MetricSpec(metric="kl-input"), ("KL(input || layer)", *NATS)),
-        (MetricSpec(metric="kl-input", reverse=True), ("KL(layer || input)", *NATS)),
+        (MetricSpec(metric="kl-input", direction="reverse"), ("KL(layer || input)", *NATS)),
         (MetricSpec(metric="kl-input", one_hot=True), ("KL(input token || layer)", *NATS)),
         (
             MetricSpec(metric="js"),
@@ -332,7 +337,7 @@ def test_values_as_printed(metric: str, value: float, text: str) -> None:
         (MetricSpec(metric="rank", target="id:7"), Needs(targets=frozenset({"id:7"}))),
         (MetricSpec(metric="kl-final"), Needs(references=frozenset({"final"}))),
         (
-            MetricSpec(metric="kl-input", reverse=True),
+            MetricSpec(metric="kl-input", direction="reverse"),
             Needs(references=frozenset({"input"}), mean=True, reverse=True),
         ),
         (MetricSpec(metric="kl-input", one_hot=True), Needs(targets=frozenset({"input"}))),
