@@ -66,7 +66,7 @@ def assert_agrees(sums: Sums, truth: reference.Grid, ids: list[int], k: int, nat
     )
     for metric, q in (("kl-final", truth.final), ("kl-input", truth.entering)):
         close(score(sums, metric), truth.kl(q), nats)
-        close(score(sums, metric, reverse=True), truth.kl_reverse(q), nats)
+        close(score(sums, metric, direction="reverse"), truth.kl_reverse(q), nats)
     close(score(sums, "js"), truth.jensen_shannon(), nats)
     entering, known = torch.tensor(ids), torch.tensor([*ids[1:], 0])
     one_hot = truth.cross_entropy(entering)

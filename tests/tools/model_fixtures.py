@@ -26,7 +26,7 @@ def model_copy(saved_model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening a model offline forbids the network for the rest of the process; not in other tests."""
+    """Opening offline forbids the network for the rest of the process; not in other tests."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
 
