@@ -14,6 +14,7 @@ from logitlens_cli.lens.lens_model import LensModel, lens_model_of
 from logitlens_cli.lens.prompt import tokenize_prompt
 from logitlens_cli.lens.read import read_prompts
 from logitlens_cli.lens.sharing import can_share_pass
+from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import with_token_ids
 
 
