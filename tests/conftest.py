@@ -14,17 +14,20 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from logitlens_cli.batch.session import open_lens_model
 from logitlens_cli.cli import app
-from logitlens_cli.commands.progress import Progress
-from logitlens_cli.lens import grid, tile
+from logitlens_cli.lens import grid, tiles
 from logitlens_cli.lens.lens_model import LensModel, lens_model_of
-from logitlens_cli.model.open import open_model
+from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.smollm2 import default_model_folder
+from logitlens_cli.model.source import ModelSource
 from logitlens_cli.model.tokenizer import byte_alphabet
 
 torch.set_num_threads(1)  # the tests share two cores
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("steady")
+pytest_plugins = ("model_fixtures",)
+"""in tests/tools"""
 PLASMA = (
     "Sometimes, when people say plasma, they mean a state of matter. "
     "Other times, when people say plasma"
@@ -43,7 +46,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def sums_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways of reducing a tile."""
     if request.param == "torch":
-        monkeypatch.setattr(tile, "numba_kernel", lambda: None)
+        monkeypatch.setattr(tiles, "numba_kernel", lambda: None)
     else:
         pytest.importorskip("numba")
         monkeypatch.setattr(grid, "KERNEL_MIN_LOGITS", 0)
@@ -115,15 +118,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Pat
 @pytest.fixture(scope="session")
 def smollm2() -> LensModel:
     """The real default model."""
-    default_model_folder(offline=False, progress=Progress(quiet=True))
-    opened = open_model("smollm2", device="cpu", offline=True, progress=Progress(quiet=True))
-    return lens_model_of(
-        opened.model,
-        opened.tokenizer,
-        name=opened.name,
-        revision=opened.revision,
-        context=opened.context,
-    )
+    default_model_folder(offline=False, progress=Progress())
+    source = ModelSource("smollm2", device="cpu", offline=True)
+    return open_lens_model(source, Progress(), subblocks=False)
 
 
 @dataclass(frozen=True)

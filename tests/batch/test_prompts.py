@@ -250,3 +250,8 @@ def test_lines_that_cannot_be(
 def test_deep_json(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("[" * 100_000)
     assert "line 1: not JSON" in refusal(prompts.from_lines, tmp_path / "a.jsonl", None)
+
+
+def test_the_parser_of_prompts_gives_text_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": ""}\n')
+    assert prompts.from_lines(tmp_path / "a.jsonl", None) == [Prompt("a-1", "", 1)]

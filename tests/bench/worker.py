@@ -33,10 +33,11 @@ def model_of(shape: str) -> Any:
     import transformers
 
     if shape == "default":
-        from logitlens_cli.commands.progress import Progress
         from logitlens_cli.model.open import open_model
+        from logitlens_cli.model.progress import Progress
+        from logitlens_cli.model.source import ModelSource
 
-        return open_model("smollm2", progress=Progress()).model
+        return open_model(ModelSource("smollm2"), Progress()).model
     torch.manual_seed(0)
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**SHAPES[shape])).eval()
 
@@ -73,14 +74,19 @@ def metrics(every: Tensor, final: Tensor) -> None:
 
 def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     """The floor, the parts of a reading, a reading, and what it is checked against."""
+    from logitlens_cli.commands.all import All
+    from logitlens_cli.commands.metric import metric_options
+    from logitlens_cli.commands.rank import Rank
+    from logitlens_cli.commands.topk import TopK
+    from logitlens_cli.commands.translate import read_spec
     from logitlens_cli.lens import capture, grid, tiles
     from logitlens_cli.lens.capture import INPUT, resid_post
     from logitlens_cli.lens.direct import Direct
     from logitlens_cli.lens.tile import numba_kernel
     from logitlens_cli.metrics.sums import Needs
-    from logitlens_cli.metrics.table import METRICS
+    from logitlens_cli.metrics.table import METRICS, needs_of
     from logitlens_cli.model.anatomy import find
-    from logitlens_cli.options.groups import All, KlFinal, KlInput, Rank, Read, TopK
+    from logitlens_cli.options.reading import GridReadOptions
 
     model = model_of(shape)
     parts = find.find_parts(model)
@@ -113,12 +119,9 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
 
         return run
 
-    def command(request: Read) -> Callable[[], None]:
+    def command(options: GridReadOptions) -> Callable[[], None]:
         """The reading that a command asks for."""
-        sums = Needs()
-        for measure in request.measures.values():
-            sums |= METRICS[measure.metric].needs(measure)
-        asked = grid.GridSpec(rows, request.guesses, sums, {})
+        asked = grid.GridSpec(rows, read_spec(options).k, needs_of(options.metrics.values()), {})
 
         def run() -> None:
             changed.numba_kernel = lambda: None
@@ -126,8 +129,9 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
 
         return run
 
-    commands: list[Any] = [All, TopK, Rank, KlFinal, KlInput]
-    asked = [made(text="") for made in commands]
+    divergences = [metric_options(METRICS[name]) for name in ("kl-final", "kl-input")]
+    commands: list[type[GridReadOptions]] = [All, TopK, Rank, *divergences]
+    asked = [options(text="a") for options in commands]
 
     flat = direct.prepare(stream.resid).flatten(0, 1)
     tiling = best_tiling(flat, parts.weight)
@@ -149,7 +153,7 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         "reading": reading(lambda: None),
         "reading fast": reading(compiled),
         "naive": naive,
-    } | {request.command: command(request) for request in asked}
+    } | {options.command: command(options) for options in asked}
 
 
 def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
@@ -158,26 +162,27 @@ def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     seconds of a thousand tokens."""
     from sentences import sentences
 
-    from logitlens_cli.batch import session
     from logitlens_cli.batch.ledger import Ledger
     from logitlens_cli.batch.prompts import Prompt
-    from logitlens_cli.commands import write as write_module
-    from logitlens_cli.commands.progress import Progress
-    from logitlens_cli.commands.write import outputs
+    from logitlens_cli.batch.session import Session
+    from logitlens_cli.commands.all import All
+    from logitlens_cli.commands.outputs import prompt_files
+    from logitlens_cli.commands.translate import figure_style, read_job
+    from logitlens_cli.commands.write import write_reading
     from logitlens_cli.lens import grid
     from logitlens_cli.lens.read import read_prompts
-    from logitlens_cli.options.groups import All
+    from logitlens_cli.model.progress import Progress
     from logitlens_cli.reading.record import Reading
 
     vars(grid)["KERNEL_MIN_LOGITS"] = 0 if shape == "fast" else 1 << 62
     out = Path(tempfile.mkdtemp())
-    request = All(lines=Path("-"), out=out, format="none")
-    open_model = session.Session(request, Progress(quiet=True))
-    lens_model, spec = open_model.lens_model, open_model.spec
+    options = All(lines=Path("-"), out=out, format="none")
+    session = Session(read_job(options), Progress())
+    lens_model, spec = session.lens_model, session.spec
     texts = sentences(500)
     shares = {"batch": 100, "one by one": 20, "naive": 10}
     turns = dict.fromkeys(shares, 0)
-    long = [open_model.tokenize(Prompt("long", " ".join(texts[:8])))]
+    long = [session.tokenize(Prompt("long", " ".join(texts[:8])))]
     window = long[0].encoded.ids[:128]
     encoded = type(long[0].encoded)(window, long[0].encoded.spans[:128], long[0].encoded.bos)
     long[0] = type(long[0])(name="long", text="", encoded=encoded, columns=range(128))
@@ -203,24 +208,24 @@ def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
 
     def write(reading: Any) -> int:
         assert isinstance(reading, Reading)
-        files = outputs(request, reading.name, "all", request.figures, 1, True)
-        write_module.write(reading, files, None)
+        files = prompt_files(options, Prompt(reading.name, reading.text), None)
+        write_reading(reading, files, figure_style(options))
         ledger.add(reading.name, "", list(files.paths()))
         return len(reading.text_ids)
 
     ledger = Ledger(out, "set.all")
 
     def together() -> int:
-        return sum(write(made) for _, made in open_model.readings(share("batch")))
+        return sum(write(made) for _, made in session.readings(share("batch")))
 
     def one_by_one() -> int:
-        return sum(write(open_model.read(open_model.tokenize(p))) for p in share("one by one"))
+        return sum(write(session.read(session.tokenize(p))) for p in share("one by one"))
 
     def naive() -> int:
         count = 0
         for prompt in share("naive"):
             made = lens_model.model(
-                torch.tensor([open_model.tokenize(prompt).ids]), output_hidden_states=True
+                torch.tensor([session.tokenize(prompt).ids]), output_hidden_states=True
             )
             inner = [lens_model.parts.head(norm(h))[0] for h in made.hidden_states[:-1]]
             metrics(torch.stack([*inner, made.logits[0]]), made.logits[0])

@@ -31,9 +31,10 @@ from PIL import Image
 from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from conftest import byte_tokenizer, heed_interrupts, tiny_llama
-from test_batch import alive, until
-from test_open import save_gguf, save_tiny
+from model_files import save_gguf, save_tiny
+from processes import alive, until
 
 from logitlens_cli.model import smollm2
 
@@ -49,10 +50,11 @@ PROMPTS = 12
 # The command line, with a small model in the place of the default one.
 STAND_IN = """
 import sys
-from logitlens_cli.__main__ import entry, heed, leave
-heed(leave)
-from logitlens_cli import embedded
-embedded.WHEEL_SHA256, embedded.GGUF_SHA256, embedded.SPACE = sys.argv[1], sys.argv[2], 1
+from logitlens_cli.__main__ import entry
+from logitlens_cli.cli.interrupts import end_at_once, install_handler
+install_handler(end_at_once)
+from logitlens_cli.model import smollm2
+smollm2.WHEEL_SHA256, smollm2.GGUF_SHA256, smollm2.SPACE = sys.argv[1], sys.argv[2], 1
 del sys.argv[1:3]
 entry()
 """

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.lens import capture, decoders, direct, grid, output_check
-from logitlens_cli.lens import decoder as decoder_module
 from logitlens_cli.lens.capture import INPUT, resid_post
 from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.spec import Norm
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs, Sums
 from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.options.groups import Norm
 
 EVERYTHING = Needs(
     targets=frozenset({"final", "input", "next"}),
@@ -67,7 +66,7 @@ def assert_agrees(sums: Sums, truth: reference.Grid, ids: list[int], k: int, nat
     )
     for metric, q in (("kl-final", truth.final), ("kl-input", truth.entering)):
         close(score(sums, metric), truth.kl(q), nats)
-        close(score(sums, metric, reverse=True), truth.kl_reverse(q), nats)
+        close(score(sums, metric, direction="reverse"), truth.kl_reverse(q), nats)
     close(score(sums, "js"), truth.jensen_shannon(), nats)
     entering, known = torch.tensor(ids), torch.tensor([*ids[1:], 0])
     one_hot = truth.cross_entropy(entering)
@@ -128,9 +127,9 @@ def test_tiles_change_nothing(
 ) -> None:
     ids = [17, 200, 3, 3, 99, 250, 1]
     whole = compute(tiny, ids)
-    monkeypatch.setattr(decoder_module, "TILE_ROWS", rows)
-    monkeypatch.setattr(decoder_module, "TILE_ENTRIES", entries)
-    monkeypatch.setattr(decoder_module, "BLOCK_FLOATS", floats)
+    monkeypatch.setattr(direct, "TILE_ROWS", rows)
+    monkeypatch.setattr(direct, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(direct, "BLOCK_FLOATS", floats)
     tiled = compute(tiny, ids)
     np.testing.assert_array_equal(tiled.top_ids, whole.top_ids)
     np.testing.assert_array_equal(tiled.targets["input"].above, whole.targets["input"].above)
@@ -143,7 +142,7 @@ def test_tiles_change_nothing(
 def test_threads_change_nothing(tiny: LensModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has tiles of its own; torch gets its threads back."""
     ids = [17, 200, 3, 3, 99, 250, 1]
-    monkeypatch.setattr(decoder_module, "TILE_ENTRIES", 64)
+    monkeypatch.setattr(direct, "TILE_ENTRIES", 64)
     alone = compute(tiny, ids)
     before = torch.get_num_threads()
     torch.set_num_threads(3)

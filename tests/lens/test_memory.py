@@ -17,9 +17,11 @@ import json, sys
 from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from logitlens_cli import anatomy, capture, decode, lens
-from logitlens_cli.capture import INPUT, resid_post
-from logitlens_cli.metrics import Needs
+from logitlens_cli.lens import capture, grid
+from logitlens_cli.lens.capture import INPUT, resid_post
+from logitlens_cli.lens.direct import Direct
+from logitlens_cli.metrics.sums import Needs
+from logitlens_cli.model.anatomy.find import find_parts
 
 def resident(line):
     return int(Path("/proc/self/status").read_text().split(line + ":")[1].split()[0]) / 1024
@@ -28,7 +30,7 @@ torch.set_num_threads(2)
 config = LlamaConfig(vocab_size=256000, hidden_size=32, intermediate_size=32,
                      num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2)
 model = LlamaForCausalLM(config).eval()
-parts = anatomy.find_parts(model)
+parts = find_parts(model)
 rows = (INPUT, *(resid_post(n) for n in range(3)))
 both = frozenset({"final", "input"})
 needs = Needs(frozenset({"final"}), both, js=json.loads(sys.argv[1]))
@@ -39,10 +41,10 @@ def extra(length):
     before = resident("VmRSS")
     text = capture.PromptSlice(ids, range(length), [length - 1])
     stream = capture.capture(model, parts, [text], rows)
-    lens.grid(decode.Direct(parts), stream, lens.GridSpec(rows, 5, needs, {}))
+    grid.grid(Direct(parts), stream, grid.GridSpec(rows, 5, needs, {}))
     return resident("VmHWM") - before
 
-lens.KERNEL_MIN_LOGITS = 0
+grid.KERNEL_MIN_LOGITS = 0
 extra(16)  # also loads the kernel, whose code is no part of the bound
 print(json.dumps([extra(length) for length in (64, 512)]))
 """
@@ -65,8 +67,9 @@ import json
 from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from logitlens_cli import anatomy, capture
-from logitlens_cli.capture import INPUT, resid_post
+from logitlens_cli.lens import capture
+from logitlens_cli.lens.capture import INPUT, resid_post
+from logitlens_cli.model.anatomy.find import find_parts
 
 def resident(line):
     return int(Path("/proc/self/status").read_text().split(line + ":")[1].split()[0]) / 1024
@@ -74,7 +77,7 @@ def resident(line):
 config = LlamaConfig(vocab_size=300, hidden_size=128, intermediate_size=32,
                      num_hidden_layers=123, num_attention_heads=2, num_key_value_heads=2)
 model = LlamaForCausalLM(config).eval()
-parts = anatomy.find_parts(model)
+parts = find_parts(model)
 rows = (INPUT, *(resid_post(n) for n in range(123)))
 
 def extra(texts):

@@ -8,12 +8,14 @@ import torch
 from conftest import as_lens_model, tiny_llama
 
 import logitlens_cli
-from logitlens_cli.batch.session import read_spec_of
+from logitlens_cli.commands.rank import Rank
+from logitlens_cli.commands.trace import Trace
+from logitlens_cli.commands.translate import read_spec
 from logitlens_cli.errors import ProofError, UsageError
 from logitlens_cli.lens.proof_report import proof_report
 from logitlens_cli.lens.read import read_text
-from logitlens_cli.lens.targets import sample_positions
-from logitlens_cli.options.groups import Norm, Rank, Trace
+from logitlens_cli.lens.spec import Norm
+from logitlens_cli.lens.targets import sample_positions, with_token_ids
 
 TEXT = "the cat and the cat"
 
@@ -55,8 +57,8 @@ def test_followed_tokens_are_those_of_the_windows_last_column(tokenizer: Any) ->
 def test_a_single_column_with_the_tokens_that_were_asked_for(tokenizer: Any) -> None:
     model = tiny_llama()
     lens_model = as_lens_model(model, tokenizer)
-    request = Trace(text=TEXT, position="-3", target=["next", " cat", "final", "auto"])
-    reading = read_text(lens_model, read_spec_of(request, lens_model), TEXT, "x")
+    options = Trace(text=TEXT, position="-3", target=["next", " cat", "final", "auto"])
+    reading = read_text(lens_model, with_token_ids(read_spec(options), lens_model), TEXT, "x")
     whole = logitlens_cli.read(model, tokenizer, TEXT)
     place = len(whole.tokens) - 3
     assert reading.tokens == whole.tokens[place : place + 1]
@@ -82,8 +84,10 @@ def test_a_single_column_with_the_tokens_that_were_asked_for(tokenizer: Any) -> 
 
 def test_only_tokens_that_were_asked_for(tokenizer: Any) -> None:
     lens_model = as_lens_model(tiny_llama(), tokenizer)
-    request = Trace(text=TEXT, target=["id:7", "id:7", "id:9"])
-    followed = read_text(lens_model, read_spec_of(request, lens_model), TEXT, "x").followed
+    options = Trace(text=TEXT, target=["id:7", "id:7", "id:9"])
+    followed = read_text(
+        lens_model, with_token_ids(read_spec(options), lens_model), TEXT, "x"
+    ).followed
     assert followed is not None
     assert sorted(followed.ids) == [7, 9]
     assert followed.chosen == [7, 9]
@@ -103,7 +107,7 @@ def test_only_tokens_that_were_asked_for(tokenizer: Any) -> None:
 )
 def test_positions_that_are_not_there(tokenizer: Any, options: Any, words: str) -> None:
     lens_model = as_lens_model(tiny_llama(), tokenizer)
-    spec = read_spec_of(Trace(text=TEXT, **options), lens_model)
+    spec = with_token_ids(read_spec(Trace(text=TEXT, **options)), lens_model)
     with pytest.raises(UsageError) as caught:
         read_text(lens_model, spec, TEXT, "x")
     assert str(caught.value).startswith(words)
@@ -111,7 +115,7 @@ def test_positions_that_are_not_there(tokenizer: Any, options: Any, words: str) 
 
 def test_a_windows_last_column_is_the_usual_position(tokenizer: Any) -> None:
     lens_model = as_lens_model(tiny_llama(), tokenizer)
-    spec = read_spec_of(Trace(text=TEXT, window="2:5", target=["next"]), lens_model)
+    spec = with_token_ids(read_spec(Trace(text=TEXT, window="2:5", target=["next"])), lens_model)
     assert [t.position for t in read_text(lens_model, spec, TEXT, "x").tokens] == [4]
 
 
@@ -202,8 +206,8 @@ def test_true_next_tokens_are_ranked_in_the_models_own_output(tokenizer: Any) ->
     """Whatever rows, columns and norm are asked for."""
     model = tiny_llama()
     lens_model = as_lens_model(model, tokenizer)
-    request = Rank(text=TEXT, next_ranks=True, norm=Norm.no_affine, layers="0", window="1:")
-    reading = read_text(lens_model, read_spec_of(request, lens_model), TEXT, "x")
+    options = Rank(text=TEXT, next_ranks=True, norm=Norm.no_affine, layers="0", window="1:")
+    reading = read_text(lens_model, with_token_ids(read_spec(options), lens_model), TEXT, "x")
     ids = reading.text_ids
     with torch.no_grad():
         own = model(torch.tensor([ids])).logits[0].double()

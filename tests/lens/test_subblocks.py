@@ -77,14 +77,14 @@ def test_bloom_adds_inside_its_attention() -> None:
 )
 def test_blocks_without_a_middle_are_refused(key: str) -> None:
     parts = find.find_parts(families.build(key), subblocks=True)
-    spec = ReadSpec(command="rank", measures={}, k=1, blocks=[0, 1], subblocks=True, options={})
+    spec = ReadSpec(command="rank", metrics={}, layers="0,1", subblocks=True)
     with pytest.raises(UsageError, match="no state between attention and MLP"):
         rows_of(parts, spec)
 
 
 def test_rows_run_from_the_lowest_up() -> None:
     parts = find.find_parts(families.build("llama"), subblocks=True)
-    spec = ReadSpec(command="rank", measures={}, k=1, blocks=[1, 3], subblocks=True, options={})
+    spec = ReadSpec(command="rank", metrics={}, layers="1,3", subblocks=True)
     rows = rows_of(parts, spec)
     assert rows == (INPUT, resid_mid(1), resid_post(1), resid_mid(3), resid_post(3))
     assert [row.label for row in rows] == ["input", "1 mid", "1", "3 mid", "3"]
@@ -128,6 +128,6 @@ def go_on(model: Any, block: Any, ids: Tensor, resid: Tensor) -> Tensor:
 
 def test_too_many_late_blocks_are_refused() -> None:
     parts = as_lens_model(families.build("llama"), None).parts
-    spec = ReadSpec(command="rank", measures={}, k=1, blocks=[0, 1], decoder_blocks=4, options={})
+    spec = ReadSpec(command="rank", metrics={}, layers="0,1", decoder_blocks=4)
     with pytest.raises(UsageError, match="leaves no row"):
         rows_of(parts, spec)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from logitlens_cli.lens import tiles
+from logitlens_cli.lens import tile as tile_module
 from logitlens_cli.lens.tile import LEAST_LOGIT, first_argmax, leading_ids, numba_kernel
 from logitlens_cli.lens.tiles import TargetTokens, TileAccumulator, Tiling
 from logitlens_cli.metrics.sums import Needs, Sums
@@ -185,6 +185,6 @@ def test_the_first_of_the_best(rows: int, width: int) -> None:
 def test_the_kernel_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     numba_kernel.cache_clear()
-    monkeypatch.setattr(tiles, "find_spec", lambda name: None)
+    monkeypatch.setattr(tile_module, "find_spec", lambda name: None)
     assert numba_kernel() is None
     numba_kernel.cache_clear()

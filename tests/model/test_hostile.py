@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_files import BACKTRACKING, edit_json, split_by
 
 SECONDS, MEGABYTES = 10.0, 1000
 
@@ -20,9 +21,9 @@ SECONDS, MEGABYTES = 10.0, 1000
 # tells: what is opened for writing, started, connected to, or looked up by a pickle.
 WATCH = """
 import json, os, resource, sys, time
-from logitlens_cli import cli
+from logitlens_cli.cli import app
 work, lines = json.loads(sys.argv[1])
-assert cli.main(lines[0]) == 0  # loads all libraries
+assert app.main(lines[0]) == 0  # loads all libraries
 seen = []
 acts = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect",
         "pickle.find_class", "os.remove", "os.rename", "os.mkdir", "shutil.rmtree")
@@ -37,17 +38,13 @@ sys.addaudithook(watch)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for line in lines[1:]:
     start = time.monotonic()
-    code = cli.main(line)
+    code = app.main(line)
     spent = time.monotonic() - start
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print("END", json.dumps([code, spent, more, seen]), flush=True)
     print("END", file=sys.stderr, flush=True)
     seen.clear()
 """
-
-
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def header(made: Any, data: bytes = b"") -> Callable[[Path], object]:
@@ -74,7 +71,7 @@ def with_pickle(folder: Path) -> None:
 def with_code(folder: Path) -> None:
     (folder / "own.py").write_text("open('ran', 'w')\n")
     own = {"AutoConfig": "own.Config", "AutoTokenizer": ["own.Tokenizer", None]}
-    edit(folder / "config.json", model_type="own", auto_map=own)
+    edit_json(folder / "config.json", model_type="own", auto_map=own)
 
 
 def swollen(name: str) -> Callable[[Path], None]:
@@ -114,17 +111,20 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "terabyte of tokenizer": (swollen("tokenizer.json"), "larger than 128 MB"),
     "terabyte of weights": (swollen("model.safetensors"), "corrupt weights"),
     "tokenizer grows": (
-        lambda f: edit(
+        lambda f: edit_json(
             f / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [GROWING] * 15}
         ),
         "as long",
     ),
     "deep configuration": (lambda f: (f / "config.json").write_text("[" * 10**6), "recursion"),
     "deep tokenizer": (lambda f: (f / "tokenizer.json").write_text("[" * 10**6), "tokenizer"),
-    "billion blocks": (lambda f: edit(f / "config.json", num_hidden_layers=10**9), "far larger"),
-    "billion words": (lambda f: edit(f / "config.json", vocab_size=10**9), "far larger"),
-    "billion wide": (lambda f: edit(f / "config.json", hidden_size=2**30), "corrupt model"),
-    "billion heads": (lambda f: edit(f / "config.json", head_dim=10**9), "far larger"),
+    "billion blocks": (
+        lambda f: edit_json(f / "config.json", num_hidden_layers=10**9),
+        "far larger",
+    ),
+    "billion words": (lambda f: edit_json(f / "config.json", vocab_size=10**9), "far larger"),
+    "billion wide": (lambda f: edit_json(f / "config.json", hidden_size=2**30), "corrupt model"),
+    "billion heads": (lambda f: edit_json(f / "config.json", head_dim=10**9), "far larger"),
     "header of exabytes": (
         lambda f: (f / "model.safetensors").write_bytes(struct.pack("<Q", 2**62) + b"{}"),
         "corrupt weights",
@@ -143,40 +143,38 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-def split_by(pattern: str) -> Callable[[Path], None]:
-    """A tokenizer that cuts texts by a pattern first."""
-    step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return lambda folder: edit(folder / "tokenizer.json", pre_tokenizer=step)
-
-
 def replacing(pattern: str) -> Callable[[Path], None]:
     step = {"type": "Replace", "pattern": {"Regex": pattern}, "content": "a"}
-    return lambda folder: edit(folder / "tokenizer.json", normalizer=step)
+    return lambda folder: edit_json(folder / "tokenizer.json", normalizer=step)
 
 
 def slow_to_read(folder: Path) -> None:
     """What is added is normalized when the tokenizer is read."""
-    replacing(BACK)(folder)
+    replacing(BACKTRACKING)(folder)
     token = {"content": "b" * 10**5, "normalized": True, "special": False, "lstrip": False,
              "rstrip": False, "single_word": False, "id": 270}  # fmt: skip
     made = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
-    edit(folder / "tokenizer.json", added_tokens=[*made, token])
+    edit_json(folder / "tokenizer.json", added_tokens=[*made, token])
 
 
 def chat(template: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "chat_template.jinja").write_text(template)
 
 
-# The library behind tokenizers gives up after ten million steps back, but only at each character.
-BACK = r"(?:.|.){20}[^\s\S]"
 LOOP = "{% for i in range(99999) %}"
 DOUBLING = "{% set ns = namespace(x='ab') %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}"
 TRIED = ["subprocess.Popen", sys.executable]
 """what is done of a tokenizer whose normalizer has patterns"""
 STUCK: dict[str, tuple[Callable[[Path], object], str]] = {
     "patterns without an end": (split_by(r"(a|a)*$"), "the tokenizer of"),
-    "patterns that go back": (split_by(BACK), "needs more than 3 s for a text of 10000 char"),
-    "replacements that go back": (replacing(BACK), "needs more than 3 s for a text of 10000 char"),
+    "patterns that go back": (
+        split_by(BACKTRACKING),
+        "needs more than 3 s for a text of 10000 char",
+    ),
+    "replacements that go back": (
+        replacing(BACKTRACKING),
+        "needs more than 3 s for a text of 10000 char",
+    ),
     "loops": (chat(f"{LOOP}{LOOP}{'{% endfor %}' * 2}"), "template of loops needs more than 2 s"),
     "output": (chat(f"{LOOP}{LOOP}xxxxxxxxx{'{% endfor %}' * 2}"), "the chat template"),
     "range": (chat("{% for i in range(10**9) %}x{% endfor %}"), "Range too big"),
@@ -263,7 +261,7 @@ def test_tokenizers_and_templates(tiny_folder: Path, tmp_path: Path) -> None:
         change(folder)
         option = ["--chat"] * (folder / "chat_template.jinja").exists()
         lines.append(["topk", "-t", text, *rest, str(folder), *option])
-    ran = watched(tmp_path, lines, "import logitlens_cli.limits as l; l.SECONDS = 2.0")
+    ran = watched(tmp_path, lines, "import logitlens_cli.model.sandbox as s; s.SECONDS = 2.0")
     for (name, (_, word)), ended in zip(STUCK.items(), ran, strict=True):
         code, seconds, megabytes, deeds, said = ended
         print(f"{name}: {seconds:.2f} s, {megabytes:.0f} MB")
@@ -320,7 +318,9 @@ def test_a_tokenizer_that_cannot_be_read(tiny_folder: Path, tmp_path: Path) -> N
     slow_to_read(hostile)
     replacing("x{3,}")(sound)
     lines = [[*line, str(folder)] for folder in (tiny_folder, hostile, sound)]
-    refused, read = watched(tmp_path, lines, "import logitlens_cli.model as m; m._READ_LIMIT = 10")
+    refused, read = watched(
+        tmp_path, lines, "import logitlens_cli.model.tokenizer_files as t; t.READ_SECONDS = 10"
+    )
     assert refused[0] == 1
     assert refused[-1].startswith(f"logitlens: the tokenizer of {hostile} cannot be read within 10")
     assert refused[1] < 30

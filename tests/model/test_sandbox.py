@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tokenizers
 from conftest import Shell, heed_interrupts
-from test_hostile import BACK, split_by
+from model_files import BACKTRACKING, split_by
 from tokenizers import pre_tokenizers
 
 from logitlens_cli.errors import UsageError, WorkError
@@ -74,7 +74,7 @@ def test_of_a_batch_one_prompt_takes_too_long(
 ) -> None:
     monkeypatch.setattr(sandbox, "SECONDS", 2.0)
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "hostile"))
-    split_by(BACK)(folder)
+    split_by(BACKTRACKING)(folder)
     lines = tmp_path / "set.txt"
     lines.write_text("\n".join(["the cat", "a" * 2000, "cat"]))
     ran = read("rank", "-m", folder, "--lines", lines)
@@ -127,15 +127,15 @@ def test_a_megabyte_of_words_is_no_trouble(smollm2: LensModel) -> None:
 # The command line, told to end while the tokenizer works.
 TOLD = """
 import os, sys, threading
-from logitlens_cli import limits
+from logitlens_cli.model import sandbox
 from logitlens_cli.__main__ import entry
-run_with_timeout = limits.run_with_timeout
+run_with_timeout = sandbox.run_with_timeout
 number = int(sys.argv.pop())
 def interrupted(what, characters, work):
     if characters:
         threading.Timer(1, os.kill, (os.getpid(), number)).start()
     return run_with_timeout(what, characters, work)
-limits.run_with_timeout = interrupted
+sandbox.run_with_timeout = interrupted
 entry()
 """
 
@@ -149,7 +149,7 @@ def test_a_tokenizer_that_hangs_can_be_stopped(
     tiny_folder: Path, tmp_path: Path, number: int, ended: tuple[int, str]
 ) -> None:
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "hostile"))
-    split_by(BACK)(folder)
+    split_by(BACKTRACKING)(folder)
     text = tmp_path / "text.txt"
     text.write_text("a" * 10**6)  # which may take 130 s
     line = ["rank", "-f", text, "-m", folder, "-o", tmp_path / "out", "-q"]

