@@ -25,7 +25,7 @@ from logitlens_cli.cli import app
 from logitlens_cli.errors import UsageError, one_line
 from logitlens_cli.model import tokenizer
 from logitlens_cli.options import groups
-from logitlens_cli.reading import marks, record
+from logitlens_cli.reading import dump, marks, rounding
 
 ROOT = Path(__file__).parents[1]
 NASTY = (
@@ -56,7 +56,7 @@ def whole(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    return jsonschema.Draft202012Validator(record.dump_schema())
+    return jsonschema.Draft202012Validator(dump.dump_schema())
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def require_readable(path: Path, validator: Any) -> None:
         require_harmless(ElementTree.parse(path))
     elif path.suffix == ".json":
         validator.validate(json.loads(path.read_bytes(), parse_constant=pytest.fail))
-        record.load_dump(path)
+        dump.load_dump(path)
     else:
         assert path.read_bytes().startswith((b"%PDF", b"PAR1"))
 
@@ -326,7 +326,7 @@ def test_windows(spec: str, count: int) -> None:
 @MANY
 @given(st.floats() | st.floats(width=32))
 def test_numbers_in_a_dump(value: float) -> None:
-    made = record.rounded(value)
+    made = rounding.rounded(value)
     if not math.isfinite(value):
         assert made is None
     elif 1e-12 < abs(value) < 1e22:
@@ -376,7 +376,7 @@ def test_every_target_has_seeds() -> None:
 @pytest.mark.parametrize("path", sorted((CORPUS / "dump").iterdir()), ids=lambda path: path.stem)
 def test_seeds_are_dumps(path: Path, validator: Any) -> None:
     validator.validate(json.loads(path.read_bytes()))
-    record.load_dump(path)
+    dump.load_dump(path)
 
 
 def test_what_is_fuzzed_is_what_runs() -> None:

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from logitlens_cli.errors import LogitLensError, ProofError, UsageError, WorkError
 from logitlens_cli.figures import style
-from logitlens_cli.figures.panel import figures_of, panels
+from logitlens_cli.figures.reading_panels import figures_of, panels
 from logitlens_cli.lens import api
-from logitlens_cli.reading.record import Reading, dump_to_json, load_dump
+from logitlens_cli.reading.dump import dump_to_json, load_dump
+from logitlens_cli.reading.record import Reading
 
 TEXT = "the cat"  # t h e ·cat
 IDS = torch.tensor([116, 104, 101, 261])

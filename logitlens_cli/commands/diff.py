@@ -91,7 +91,7 @@ def pair_of(options: Diff) -> "Pair":
     """Both dumps, named by their files; where those are named alike, by their folders too."""
     from logitlens_cli.commands.outputs import dump_stem
     from logitlens_cli.figures.pair import Pair
-    from logitlens_cli.reading.record import load_dump
+    from logitlens_cli.reading.dump import load_dump
 
     a, b = load_dump(options.a), load_dump(options.b)
     names = dump_stem(options.a, a.command), dump_stem(options.b, b.command)

@@ -81,7 +81,7 @@ def render(options: Render) -> Iterator[Path]:
     from logitlens_cli.commands.show import show_reading
     from logitlens_cli.commands.translate import figure_style
     from logitlens_cli.commands.write import write_reading
-    from logitlens_cli.reading.record import load_dump
+    from logitlens_cli.reading.dump import load_dump
 
     progress = TerminalProgress(quiet=options.quiet)
     check_extras(options)
@@ -109,7 +109,7 @@ def render(options: Render) -> Iterator[Path]:
 
 def drawn_figures(options: Render, dump: Path, reading: "Reading") -> tuple[str, ...]:
     """The figures asked for, which the dump must hold."""
-    from logitlens_cli.figures.panel import figures_of
+    from logitlens_cli.figures.reading_panels import figures_of
 
     held = figures_of(reading)
     if not held:
@@ -159,8 +159,8 @@ def dump_files(
 def shared_colors(options: Render, style: "FigureStyle") -> "Mapping[str, Colors]":
     """By figure, colours whose limits are the widest of any dump's; UsageError where the same
     figure shows different quantities."""
-    from logitlens_cli.figures.panel import panels
-    from logitlens_cli.reading.record import load_dump
+    from logitlens_cli.figures.reading_panels import panels
+    from logitlens_cli.reading.dump import load_dump
 
     widest: dict[str, tuple[Path, str, Colors]] = {}
     for dump in options.dumps:

@@ -41,7 +41,7 @@ def show_reading(
     reading: "Reading", figures: Sequence[str], style: "FigureStyle", *, to_stderr: bool
 ) -> None:
     """Print figures of a reading as tables."""
-    from logitlens_cli.figures.panel import panels
+    from logitlens_cli.figures.reading_panels import panels
 
     show_panels(
         [panel for name in figures for panel in panels(reading, name, style)], to_stderr=to_stderr

@@ -35,12 +35,12 @@ def write_reading(reading: Reading, files: Outputs, style: FigureStyle) -> froze
         if files.figures:
             missing = stage_figures(stage, reading, files, style)
         if files.texts:
-            from logitlens_cli.figures.panel import panels
+            from logitlens_cli.figures.reading_panels import panels
 
             for name, pieces in files.texts.items():
                 stage_texts(stage, panels(reading, name, style), pieces)
         if files.json is not None:
-            from logitlens_cli.reading.record import dump_to_json
+            from logitlens_cli.reading.dump import dump_to_json
 
             stage.write(files.json, lambda file: file.write(dump_to_json(reading)))
     return missing

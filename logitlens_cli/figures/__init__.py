@@ -5,8 +5,8 @@ caption, a table, or painted on a page. Only the painters load matplotlib. Knows
 models or options.
 
 In the order of reading: ``style`` (what a user may choose), ``scale`` (limits of colours),
-``words`` (what figures say), ``panel`` (a grid), ``pair`` and ``pair_panels`` (two grids compared),
-``line_data`` (lines over layers); ``caption``, ``tables`` (shown as text); ``page`` (sizes of
+``words`` (what figures say), ``panel`` (a grid as data), ``reading_panels`` (the grids of a
+reading), ``pair`` and ``pair_panels`` (two readings compared), ``line_data`` (lines over layers); ``caption``, ``tables`` (shown as text); ``page`` (sizes of
 paper), ``fonts``, ``layout`` (what goes where), ``colors``, ``cell_texts``, ``drawing`` (a figure
 that can be saved); ``heatmap``, ``line_figure``, ``summary_figure`` (the painters).
 """

@@ -19,7 +19,8 @@ from logitlens_cli.figures.colors import color_map, extend, map_ends, norm_of
 from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
 from logitlens_cli.figures.layout import LINE, PanelLayout, lay_out
 from logitlens_cli.figures.page import require_drawable, require_size
-from logitlens_cli.figures.panel import Panel, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.reading.record import Reading
 

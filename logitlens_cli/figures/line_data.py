@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures.panel import drawn_rows
+from logitlens_cli.figures.reading_panels import drawn_rows
 from logitlens_cli.figures.scale import limits
 from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, position_words

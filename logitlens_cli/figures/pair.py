@@ -11,15 +11,12 @@ from itertools import zip_longest
 import numpy as np
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures.panel import (
-    color_of,
-    draws_row,
-    figures_of,
-)
+from logitlens_cli.figures.reading_panels import color_of, draws_row, figures_of
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.table import COLORS, FOLLOWED, TOPK, TRACE
 from logitlens_cli.reading.difference import DIFFERENCE_SCHEMA, Difference, Side
-from logitlens_cli.reading.record import Reading, rounded
+from logitlens_cli.reading.record import Reading
+from logitlens_cli.reading.rounding import rounded
 
 
 @dataclass(frozen=True)

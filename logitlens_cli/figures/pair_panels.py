@@ -6,14 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from logitlens_cli.figures.pair import Pair
-from logitlens_cli.figures.panel import (
-    GUESS_IS_FINAL,
-    Panel,
-    blank_repeats,
-    panels,
-    signed,
-    split_columns,
-)
+from logitlens_cli.figures.panel import GUESS_IS_FINAL, Panel, blank_repeats, split_columns
+from logitlens_cli.figures.reading_panels import panels, signed
 from logitlens_cli.figures.scale import limits, scale_columns
 from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, style_notes, window_words
@@ -21,9 +15,7 @@ from logitlens_cli.metrics.spec import DIFFERENCE_SCALE
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import TOPK
 from logitlens_cli.reading.difference import Difference
-from logitlens_cli.reading.record import (
-    Reading,
-)
+from logitlens_cli.reading.record import Reading
 
 ROOM = 16
 """characters of two labels that share a cell or a column"""

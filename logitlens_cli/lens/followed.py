@@ -16,7 +16,8 @@ from logitlens_cli.lens.targets import target_ids
 from logitlens_cli.metrics.sums import Needs, Sums
 from logitlens_cli.metrics.target import token_target
 from logitlens_cli.model import tokenizer
-from logitlens_cli.reading.record import Followed, rounded
+from logitlens_cli.reading.record import Followed
+from logitlens_cli.reading.rounding import rounded
 
 
 def stream_column(decoder: Decoder, stream: Stream, column: int) -> tuple[Stream, int]:

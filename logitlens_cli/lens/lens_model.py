@@ -6,9 +6,7 @@ from typing import Any
 from logitlens_cli.lens import decoder, proof
 from logitlens_cli.model.anatomy import find
 from logitlens_cli.model.anatomy.parts import ModelParts
-from logitlens_cli.reading.record import (
-    ModelRecord,
-)
+from logitlens_cli.reading.record import ModelRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,8 @@ from logitlens_cli.reading.record import (
     Scores,
     Token,
     lock_in,
-    rounded,
 )
+from logitlens_cli.reading.rounding import rounded
 
 
 def reading_of(

@@ -5,28 +5,21 @@ torch nor matplotlib. Layers run from the lowest to the last, positions are thos
 value that does not exist is null in the file and NaN in an array.
 """
 
-import errno
-import json
 import math
-import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
-from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.metrics.sums import Floats, Ints
 from logitlens_cli.metrics.table import TRACE
+from logitlens_cli.reading.rounding import rounded
 
 DUMP_SCHEMA = "logitlens/1"
-LARGEST_DUMP = 2**29
-"""bytes of a file that is read back"""
 Id = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-CountNumber = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Nonnegative = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 Key = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]*$(?!\\n)")]
 """of a metric or a command; it becomes part of file names"""
 Number = Annotated[float, msgspec.Meta(ge=-1e100, le=1e100)]
@@ -40,7 +33,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Token(Record, frozen=True):
     """A column."""
 
-    position: CountNumber
+    position: Nonnegative
     """in the text as the model sees it, from 0"""
     id: Id
     label: str
@@ -55,7 +48,7 @@ class Layer(Record, frozen=True):
     label: str
     kind: Literal["input", "mid", "block"]
     """"input" (what enters block 0), "mid" (after attention) or "block" (what leaves a block)"""
-    block: CountNumber | None
+    block: Nonnegative | None
 
 
 class Guesses(Record, frozen=True):
@@ -85,7 +78,7 @@ class Scores(Record, frozen=True):
     minus_ids: list[Id | None] | None = None
     """[position]"""
     minus_labels: list[str | None] | None = None
-    ties: list[list[CountNumber]] | None = None
+    ties: list[list[Nonnegative]] | None = None
     """[layer][position] other tokens level with the target"""
     direction: str | None = None
     """of a KL divergence: "forward" is KL(reference || layer)"""
@@ -100,11 +93,11 @@ class Scores(Record, frozen=True):
 class Followed(Record, frozen=True, kw_only=True):
     """Tokens that were asked for, or ever a top guess, in the last column; best rank first."""
 
-    position: CountNumber
+    position: Nonnegative
     """of the column"""
     ids: list[Id]
     labels: list[str]
-    ranks: list[list[CountNumber]]
+    ranks: list[list[Nonnegative]]
     """[layer][token], 1 is best"""
     logits: list[list[Number | None]] = []
     """[layer][token]"""
@@ -185,13 +178,13 @@ class LensRecord(Record, frozen=True):
     norm: Annotated[str, msgspec.Meta(pattern="^(full|no-affine|none)$")]
     chain: list[str]
     """the decode chain found in the model, a step a line"""
-    window: tuple[CountNumber, CountNumber]
+    window: tuple[Nonnegative, Nonnegative]
     """first position, and one after the last"""
-    text_tokens: CountNumber
+    text_tokens: Nonnegative
     """tokens of the whole text, which the model always sees"""
     bos: bool
     """was a start token added?"""
-    decoder_blocks: CountNumber = 0
+    decoder_blocks: Nonnegative = 0
     """the last so many blocks are part of the decoder"""
     chat: bool = False
     """was the text rendered through the tokenizer's chat template?"""
@@ -223,7 +216,7 @@ class Reading(Record, frozen=True):
     versions: dict[str, str]
     followed: Followed | None = None
     lock_in: LockIn | None = None
-    next_ranks: list[CountNumber | None] | None = None
+    next_ranks: list[Nonnegative | None] | None = None
     """[position] the true next token's rank in the model's output; null at the end of the text"""
 
     def __post_init__(self) -> None:
@@ -326,80 +319,3 @@ def require_followed(followed: Followed, layers: int, positions: set[int]) -> No
             raise ValueError(f"followed.chosen {number} is none of its ids")
     if followed.position not in positions:
         raise ValueError(f"followed.position {followed.position} is no column")
-
-
-def dump_to_json(reading: Reading) -> bytes:
-    """The dump, the same bytes for the same reading; ends with a line feed."""
-    return msgspec.json.encode(reading) + b"\n"
-
-
-def load_dump(path: Path) -> Reading:
-    """Read a dump; UsageError says where it is not one."""
-    try:
-        data = read_bounded(path)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", "name a JSON dump of logitlens") from error
-    try:
-        reading = msgspec.json.decode(data, type=Reading)
-        require_single_keys(data)
-        return reading
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        for kind, (what, hint) in OTHER_FILES.items():
-            if f'"{kind}/'.encode() in data[:200]:
-                raise UsageError(f"{path} is {what}, and no dump of a text", hint) from error
-        raise UsageError(
-            f"{path} is not a dump of this version of logitlens ({error})",
-            "make it again with logitlens all",
-        ) from error
-
-
-OTHER_FILES = {
-    "logitlens-stats": ("a summary of many texts", "logitlens stats --merge draws it again"),
-    "logitlens-diff": ("a difference of two dumps", "logitlens diff draws it from these"),
-}
-"""what else has a schema of ours"""
-
-
-def read_bounded(path: Path) -> bytes:
-    """A file, or OSError if it is larger than any that we write; also of one without an end."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        data = file.read(LARGEST_DUMP + 1) if size <= LARGEST_DUMP else b""
-    if max(len(data), size) > LARGEST_DUMP:
-        raise OSError(errno.EFBIG, f"it has more than {LARGEST_DUMP >> 20} MB")
-    return data
-
-
-def require_single_keys(data: bytes) -> None:
-    """ValueError for JSON in which an object has the same key twice, since programs do not agree
-    on which of them counts."""
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        counts = Counter(key for key, _ in pairs)
-        if len(counts) < len(pairs):
-            twice = counts.most_common(1)[0][0]
-            raise ValueError(f"the key {twice!r} stands twice in an object")
-
-    json.loads(data, object_pairs_hook=check)
-
-
-def dump_schema() -> dict[str, Any]:
-    """The JSON Schema of the dump."""
-    return msgspec.json.schema(Reading)
-
-
-POWERS = np.array([float(f"1e{n}") for n in range(23)])  # those that a float64 holds exactly
-
-
-def rounded(values: Any) -> Any:
-    """A float, or nested lists of an array's, with seven significant figures, all of float32; NaN
-    is None."""
-    given = np.asarray(values, float)
-    finite = np.isfinite(given)
-    array = np.where(finite, given, 0.0)
-    size = np.log10(np.abs(array), out=np.zeros_like(array), where=array != 0)
-    digits = np.clip(6 - np.floor(size).astype(int), 1 - len(POWERS), len(POWERS) - 1)
-    up, down = POWERS[digits.clip(min=0)], POWERS[(-digits).clip(min=0)]
-    # A whole number times or over an exact power is the float nearest to the decimal number.
-    result = np.rint(array * up / down) * down / up
-    return result.tolist() if finite.all() else np.where(finite, result, np.array(None)).tolist()

@@ -17,15 +17,9 @@ import numpy as np
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.reading.record import (
-    Layer,
-    ModelRecord,
-    Reading,
-    Record,
-    read_bounded,
-    require_single_keys,
-    rounded,
-)
+from logitlens_cli.reading.dump import read_bounded, require_single_keys
+from logitlens_cli.reading.record import Layer, ModelRecord, Reading, Record
+from logitlens_cli.reading.rounding import rounded
 from logitlens_cli.reading.sketch import BINS, LARGEST_COUNT, UNIT, Counted, Sketch, Tally
 
 SUMMARY_SCHEMA = "logitlens-stats/1"

@@ -12,7 +12,7 @@ from batches import TEXTS, failed, files, require_same
 from conftest import Ran, Shell, heed_interrupts, next_line
 from processes import alive, until
 
-from logitlens_cli.reading.record import load_dump
+from logitlens_cli.reading.dump import load_dump
 
 SCRIPT = Path(sys.executable).with_name("logitlens")
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import Shell, next_line
 
 from logitlens_cli.reading import summary
-from logitlens_cli.reading.record import load_dump
+from logitlens_cli.reading.dump import load_dump
 
 cluster = pytest.importorskip("logitlens_cli.batch.cluster", exc_type=ImportError)
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]

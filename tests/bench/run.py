@@ -298,7 +298,7 @@ def figure() -> Iterator[str]:
 
     from logitlens_cli.figures.heatmap import draw_heatmaps
     from logitlens_cli.figures.style import FigureStyle
-    from logitlens_cli.reading import record
+    from logitlens_cli.reading import dump
 
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
@@ -311,7 +311,7 @@ def figure() -> Iterator[str]:
             capture_output=True,
             timeout=600,
         )
-        reading = record.load_dump(next(Path(out).glob("*.json")))
+        reading = dump.load_dump(next(Path(out).glob("*.json")))
     style = FigureStyle()
     size = draw_heatmaps(reading, "topk", style)[0].figure.get_size_inches()
     values = np.array(reading.metrics["own-logit"].values)[::-1]

@@ -12,7 +12,7 @@ from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.fonts import scripts_of
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.options.groups import Color, Render
-from logitlens_cli.reading.record import dump_to_json
+from logitlens_cli.reading.dump import dump_to_json
 
 
 @pytest.fixture

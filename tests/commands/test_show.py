@@ -22,9 +22,10 @@ from test_heatmap import make
 from logitlens_cli.commands import show
 from logitlens_cli.errors import WorkError
 from logitlens_cli.figures.colors import cell_colors
-from logitlens_cli.figures.panel import Panel, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.reading.record import dump_to_json
+from logitlens_cli.reading.dump import dump_to_json
 
 HOSTILE = "[red]x[/red]"
 STYLE = re.compile("\x1b\\[([0-9;]*)m")

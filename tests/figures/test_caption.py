@@ -10,7 +10,8 @@ from test_pair import hand
 
 from logitlens_cli.figures import caption, pair, pair_panels
 from logitlens_cli.figures.pair import Pair
-from logitlens_cli.figures.panel import Panel, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.reading.record import Followed
 

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures import caption, cell_texts, heatmap, panel
+from logitlens_cli.figures import caption, cell_texts, heatmap, reading_panels
 from logitlens_cli.figures.colors import color_map, luminance, map_ends
-from logitlens_cli.figures.scale import Colors
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.reading.record import (
     DUMP_SCHEMA,
@@ -264,7 +263,7 @@ def test_files_say_in_words_what_they_show() -> None:
     style = FigureStyle(title=title + "\x1b\n\ufffe")
     (drawing,) = heatmap.draw_heatmaps(make(), "kl-final", style)
     shown = title + "<U+001B>↵<U+FFFE>"
-    words = caption.alt_text(panel.panels(make(), "kl-final", style)[0])
+    words = caption.alt_text(reading_panels.panels(make(), "kl-final", style)[0])
     assert words.startswith(f"Heatmap: {shown}. KL(final || layer) – hand-made. 3 rows, ")
 
     def saved(form: str) -> bytes:
@@ -366,7 +365,7 @@ def test_several_targets_have_a_figure_each() -> None:
     reading = make()
     rank = reading.metrics["rank"]
     reading = msgspec.structs.replace(reading, metrics={"rank-next": rank, "rank-input": rank})
-    assert panel.figures_of(reading) == ["rank-next", "rank-input"]
+    assert reading_panels.figures_of(reading) == ["rank-next", "rank-input"]
     assert cells(drawn(reading, "rank-next"))[0.5, 1.5] == "1"  # as a rank, not as 1.0
 
 
@@ -374,9 +373,9 @@ def test_what_colours_guesses_is_a_figure_where_there_are_none() -> None:
     scores = Scores(values=[[1.0], [2.0]], unit="nats", quantity="some")
     labels = [["a"], ["b"]]
     alone = make(labels, entropy=scores)
-    assert panel.figures_of(alone) == ["entropy"]
+    assert reading_panels.figures_of(alone) == ["entropy"]
     coloured = make(labels, **{"own-logit": scores, "entropy": scores, "kl-final": scores})
-    assert panel.figures_of(coloured) == ["topk", "kl-final"]
+    assert reading_panels.figures_of(coloured) == ["topk", "kl-final"]
 
 
 # Machado, Oliveira and Fernandes (2009), complete deficiency, on linear RGB.

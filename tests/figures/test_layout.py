@@ -14,7 +14,8 @@ from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.drawing import matplotlib_settings
 from logitlens_cli.figures.layout import GLYPH, SLOPE, PanelLayout, lay_out
 from logitlens_cli.figures.page import PAGES
-from logitlens_cli.figures.panel import Panel, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle, Width
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.reading.record import Reading, Scores

@@ -14,7 +14,7 @@ from logitlens_cli.figures import page
 from logitlens_cli.figures.layout import lay_out
 from logitlens_cli.figures.page import PAGES, require_drawable, require_size
 from logitlens_cli.figures.panel import Panel
-from logitlens_cli.figures.scale import Colors
+from logitlens_cli.figures.style import Colors
 
 
 def panel(rows: int, columns: int) -> Panel:

@@ -574,7 +574,11 @@ def test_what_is_there_is_skipped(logitlens: Shell, dumps: dict[str, Path], tmp_
         ("every", ["rank"], "row 1 is layer 1 in cat and layer 2 in every; read both with the "),
         ("ran", ["nosuch"], "'nosuch' is not a grid of both "),
         ("ran", ["--cmap", "nosuch"], "--cmap 'nosuch' is unknown; name a map of "),
-        ("ran", ["--format", "parquet"], "--format 'parquet' is unknown; choose from png, svg, pdf, or none"),
+        (
+            "ran",
+            ["--format", "parquet"],
+            "--format 'parquet' is unknown; choose from png, svg, pdf, or none",
+        ),
         ("ran", ["--format", "none", "--over"], "--format none leaves nothing to write; "),
         ("ran", ["--format", "none", "--no-json"], "--format none leaves nothing to write; "),
         ("ran", ["--skip-first", "9"], "--skip-first 9 leaves no column; "),

@@ -8,7 +8,8 @@ import pytest
 from test_heatmap import make
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures.panel import Panel, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.reading.record import Reading, lock_in
 

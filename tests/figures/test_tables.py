@@ -8,7 +8,8 @@ import numpy as np
 from markdown_it import MarkdownIt
 from test_heatmap import make
 
-from logitlens_cli.figures.panel import Panel, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.tables import panel_to_csv, panel_to_markdown
 

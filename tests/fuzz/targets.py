@@ -29,7 +29,8 @@ from logitlens_cli.errors import LONGEST, UsageError, one_line
 from logitlens_cli.figures import caption, pair_panels, tables
 from logitlens_cli.figures.line_data import line_panel
 from logitlens_cli.figures.pair import Pair, difference_of
-from logitlens_cli.figures.panel import Panel, figures_of, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import figures_of, panels
 from logitlens_cli.figures.scale import limits
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.spec import Scale
@@ -43,14 +44,9 @@ from logitlens_cli.model.tokenizer import (
 )
 from logitlens_cli.options.groups import MOST, LogitDiff, Rank, Read, TopK, Trace, shard_spec
 from logitlens_cli.reading import difference, marks
-from logitlens_cli.reading.record import (
-    Key,
-    Reading,
-    dump_to_json,
-    load_dump,
-    require_scale,
-    rounded,
-)
+from logitlens_cli.reading.dump import dump_to_json, load_dump
+from logitlens_cli.reading.record import Key, Reading, require_scale
+from logitlens_cli.reading.rounding import rounded
 from logitlens_cli.reading.summary import (
     load_summary,
     merge_summaries,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import Shell
 
-from logitlens_cli.reading.record import load_dump
+from logitlens_cli.reading.dump import load_dump
 
 pa: Any = pytest.importorskip("pyarrow")
 dataset: Any = pytest.importorskip("pyarrow.dataset")

@@ -14,7 +14,8 @@ import pytest
 
 from logitlens_cli.cli import app
 from logitlens_cli.errors import UsageError
-from logitlens_cli.reading import record
+from logitlens_cli.reading import rounding
+from logitlens_cli.reading.dump import dump_schema, dump_to_json, load_dump
 
 Dump = dict[str, Any]
 
@@ -37,14 +38,14 @@ def dump(written: Path) -> Dump:
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    schema = record.dump_schema()
+    schema = dump_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
 
 def refusal(path: Path) -> str:
     with pytest.raises(UsageError) as caught:
-        record.load_dump(path)
+        load_dump(path)
     return str(caught.value)
 
 
@@ -52,10 +53,10 @@ def refusal(path: Path) -> str:
 
 
 def test_round_trip(written: Path, tmp_path: Path) -> None:
-    made = record.load_dump(written)
-    (tmp_path / "again.json").write_bytes(record.dump_to_json(made))
-    assert record.load_dump(tmp_path / "again.json") == made
-    assert record.dump_to_json(record.load_dump(written)) == record.dump_to_json(made)
+    made = load_dump(written)
+    (tmp_path / "again.json").write_bytes(dump_to_json(made))
+    assert load_dump(tmp_path / "again.json") == made
+    assert dump_to_json(load_dump(written)) == dump_to_json(made)
     assert written.read_bytes().endswith(b"}\n")
 
 
@@ -140,7 +141,7 @@ def test_the_numbers_agree_with_each_other(dump: Dump) -> None:
 
 
 def test_what_does_not_exist_is_not_a_number(written: Path) -> None:
-    values = record.load_dump(written).values("rank")
+    values = load_dump(written).values("rank")
     assert np.isnan(values[:, -1]).all()
     assert not np.isnan(values[:, :-1]).any()
 
@@ -160,7 +161,7 @@ def test_what_does_not_exist_is_not_a_number(written: Path) -> None:
     ],
 )
 def test_rounding(value: Any, expected: Any) -> None:
-    assert record.rounded(value) == expected
+    assert rounding.rounded(value) == expected
 
 
 # ---- the schema
@@ -249,7 +250,7 @@ def test_the_schema_says_what_is_wrong(how: str, dump: Dump, validator: Any) -> 
 def test_dumps_of_the_wrong_shape(how: str, dump: Dump, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(dump))
-    record.load_dump(path)  # as it was, it can be read
+    load_dump(path)  # as it was, it can be read
     change, words = (WRONG_FOR_A_SCHEMA | WRONG_FOR_THE_READER)[how]
     change(dump)
     path.write_text(json.dumps(dump))
@@ -295,19 +296,19 @@ def test_traces(followed: Dump | None, metric: Any, words: str, dump: Dump, tmp_
     if words:
         assert words in refusal(path)
     else:
-        record.load_dump(path)
+        load_dump(path)
 
 
 def test_keys_of_a_later_version_are_passed_over(dump: Dump, tmp_path: Path) -> None:
     path = tmp_path / "later.json"
     path.write_text(json.dumps(dump))
-    before = record.load_dump(path)
+    before = load_dump(path)
     later = copy.deepcopy(dump)
     later["later"] = {"anything": 1}
     later["tokens"][0]["later"] = None
     later["metrics"]["rank"]["scale"]["later"] = [1]
     path.write_text(json.dumps(later))
-    assert record.load_dump(path) == before
+    assert load_dump(path) == before
 
 
 @pytest.mark.parametrize(
@@ -333,9 +334,9 @@ def test_numbers_that_json_does_not_have(dump: Dump, tmp_path: Path, number: str
 
 
 def test_a_number_that_is_none_is_written_as_null(written: Path, tmp_path: Path) -> None:
-    made = record.load_dump(written)
+    made = load_dump(written)
     odd = msgspec.structs.replace(made, options={"vmax": math.inf, "vmin": math.nan})
-    assert b'"options":{"vmax":null,"vmin":null}' in record.dump_to_json(odd)
+    assert b'"options":{"vmax":null,"vmin":null}' in dump_to_json(odd)
 
 
 @pytest.mark.parametrize(

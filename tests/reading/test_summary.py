@@ -15,7 +15,8 @@ import logitlens_cli
 from logitlens_cli.errors import UsageError
 from logitlens_cli.reading import sketch as sketch_module
 from logitlens_cli.reading import summary
-from logitlens_cli.reading.record import Reading, dump_to_json
+from logitlens_cli.reading.dump import dump_to_json
+from logitlens_cli.reading.record import Reading
 from logitlens_cli.reading.sketch import BINS, SMALLEST, UNIT, Sketch
 from logitlens_cli.reading.summary import QUANTILES
 

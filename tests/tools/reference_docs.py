@@ -15,7 +15,7 @@ from typing import Any
 import licences
 import msgspec
 
-from logitlens_cli.reading import difference, parquet, record, summary
+from logitlens_cli.reading import difference, dump, parquet, record, summary
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "logitlens_cli" / "reading" / "schema.json"
@@ -64,7 +64,7 @@ def command_reference() -> str:
 
 
 def schema_text() -> str:
-    return json.dumps(record.dump_schema(), indent=2) + "\n"
+    return json.dumps(dump.dump_schema(), indent=2) + "\n"
 
 
 def shape(definition: dict[str, Any]) -> str:
@@ -102,16 +102,16 @@ def dump_keys() -> str:
 
 
 def summary_keys() -> str:
-    return keys_of(summary.Summary, set(record.dump_schema()["$defs"]))
+    return keys_of(summary.Summary, set(dump.dump_schema()["$defs"]))
 
 
 def difference_keys() -> str:
-    return keys_of(difference.Difference, set(record.dump_schema()["$defs"]))
+    return keys_of(difference.Difference, set(dump.dump_schema()["$defs"]))
 
 
 def parquet_columns() -> str:
     """The columns of a table of `logitlens all`."""
-    schema = parquet.table(record.load_dump(DUMP)).schema
+    schema = parquet.table(dump.load_dump(DUMP)).schema
     kinds = [re.sub(r"list<\w+: (\w+)>", r"list of \1", str(field.type)) for field in schema]
     rows = [f"| `{name}` | {kind} |" for name, kind in zip(schema.names, kinds, strict=True)]
     return "\n".join(["| column | type |", "|---|---|", *rows])
