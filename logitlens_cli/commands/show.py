@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from logitlens_cli.commands.console import PlainConsole
 from logitlens_cli.errors import WorkError, discard_stream
 from logitlens_cli.figures.caption import LONGEST_PART, number
 from logitlens_cli.figures.panel import Panel
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
 
 WIDEST = 12
 """characters of a label or a cell, wide ones counted twice"""
-
-
-class PlainConsole(Console):
-    """What rich would make of a reader that went away is an exit code of its own."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        discard_stream(sys.stdout)
 
 
 def show_reading(
