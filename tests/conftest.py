@@ -15,11 +15,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from logitlens_cli.cli import app
-from logitlens_cli.commands.progress import Progress
 from logitlens_cli.lens import grid, tile
 from logitlens_cli.lens.lens_model import LensModel, lens_model_of
 from logitlens_cli.model.open import open_model
+from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.smollm2 import default_model_folder
+from logitlens_cli.model.source import ModelSource
 from logitlens_cli.model.tokenizer import byte_alphabet
 
 torch.set_num_threads(1)  # the tests share two cores
@@ -115,8 +116,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Pat
 @pytest.fixture(scope="session")
 def smollm2() -> LensModel:
     """The real default model."""
-    default_model_folder(offline=False, progress=Progress(quiet=True))
-    opened = open_model("smollm2", device="cpu", offline=True, progress=Progress(quiet=True))
+    default_model_folder(offline=False, progress=Progress())
+    opened = open_model(ModelSource("smollm2", device="cpu", offline=True), Progress())
     return lens_model_of(
         opened.model,
         opened.tokenizer,
@@ -186,3 +187,15 @@ def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
         return logitlens(command, *model, *small, *arguments)
 
     return run
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a preset; where it lies."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "preset.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

@@ -1,4 +1,4 @@
-"""The console on which tables are printed."""
+"""The console on which lists of models are printed."""
 
 import sys
 

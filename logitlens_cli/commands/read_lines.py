@@ -133,7 +133,9 @@ class Lines:
         note_missing_fonts(self.missing, self.progress)
 
 
-def readings(options: ReadOptions, todo: Sequence[Prompt], progress: Progress) -> "Iterator[Outcome]":
+def readings(
+    options: ReadOptions, todo: Sequence[Prompt], progress: Progress
+) -> "Iterator[Outcome]":
     """The reading of every prompt, or why there is none, by the prompt's name; opens the model."""
     job = read_job(options)
     if options.engine is Engine.local:

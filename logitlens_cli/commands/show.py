@@ -13,7 +13,6 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from logitlens_cli.commands.console import PlainConsole
 from logitlens_cli.errors import WorkError, discard_stream
 from logitlens_cli.figures.caption import LONGEST_PART, number
 from logitlens_cli.figures.panel import Panel
