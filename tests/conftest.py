@@ -184,3 +184,15 @@ def read(logitlens: Shell, tiny_folder: Path, out: Path) -> Shell:
         return logitlens(command, *model, *small, *jobs, *arguments)
 
     return run
+
+
+@pytest.fixture
+def preset(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a preset; where it lies."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "preset.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Shell
 
-from logitlens_cli.cli import app
+from logitlens_cli.cli.app import build_app
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "configs").rglob("*.toml"))
@@ -46,16 +46,17 @@ def test_preset(
     if preset.parent.name != "smollm2":
         name = f"{preset.parent.name}/{name}"
 
-    request = app.app(command_of(preset), prog_name="logitlens", standalone_mode=False)
+    options = build_app()(args=command_of(preset), prog_name="logitlens", standalone_mode=False)
     model = {"smollm2": "smollm2", "gpt2-xl": "openai-community/gpt2-xl"}[preset.parent.name]
-    assert (request.command, request.model, request.out) == (command, model, Path("outputs"))
+    assert (options.command, options.model, options.out) == (command, model, Path("outputs"))
 
     ran = logitlens(*command_of(preset), "--out", tmp_path, *FAST)
     assert (ran.code, ran.err) == (0, [])
     dump = json.loads((tmp_path / f"{name}.{command}.json").read_bytes())
     assert (dump["command"], dump["check"]["passed"]) == (command, True)
     columns = len(dump["tokens"])
-    pieces = [f".{n}" for n in range(1, 1 - (-columns // request.split))] if request.split else [""]
+    split = getattr(options, "split", None)  # a trace has no columns
+    pieces = [f".{n}" for n in range(1, 1 - (-columns // split))] if split else [""]
     figures = [f"{name}.{command}{piece}.png" for piece in pieces]
     assert ran.out == [str(tmp_path / file) for file in (f"{name}.{command}.json", *figures)]
     assert all((tmp_path / figure).stat().st_size > 1000 for figure in figures)

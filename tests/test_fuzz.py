@@ -7,10 +7,10 @@ import math
 import re
 import shutil
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -22,9 +22,10 @@ from PIL import Image
 
 from logitlens_cli.batch import prompts
 from logitlens_cli.cli import app
+from logitlens_cli.commands.topk import TopK
+from logitlens_cli.commands.translate import read_spec
 from logitlens_cli.errors import UsageError, one_line
 from logitlens_cli.model import tokenizer
-from logitlens_cli.options import groups
 from logitlens_cli.reading import dump, marks, rounding
 
 ROOT = Path(__file__).parents[1]
@@ -142,7 +143,7 @@ def place_of(draw: st.DrawFn, value: Any) -> tuple[Any, Any]:
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, dump: dict[str, Any]) -> bytes:
+def spoilt(draw: st.DrawFn, dump: dict[str, Any]) -> bytes:  # noqa: C901  # a case a fault
     """A dump with one to three things wrong, or odd, in it."""
     dump = copy.deepcopy(dump)
     for _ in range(draw(st.integers(1, 3))):
@@ -302,7 +303,7 @@ def test_what_a_terminal_is_told_cannot_act(text: str) -> None:
 @given(st.text(st.sampled_from("0123456789-, \u0663x"), max_size=12), st.integers(1, 50))
 def test_layers(spec: str, blocks: int) -> None:
     try:
-        rows = groups.TopK(text="a", layers=spec).rows(blocks)
+        rows = read_spec(TopK(text="a", layers=spec)).blocks(blocks)
     except UsageError:
         return
     assert rows == tuple(sorted(set(rows)))

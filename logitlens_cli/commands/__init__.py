@@ -8,5 +8,5 @@ In the order of reading: ``table`` (all commands by name); ``topk``, ``rank``, `
 for every other metric), ``all``, ``trace``, ``stats``, ``render``, ``diff``, ``models``; then what
 they share: ``read`` (one text), ``read_lines`` (many), ``translate``, ``outputs`` (which files),
 ``write`` (how they are written), ``checks`` (before work), ``notes`` (after it), ``show`` (figures
-in the terminal), ``progress``.
+in the terminal), ``console``, ``progress``.
 """

@@ -131,6 +131,6 @@ def plain_table(*, header: bool) -> "Table":
 
 
 def console() -> "Console":
-    from logitlens_cli.commands.show import PlainConsole
+    from logitlens_cli.commands.console import PlainConsole
 
     return PlainConsole(markup=False, highlight=False, soft_wrap=True)

@@ -1,10 +1,15 @@
 """What a user ought to know about a result, a line each on standard error."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.model.progress import Progress
-from logitlens_cli.reading.record import ModelRecord, Reading
+
+if TYPE_CHECKING:
+    from logitlens_cli.reading.record import ModelRecord, Reading
 
 
 class InputRowNote:

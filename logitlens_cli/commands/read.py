@@ -1,17 +1,18 @@
-"""One text -> its files: the story of every command that runs a model."""
+"""One text -> its files: the story of every command that runs a model.
+
+torch and numpy are loaded where they are certain to be needed: a dry run does without.
+"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from logitlens_cli.batch import prompts
 from logitlens_cli.batch.prompts import Prompt
-from logitlens_cli.batch.session import Session
 from logitlens_cli.commands.checks import check_extras, check_limits
 from logitlens_cli.commands.notes import InputRowNote, note_missing_fonts
 from logitlens_cli.commands.outputs import Outputs, is_skipped, piece_count, prompt_files
 from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.read_lines import read_lines
-from logitlens_cli.commands.show import show_reading
 from logitlens_cli.commands.translate import figure_style, read_job
 from logitlens_cli.commands.write import write_reading
 from logitlens_cli.model.progress import Progress
@@ -43,6 +44,8 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
         return
     if not options.dry_run and options.writes:
         require_writable(options.out)
+    from logitlens_cli.batch.session import Session
+
     session = Session(read_job(options), progress)
     tokenized = session.tokenize(prompt)
     if files is None:
@@ -62,6 +65,8 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
     with progress.step(f"drawing {prompt.name}"):
         note_missing_fonts(write_reading(reading, files, style), progress)
     if options.shown:
+        from logitlens_cli.commands.show import show_reading
+
         show_reading(reading, options.figures, style, to_stderr=options.writes)
     yield from files.paths()
 

@@ -6,12 +6,12 @@ and does not stop the rest, and what is done already is not done again.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from logitlens_cli.batch import prompts
 from logitlens_cli.batch.failures import Failures
 from logitlens_cli.batch.ledger import Ledger, prompt_key
 from logitlens_cli.batch.prompts import Prompt
-from logitlens_cli.batch.session import Outcome, Session
 from logitlens_cli.batch.workers import Finished, Workers, cpu_count
 from logitlens_cli.commands.notes import InputRowNote, note_missing_fonts
 from logitlens_cli.commands.outputs import Outputs, piece_count, prompt_files
@@ -21,6 +21,9 @@ from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.model.progress import Count, Progress
 from logitlens_cli.options.reading import Engine, ReadOptions, TextReadOptions
 from logitlens_cli.reading.atomic import require_writable
+
+if TYPE_CHECKING:
+    from logitlens_cli.batch.session import Outcome
 
 
 def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iterator[Path]:
@@ -132,10 +135,12 @@ class PromptLines:
 
 def outcomes_of_lines(
     options: ReadOptions, todo: Sequence[Prompt], progress: Progress
-) -> Iterator[Outcome]:
+) -> "Iterator[Outcome]":
     """The reading of every prompt, or why there is none, by the prompt's name; opens the model."""
     job = read_job(options)
     if options.engine is Engine.local:
+        from logitlens_cli.batch.session import Session
+
         return Session(job, progress).readings(todo)
     try:
         from logitlens_cli.batch import cluster
@@ -158,6 +163,8 @@ def planned_paths(
         for prompt in todo:
             yield from prompt_files(options, prompt, None).paths()
         return
+    from logitlens_cli.batch.session import Session
+
     session = Session(read_job(options), progress)
     path = options.lines or Path("-")
     failures = Failures(options.out, path, options.command, todo, progress)

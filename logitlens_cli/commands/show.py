@@ -29,14 +29,6 @@ WIDEST = 12
 """characters of a label or a cell, wide ones counted twice"""
 
 
-class PlainConsole(Console):
-    """What rich would make of a reader that went away is an exit code of its own."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        discard_stream(sys.stdout)
-
-
 def show_reading(
     reading: "Reading", figures: Sequence[str], style: "FigureStyle", *, to_stderr: bool
 ) -> None:

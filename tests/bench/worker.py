@@ -156,7 +156,9 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     } | {options.command: command(options) for options in asked}
 
 
-def batch(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+def batch(  # noqa: PLR0915  # a closure a row
+    shape: str, ids: list[int]
+) -> dict[str, Callable[[], float | None]]:
     """A text of 128 tokens alone; the next sentences as a batch (a hundred), one by one (twenty)
     and by a naive loop (ten); everything with the numbers of ``logitlens all``. A run gives the
     seconds of a thousand tokens."""

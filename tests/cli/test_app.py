@@ -1,19 +1,16 @@
 """The command line: what bad input gets, exit codes, help, and what is kept out of the way."""
 
 import os
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran, Shell, heed_interrupts
+from conftest import Ran, Shell
 
 from logitlens_cli.cli import app
 from logitlens_cli.errors import WorkError
-from logitlens_cli.model import fetch
 
 TEXT = "the cat"  # t h e ·cat
 SCRIPT = Path(sys.executable).with_name("logitlens")
@@ -144,136 +141,6 @@ def test_an_output_folder_that_is_full(dump: Path, tmp_path: Path) -> None:
     assert not list(out.iterdir())
 
 
-def test_an_interrupt(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "text")
-    line = [str(SCRIPT), "topk", "-f", str(tmp_path / "text")]
-    with (
-        subprocess.Popen(
-            line,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            preexec_fn=heed_interrupts,
-        ) as child,
-        (tmp_path / "text").open("w"),  # waits until the child reads, which then waits for us
-    ):
-        child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
-    assert (child.returncode, out, err) == (130, "", "logitlens: interrupted\n")
-
-
-SIGNALLED = """
-import os, sys
-module, number = sys.argv[1], int(sys.argv[2])
-del sys.argv[1:3]
-
-class Signal:
-    \"\"\"Comes when a module is about to be loaded.\"\"\"
-
-    def find_spec(self, name, path=None, target=None):
-        if name == module:
-            sys.meta_path.remove(self)
-            os.kill(os.getpid(), number)
-
-sys.meta_path.insert(0, Signal())
-from logitlens_cli.__main__ import entry
-entry()
-"""
-
-
-@pytest.mark.parametrize("module", ["typer", "logitlens_cli.commands.read", "matplotlib.figure"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_libraries_load(
-    module: str, number: signal.Signals, dump: Path, tmp_path: Path
-) -> None:
-    line = [SIGNALLED, module, str(int(number)), "render", str(dump), "-o", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", *line], capture_output=True, text=True, timeout=120,
-        preexec_fn=heed_interrupts,
-    )  # fmt: skip
-    word = "interrupted" if number == signal.SIGINT else "terminated"
-    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", f"logitlens: {word}\n")
-    assert not (tmp_path / "out").exists()
-
-
-IN_ORDER = """
-import os, signal, sys, time
-from logitlens_cli import __main__, redraw
-from logitlens_cli.files import staged
-
-class Late:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGTERM)  # where Python lets nothing be raised
-        for _ in range(9):
-            pass
-
-def render(request):
-    with staged() as stage:
-        try:
-            stage.write(request.out / "x", lambda file: file.write(b"x"))
-            late = Late()
-            del late
-            time.sleep(60)
-        finally:
-            os.kill(os.getpid(), signal.SIGINT)  # somebody is impatient
-            time.sleep(0.1)
-    yield request.out / "x"
-
-redraw.render = render
-__main__.entry()
-"""
-
-
-def test_one_signal_is_heard_and_what_follows_does_not_disturb(dump: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ORDER, "render", str(dump), "-o", str(tmp_path)],
-        capture_output=True, text=True, timeout=50, preexec_fn=heed_interrupts,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "logitlens: terminated\n")
-    assert not list(tmp_path.iterdir())
-
-
-FETCHING = """
-import os, signal, time
-from logitlens_cli import __main__, model
-
-def fetch_model(name, **options):
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(60)
-
-model.fetch_model = fetch_model
-__main__.entry()
-"""
-
-
-def test_an_end_while_fetching() -> None:
-    """Typer has its own way with interrupts; which signal it was is known all the same."""
-    done = subprocess.run(
-        [sys.executable, "-c", FETCHING, "models", "fetch"],
-        capture_output=True, text=True, timeout=50,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "logitlens: terminated\n")
-
-
-def test_interrupts_that_a_shell_ignores_stay_ignored(dump: Path, tmp_path: Path) -> None:
-    line = [SIGNALLED, "typer", str(int(signal.SIGINT)), "render", str(dump), "-o", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-c", *line, "rank", "--format", "svg"],
-        capture_output=True, text=True, timeout=120,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_an_interrupt_while_fetching(logitlens: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fetch, "fetch_model", interrupted)
-    assert logitlens("models", "fetch") == Ran(130, [], ["logitlens: interrupted"])
-
-
 def test_an_unexpected_error_is_shown_whole_on_demand(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -284,8 +151,9 @@ def test_an_unexpected_error_is_shown_whole_on_demand(
 
 LOADED = """
 import sys
-from logitlens_cli import cli, model
-code = cli.main(sys.argv[1:])
+import logitlens_cli.model.open
+from logitlens_cli.cli import app
+code = app.main(sys.argv[1:])
 heavy = {"torch", "transformers", "numpy", "matplotlib", "seaborn", "pandas", "safetensors"}
 print(code, *sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
@@ -315,19 +183,3 @@ def test_nothing_heavy_is_loaded_in_vain(
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     assert done.stderr.splitlines()[-1] == loaded
-
-
-def test_what_an_interrupt_does_to_a_library_is_an_interrupt(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A module in C whose loading is interrupted raises an ImportError of its own."""
-
-    def loading(request: object) -> None:
-        with suppress(KeyboardInterrupt):
-            app.stop(signal.SIGINT, None)
-        raise ImportError("initialization failed")
-
-    monkeypatch.setattr(app, "stop", app.Stop())
-    monkeypatch.setattr(app, "paths_of", loading)
-    assert app.main(["topk", "-t", "a"]) == 130
-    assert capsys.readouterr().err == "logitlens: interrupted\n"

@@ -249,22 +249,22 @@ USAGE: list[Row] = [
     ),
     ("topk --layers 4", 2, "--layers 4: there is no block 4; the model's blocks are 0 to 3"),
     ("topk --layers 0-9", 2, "--layers 0-9: there is no block 9; the model's blocks are 0 to 3"),
-    ("topk --layers x", 2, "--layers x: 'x' is no block; write 0,4,8-12"),
+    ("topk --layers x", 2, "--layers x: 'x' is not a block; write 0,4,8-12"),
     ("topk --layers 3-1", 2, "--layers 3-1: '3-1' runs backwards; write 1-3"),
     ("topk --layers 1 --every 2", 2, "--layers and --every are both given; give one of them"),
     (
         "topk --format gif",
         2,
-        "--format 'gif' is unknown; choose of png, svg, pdf, parquet, or none",
+        "--format 'gif' is unknown; choose from png, svg, pdf, parquet, or none",
     ),
     (
         "topk --format ''",
         2,
-        "--format '' names no format; choose of png, svg, pdf, parquet, or none",
+        "--format '' names no format; choose from png, svg, pdf, parquet, or none",
     ),
     ("topk --cmap nope", 2, "--cmap 'nope' is unknown; name a map of matplotlib or seaborn"),
     ("topk --vmin 2 --vmax 1", 2, "--vmin 2 is not below --vmax 1; give a range"),
-    ("topk --vmax nan", 2, "--vmax nan is no limit of colours; give a number"),
+    ("topk --vmax nan", 2, "--vmax nan cannot be a colour limit; give a number"),
     (
         "topk --dpi 5",
         2,
@@ -281,7 +281,7 @@ USAGE: list[Row] = [
         "topk --color red",
         2,
         "Invalid value for '--color': 'red' is not one of 'own-logit', 'final-logit', "
-        "'prob', 'entropy', 'js'; see logitlens topk --help",
+        "'prob', 'js', 'entropy'; see logitlens topk --help",
     ),
     (
         "topk --k 1001",
@@ -373,14 +373,14 @@ USAGE: list[Row] = [
         "--window '1:99999…' does not occur in the text…",
     ),
     ("topk --window \udcff", 2, "--window '\\udcff' is not valid Unicode at character 0; give it…"),
-    ("topk --layers ''", 2, "--layers : '' is no block; write 0,4,8-12"),
-    ("topk --layers 0,", 2, "--layers 0,: '' is no block; write 0,4,8-12"),
-    ("topk --layers 9999999", 2, "--layers 9999999: '9999999' is no block; write 0,4,8-12"),
+    ("topk --layers ''", 2, "--layers : '' is not a block; write 0,4,8-12"),
+    ("topk --layers 0,", 2, "--layers 0,: '' is not a block; write 0,4,8-12"),
+    ("topk --layers 9999999", 2, "--layers 9999999: '9999999' is not a block; write 0,4,8-12"),
     ("topk --every 1e3", 2, "Invalid value '1e3' for '--every'" + WHOLE),
     ("topk --decoder-blocks 4", 2, "--decoder-blocks 4 leaves no row; the model has 4 blocks"),
     ("topk --skip-first 4", 2, "--skip-first 4 leaves no column; the last one is position 3"),
-    ("topk --vmin 1e400", 2, "--vmin inf is no limit of colours; give a number"),
-    ("topk --vmin -1.7e308 --vmax 1.7e308", 2, "--vmin -1.7e+308 is no limit of colours; give…"),
+    ("topk --vmin 1e400", 2, "--vmin inf cannot be a colour limit; give a number"),
+    ("topk --vmin -1.7e308 --vmax 1.7e308", 2, "--vmin -1.7e+308 cannot be a colour limit; give…"),
     ("topk --vmin x", 2, "Invalid value 'x' for '--vmin': Input should be a valid number…"),
     (
         "topk --vmin 1e90",
@@ -394,7 +394,11 @@ USAGE: list[Row] = [
     ),
     ("topk --cmap ''", 2, "--cmap '' is unknown; name a map of matplotlib or seaborn"),
     ("topk --cmap \x1b[31m", 2, "--cmap '\\x1b[31m' is unknown; name a map of matplotlib or…"),
-    ("topk --format png,none", 2, "--format 'none' is unknown; choose of png, svg, pdf, parquet…"),
+    (
+        "topk --format png,none",
+        2,
+        "--format 'none' is unknown; choose from png, svg, pdf, parquet…",
+    ),
     (
         "topk --format none --no-json",
         2,
@@ -404,10 +408,18 @@ USAGE: list[Row] = [
     ("topk --chat", 2, "--chat: the tokenizer has no chat template; leave the option out"),
     ("topk --chat --bos add", 2, "--chat and --bos add are both given; the template has its own…"),
     ("topk --shard 1/2", 2, "--shard 1/2 without --lines; name a file of prompts"),
-    ("topk --shard 0/2 --lines two.txt", 2, "--shard '0/2' is no part; write I/N, with I from 1…"),
-    (f"topk --shard 1/{'9' * 5000} --lines two.txt", 2, "--shard '1/999… is no part; write I/N…"),
+    (
+        "topk --shard 0/2 --lines two.txt",
+        2,
+        "--shard '0/2' is not a part; write I/N, with I from 1…",
+    ),
+    (
+        f"topk --shard 1/{'9' * 5000} --lines two.txt",
+        2,
+        "--shard '1/999… is not a part; write I/N…",
+    ),
     ("topk --engine ray", 2, "--engine ray without --lines; name a file of prompts"),
-    ("topk --workers 2", 2, "--address and --workers are of a cluster; give --engine ray too"),
+    ("topk --workers 2", 2, "--address and --workers are for a cluster; give --engine ray too"),
     ("topk --jobs -1", 2, "Invalid value '-1' for '--jobs': Input should be greater than or…"),
     (
         "topk --batch-tokens 0",
@@ -511,8 +523,8 @@ METRICS: list[Row] = [
         "--target 'cat' is not one token but 3: c + a + t; give one token, mind the leading "
         "space, or use id:N",
     ),
-    ("rank --target id:300", 2, "--target id:300 is no token; ids are 0 to 299"),
-    ("rank --target id:-1", 2, "--target id:-1 is no token; ids are 0 to 299"),
+    ("rank --target id:300", 2, "--target id:300 is not a token; ids are 0 to 299"),
+    ("rank --target id:-1", 2, "--target id:-1 is not a token; ids are 0 to 299"),
     ("rank --vmin 0", 2, "--vmin 0 on a logarithmic scale; give a limit above 0"),
     (
         "kl-input --one-hot --direction reverse",
@@ -541,8 +553,8 @@ METRICS: list[Row] = [
         2,
         "--target 'x\\x1b[31m' is not one token but 6: x + <U+001B> + [ +…",
     ),
-    (f"rank --target id:{'9' * 5000}", 2, "--target id:999… is no token; ids are 0 to 299"),
-    ("rank --target id:", 2, "--target id: is no token; ids are 0 to 299"),
+    (f"rank --target id:{'9' * 5000}", 2, "--target id:999… is not a token; ids are 0 to 299"),
+    ("rank --target id:", 2, "--target id: is not a token; ids are 0 to 299"),
 ]
 PRESETS: list[Row] = [
     (
@@ -552,9 +564,13 @@ PRESETS: list[Row] = [
     ),
     ("topk --config broken.toml", 2, "--config broken.toml is not TOML (Invalid value (at line 1…"),
     ("topk --config twice.toml", 2, "--config twice.toml is not TOML (Cannot overwrite a value…"),
-    ("topk --config deep.toml", 2, "--config deep.toml is not TOML (…recursion…); mend the file"),
+    (
+        "topk --config deep.toml",
+        2,
+        "--config deep.toml is not TOML (…recursion…); correct the file",
+    ),
     ("topk --config digits.toml", 2, "--config digits.toml is not TOML (Exceeds the limit (4300…"),
-    ("topk --config nan.toml", 2, "--vmin nan is no limit of colours; give a number"),
+    ("topk --config nan.toml", 2, "--vmin nan cannot be a colour limit; give a number"),
     ("topk --config list.toml", 2, "--config list.toml: title is a list; write the value as on…"),
     ("topk --config table.toml", 2, "--config table.toml: k is a dict; write the value as on the…"),
     ("topk --config date.toml", 2, "--config date.toml: title is a date; write the value as on…"),
@@ -562,9 +578,13 @@ PRESETS: list[Row] = [
     (
         "topk --config large.toml",
         2,
-        "--config large.toml is not TOML (it has more than 1 MB); mend…",
+        "--config large.toml is not TOML (it has more than 1 MB); correct…",
     ),
-    ("topk --config /dev/zero", 2, "--config /dev/zero is not TOML (it has more than 1 MB); mend…"),
+    (
+        "topk --config /dev/zero",
+        2,
+        "--config /dev/zero is not TOML (it has more than 1 MB); correct…",
+    ),
     (
         "bare topk --config rivals.toml",
         2,
@@ -578,7 +598,11 @@ PRESETS: list[Row] = [
         2,
         "Invalid value 'maybe' for '--quiet' / '-q': Input should be…",
     ),
-    ("LOGITLENS_FORMAT=gif topk --quiet", 2, "--format 'gif' is unknown; choose of png, svg, pdf…"),
+    (
+        "LOGITLENS_FORMAT=gif topk --quiet",
+        2,
+        "--format 'gif' is unknown; choose from png, svg, pdf…",
+    ),
     (
         "LOGITLENS_CONFIG=none.toml topk",
         2,
@@ -710,16 +734,16 @@ DUMPS_AND_SUMMARIES: list[Row] = [
         2,
         "part.json is no summary of logitlens (…); make it with logitlens…",
     ),
-    ("bare stats -t a", 2, "a summary is of many prompts; give them with --lines, one a line"),
+    ("bare stats -t a", 2, "No such option: -t; see logitlens stats --help"),
     (
         "bare stats --lines two.txt --split 2",
         2,
-        "--split has no meaning for a summary, which is of no one text; leave it out",
+        "No such option: --split (Possible options: --dpi); see logitlens stats --help",
     ),
     (
         "bare stats --lines two.txt --format parquet",
         2,
-        "--format parquet is of cells, not of a summary…",
+        "--format 'parquet' is unknown; choose from png, svg, pdf, or none",
     ),
 ]
 FOLDERS_OF_MODELS: list[Row] = [
@@ -1022,11 +1046,11 @@ def kaput(*_: object) -> None:
 
 def test_what_nobody_expects_in_another_process() -> None:
     with Workers(1) as workers:
-        workers.hand("this", kaput)
-        (made,) = workers.made(room=0)
-    assert made.about == "this"
-    assert isinstance(made.error, WorkError)
-    assert made.error.problem == "internal error: ZeroDivisionError: there"
+        workers.submit("this", kaput)
+        (finished,) = workers.completed(pending=0)
+    assert finished.subject == "this"
+    assert isinstance(finished.error, WorkError)
+    assert finished.error.problem == "internal error: ZeroDivisionError: there"
 
 
 @pytest.mark.parametrize("taken", ["two.topk.done.jsonl", "failures.jsonl"])

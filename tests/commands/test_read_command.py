@@ -245,7 +245,8 @@ def test_a_token_that_is_subtracted_is_named_in_the_refusal(read: Shell) -> None
     ran = read("logit-diff", "-t", TEXT, "--minus", "cat")
     assert ran.refusal(2).startswith("--minus 'cat' is not one token but 3: c + a + t; ")
     assert (
-        "--minus id:300 is no token" in read("logit-diff", "-t", TEXT, "--minus", "id:300").err[0]
+        "--minus id:300 is not a token"
+        in read("logit-diff", "-t", TEXT, "--minus", "id:300").err[0]
     )
 
 

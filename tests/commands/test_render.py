@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Shell
+from options_of import parsed, refusal
 from test_heatmap import make, mesh_of
 
-from logitlens_cli.commands.render import shared_colors
+from logitlens_cli.commands.render import Render, shared_colors
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.fonts import scripts_of
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.options.groups import Color, Render
+from logitlens_cli.options.metric import Color
 from logitlens_cli.reading.dump import dump_to_json
 
 
@@ -81,6 +83,21 @@ def test_the_last_word_is_a_metric_unless_it_is_a_file(tmp_path: Path) -> None:
     assert Render(given=["rank"]).metric is None  # then there is no dump
     assert Render(given=given("a.json", tmp_path / "rank")).metric is None
     assert Render(given=["a.json", "topk"], color=Color("prob")).dumps == [Path("a.json")]
+
+
+def test_options() -> None:
+    made = parsed("render", "d.json", "rank", "--color", "prob", "--split", "3", "--no-input-row")
+    assert made == Render(given=["d.json", "rank"], color=Color("prob"), split=3, input_row=False)
+
+
+def test_nothing_to_draw() -> None:
+    said = refusal(lambda: Render(given=["d"], format="none"))
+    assert said == "--format none leaves nothing to draw; name a format, or --show"
+
+
+@pytest.mark.parametrize("looks", [{"show": True}, {"table": "csv"}, {"caption": True}])
+def test_a_dump_need_not_be_drawn(looks: dict[str, Any]) -> None:
+    assert Render(given=["d"], format="none", **looks).writes == ("show" not in looks)
 
 
 def test_scripts_are_named_with_what_brings_their_fonts() -> None:

@@ -211,7 +211,7 @@ def test_a_real_terminal(tmp_path: Path) -> None:
          "--format", "none"],
         stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, check=True, cwd=tmp_path, timeout=60,
         env=keep | {"TERM": "xterm-256color", "COLORTERM": "truecolor",
-                    "PYTHONPATH": str(Path(__file__).parent.parent)},
+                    "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     os.close(theirs)
     made = os.read(ours, 65536).decode()

@@ -52,7 +52,9 @@ def followed(labels: list[str], ends: list[float]) -> Followed:
 def test_the_lines_are_the_numbers() -> None:
     _, ax = drawn(traced("prob"))
     assert over_layers(ax) == [[0.01, 0.1], [0.2, 0.75], [0.6, 0.05]]
-    assert ax.get_ylim()[0] < 0 < 1 < ax.get_ylim()[1]
+    low, high = ax.get_ylim()
+    assert low < 0
+    assert high > 1
     assert ax.get_ylabel() == "probability"
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1"]
 
@@ -61,7 +63,8 @@ def test_rank_one_is_at_the_top() -> None:
     _, ax = drawn(traced("rank"))
     assert over_layers(ax) == [[7, 2], [2, 1], [1, 3]]
     bottom, top = ax.get_ylim()
-    assert bottom > 7 > 1 > top > 0
+    assert bottom > 7
+    assert 0 < top < 1
     assert ax.get_yscale() == "log"
     shown = [ax.yaxis.get_major_formatter()(n, 0) for n in (1, 100000, 0.001, 1e-5)]
     assert shown == ["1", "100000", "0.001", "1e-05"]

@@ -22,9 +22,14 @@ from rich.cells import cell_len
 from typer.exceptions import TyperException
 
 from logitlens_cli.batch import prompts
-from logitlens_cli.cli import app
+from logitlens_cli.cli.app import build_app
 from logitlens_cli.commands import show
-from logitlens_cli.commands.write import outputs
+from logitlens_cli.commands.metric import metric_options
+from logitlens_cli.commands.outputs import outputs
+from logitlens_cli.commands.rank import Rank
+from logitlens_cli.commands.topk import TopK
+from logitlens_cli.commands.trace import Trace
+from logitlens_cli.commands.translate import read_spec
 from logitlens_cli.errors import LONGEST, UsageError, one_line
 from logitlens_cli.figures import caption, pair_panels, tables
 from logitlens_cli.figures.line_data import line_panel
@@ -34,7 +39,7 @@ from logitlens_cli.figures.reading_panels import figures_of, panels
 from logitlens_cli.figures.scale import limits
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.spec import Scale
-from logitlens_cli.metrics.table import TOPK, TRACE
+from logitlens_cli.metrics.table import METRICS, TOPK, TRACE
 from logitlens_cli.model.tokenizer import (
     Encoded,
     label,
@@ -42,7 +47,8 @@ from logitlens_cli.model.tokenizer import (
     text_of_bytes,
     window_columns,
 )
-from logitlens_cli.options.groups import MOST, LogitDiff, Rank, Read, TopK, Trace, shard_spec
+from logitlens_cli.options.groups import LARGEST_LIMIT
+from logitlens_cli.options.reading import ReadOptions, shard_spec
 from logitlens_cli.reading import difference, marks
 from logitlens_cli.reading.dump import dump_to_json, load_dump
 from logitlens_cli.reading.record import Key, Reading, require_scale
@@ -57,6 +63,7 @@ from logitlens_cli.reading.summary import (
 
 T = TypeVar("T")
 CORPUS = Path(__file__).parent / "corpus"
+LogitDiff = metric_options(METRICS["logit-diff"])
 
 
 def placed(path: Path, data: bytes) -> Path:
@@ -180,7 +187,7 @@ def summary(data: bytes, folder: Path) -> None:
 def layers(data: bytes, folder: Path) -> None:
     blocks = 1 + int.from_bytes(data[:1])
     with suppress(UsageError):
-        rows = TopK(text="a", layers=as_text(data[1:])).rows(blocks)
+        rows = read_spec(TopK(text="a", layers=as_text(data[1:]))).blocks(blocks)
         assert rows == tuple(sorted(set(rows)))
         assert 0 <= rows[0] <= rows[-1] < blocks
 
@@ -189,8 +196,8 @@ def shard(data: bytes, folder: Path) -> None:
     with suppress(UsageError):
         number, parts = shard_spec(as_text(data))
         assert 0 <= number < parts
-        request = TopK(lines=Path("x"), shard=as_text(data))
-        assert request.part == (number, parts)
+        options = TopK(lines=Path("x"), shard=as_text(data))
+        assert options.part == (number, parts)
 
 
 WINDOWED = "Time flies like an arrow; 日本語 e\u0301\n\nfruit flies like it: 12:30"
@@ -234,8 +241,8 @@ def require_name(name: str) -> None:
     """Nothing that leaves its folder, hides, looks like an option, or that no system takes."""
     assert prompts.safe_name(name) == name
     assert name.isprintable()
-    request = TopK(text="a", out=Path("out"))
-    made = list(outputs(request, name, "topk", ("topk",), 1, json=True).paths())
+    options = TopK(text="a", out=Path("out"))
+    made = list(outputs(options, name, "topk", ("topk",), 1, json=True).paths())
     assert len(set(made)) == len(made) == 3
     for path in made:
         assert path.is_relative_to("out")
@@ -250,49 +257,51 @@ def targets(data: bytes, folder: Path) -> None:
 
 
 def ranked(words: list[str]) -> None:
-    request = Rank(text="a", target=words)
-    made, wanted = request.measures, set(words) - {"auto"}
-    assert {measure.target for measure in made.values()} == wanted
+    options = Rank(text="a", target=words)
+    made, wanted = options.metrics, set(words) - {"auto"}
+    assert {spec.target for spec in made.values()} == wanted
     assert len(made) == len(wanted)
     msgspec.convert(list(made), list[Key])
-    assert len(set(request.figures)) == len(made) + ("auto" in words)
+    assert len(set(options.figures)) == len(made) + ("auto" in words)
 
 
 def subtracted(words: list[str]) -> None:
-    made = LogitDiff(text="a", target=words[0], minus=words[-1]).measure
+    two: dict[str, Any] = {"target": words[0], "minus": words[-1]}
+    (made,) = LogitDiff(text="a", **two).metrics.values()
     assert made.target != made.minus
     assert "auto" not in (made.target, made.minus)
 
 
 def followed(words: list[str]) -> None:
-    request = Trace(text="a", target=words[1:] or None, position=words[0])
-    assert (request.column is None) == (words[0] == "all") == (not request.single)
-    assert set(words[1:]) <= {"auto", *request.chosen}
-    assert request.follows == ("auto" in request.targets)
+    options = Trace(text="a", target=words[1:] or None, position=words[0])
+    assert (options.column is None) == (words[0] == "all") == (not options.single)
+    assert set(words[1:]) <= {"auto", *options.chosen}
+    assert options.follow == ("auto" in options.targets)
 
 
 def preset(data: bytes, folder: Path) -> None:
-    """A preset of any command, up to the checked request."""
+    """A preset of any command, up to the checked options."""
     path = placed(folder / "p.toml", data)
     name, given = chosen(COMMANDS, data)
     command: Any = group().commands[name]
     with suppress(UsageError, TyperException):
         context = command.make_context(name, [*given, "--config", str(path)])
-        request = command.invoke(context)
-        assert 30 <= request.dpi <= 1200
-        assert request.writes or request.show
-        assert all(limit is None or abs(limit) <= MOST for limit in (request.vmin, request.vmax))
-        if isinstance(request, Read):
-            msgspec.convert(list(request.measures), list[Key])
+        options = command.invoke(context)
+        assert 30 <= options.dpi <= 1200
+        assert options.writes or options.shown
+        limits = (options.vmin, options.vmax)
+        assert all(limit is None or abs(limit) <= LARGEST_LIMIT for limit in limits)
+        if isinstance(options, ReadOptions):
+            msgspec.convert(list(options.metrics), list[Key])
             with suppress(UsageError):
-                assert request.rows(12)[-1] < 12
-            number, parts = request.part
+                assert read_spec(options).blocks(12)[-1] < 12
+            number, parts = options.part
             assert 0 <= number < parts
 
 
 @cache
 def group() -> Any:
-    return typer.main.get_command(app.app)
+    return typer.main.get_command(build_app())
 
 
 COMMANDS = (
@@ -368,7 +377,7 @@ def numbers(data: bytes, folder: Path) -> None:
     ]
     given = [None if np.isnan(value) else value for value in floats]
     low, high, center, vmin, vmax = (given + [None] * 5)[:5]
-    values = np.array(floats[5:]).clip(-MOST, MOST)
+    values = np.array(floats[5:]).clip(-LARGEST_LIMIT, LARGEST_LIMIT)
     scale = Scale("log" if kind & 1 else "linear", low, high, "vlag", center)
     for value, made in zip(values.tolist(), rounded(values), strict=True):
         assert (made is None) == np.isnan(value)

@@ -48,11 +48,11 @@ WORD_IDS = (5, 90)
 Kwargs = dict[str, Any]
 
 
-class Unbuildable(Exception):
+class UnbuildableError(Exception):
     """The pinned transformers cannot build this key on this machine; the message says why."""
 
 
-class NotCausal(Exception):
+class NotCausalError(Exception):
     """This key is no standalone decoder-only causal text LM; the message says why."""
 
 
@@ -417,15 +417,15 @@ def keys() -> list[str]:
 def build(key: str, *, seed: int = 0) -> PreTrainedModel:
     """A tiny random model of this family: float32, eval mode, distinct weights.
 
-    Raises Unbuildable or NotCausal with the reason; KeyError for an unknown key.
+    Raises UnbuildableError or NotCausalError with the reason; KeyError for an unknown key.
     """
     base, extra = {**VARIANTS, **BIDIRECTIONAL}.get(key, (key, {}))
     if base not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise KeyError(key)
     if key in NOT_CAUSAL:
-        raise NotCausal(NOT_CAUSAL[key])
+        raise NotCausalError(NOT_CAUSAL[key])
     if key in UNBUILDABLE:
-        raise Unbuildable(UNBUILDABLE[key])
+        raise UnbuildableError(UNBUILDABLE[key])
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(configuration(base, extra)).float().eval()

@@ -44,9 +44,9 @@ def examine(key: str) -> Outcome:
     """Build, take apart, decode every row, compare; AssertionError where a row is wrong."""
     try:
         model = families.build(key)
-    except families.NotCausal as error:
+    except families.NotCausalError as error:
         return Outcome("refused", reason=str(error))
-    except families.Unbuildable as error:
+    except families.UnbuildableError as error:
         return Outcome("not buildable", reason=str(error))
     name = type(model).__name__
     try:
