@@ -74,10 +74,10 @@ test-families: $(VENV)/.ready-dev
 
 # A cluster of two workers on this machine; a part of `make test` too.
 test-ray: $(VENV)/.ready-dev
-	$(BIN)/pytest tests/test_cluster.py
+	$(BIN)/pytest tests/batch/test_cluster.py
 
 families: $(VENV)/.ready-dev
-	PYTHONPATH=tests $(BIN)/python tests/tools/family_table.py
+	$(BIN)/python tests/tools/family_table.py
 
 # Stopped at N random moments; a batch for MINUTES. No part of `make test`.
 N := 200
@@ -115,8 +115,8 @@ bench: $(VENV)/.ready-dev $(PEERS:%=.venv-bench/%/.ready)
 # The oldest versions that pyproject.toml admits; torch stays at its pin, which has a CPU build.
 LOWEST := .venv-lowest
 LOWEST_TORCH := $$(grep --only-matching --extended-regexp "^torch==[^ ]+" requirements/torch.txt)
-SMOKE := api anatomy capture cli curves decode figure layout lens metrics model panels parquet reading \
-	reduction stats tables tokens
+SMOKE := tests/figures tests/lens tests/metrics tests/reading tests/cli/test_app.py \
+	$(patsubst %,tests/model/test_%.py,anatomy config files open tokenizer tokenizer_files weights)
 $(LOWEST)/.ready: requirements/lowest.txt requirements/torch.txt pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet \
@@ -126,7 +126,7 @@ $(LOWEST)/.ready: requirements/lowest.txt requirements/torch.txt pyproject.toml
 	touch $@
 
 test-lowest: $(LOWEST)/.ready
-	$(LOWEST)/bin/python -m pytest -W ignore --numprocesses 2 --dist loadgroup $(SMOKE:%=tests/test_%.py)
+	$(LOWEST)/bin/python -m pytest -W ignore --numprocesses 2 --dist loadgroup -m "not slow" $(SMOKE)
 
 # Tools for what follows, pinned and hashed like the rest.
 SUPPLY := .venv-supply

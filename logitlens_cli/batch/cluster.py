@@ -185,7 +185,7 @@ def first_of(waiting: Mapping[Any, Any], progress: Progress) -> Any:
                 "see ray status, or run the command without --engine ray to see why",
             )
         else:
-            progress.note(f"waiting for a worker of the cluster, {now - since:.0f} s by now")
+            progress.note(f"waiting for a worker of the cluster, {now - since:.0f} s so far")
 
 
 def result(reference: Any) -> list[Outcome]:

@@ -88,11 +88,13 @@ def from_json_line(line: str, path: Path, n: int) -> tuple[str | None, str]:
     try:
         value: Any = msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise UsageError(f"--lines {path}, line {n}: not JSON ({error})", "mend it") from error
+        raise UsageError(
+            f"--lines {path}, line {n}: not JSON ({error})", "correct the line"
+        ) from error
     text, name = (value.get("text"), value.get("name")) if isinstance(value, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(name, str | None):
         raise UsageError(
-            f'--lines {path}, line {n}: no object with a string "text"',
+            f'--lines {path}, line {n}: not an object with a string "text"',
             'write {"text": "...", "name": "..."}',
         )
     return name, text

@@ -47,7 +47,7 @@ def print_help(
             is_eager=True,
             callback=print_version,
             expose_value=False,
-            help="Print the version and leave.",
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
@@ -72,7 +72,9 @@ def build_app() -> typer.Typer:
     app.callback(help=ABOUT)(print_help)
     for name, options in commands().items():
         app.command(name, cls=OptionsCommand)(options)
-    models = typer.Typer(help="What models are at hand; fetch one.", invoke_without_command=True)
+    models = typer.Typer(
+        help="Models on this machine: list them, fetch one, prove one.", invoke_without_command=True
+    )
     models.callback()(list_models)
     for name, options in MODEL_COMMANDS.items():
         models.command(name, cls=OptionsCommand)(options)

@@ -31,7 +31,8 @@ def print_path(path: Path) -> None:
     except OSError as error:
         discard_stream(sys.stdout)
         raise WorkError(
-            f"standard output cannot be written: {error.strerror}", f"{path} is there all the same"
+            f"standard output cannot be written: {error.strerror}",
+            f"{path} was written all the same",
         ) from error
 
 

@@ -23,7 +23,9 @@ class Diff(CellOptions, CommandOptions):
     """Compare two dumps cell by cell: B minus A, or A over B on one scale."""
 
     a: Annotated[Path, typer.Argument(metavar="A.json", help="A dump that logitlens wrote.")]
-    b: Annotated[Path, typer.Argument(metavar="B.json", help="Another, of the same columns.")]
+    b: Annotated[
+        Path, typer.Argument(metavar="B.json", help="Another dump, with the same columns.")
+    ]
     metric: Annotated[
         str | None,
         typer.Argument(

@@ -40,7 +40,7 @@ class Fetch(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(ModelOptions, CommandOptions):
-    """Prove the lens on a model; tell what it cannot do there."""
+    """Prove the lens on a model, and say what it cannot do there."""
 
     model: Annotated[
         str, typer.Argument(metavar="NAME", help="smollm2, a hub name, a folder, a .gguf file.")
@@ -73,7 +73,7 @@ class Families(CommandOptions):
 
 
 def list_models(context: typer.Context) -> None:
-    """List the models at hand: name, blocks, width, vocabulary, size, path."""
+    """List the models on this machine: name, blocks, width, vocabulary, size, path."""
     if context.invoked_subcommand is None:
         from logitlens_cli.model.inventory import available_models
 

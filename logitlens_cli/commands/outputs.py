@@ -91,7 +91,7 @@ def is_skipped(files: Outputs, progress: Progress) -> bool:
     """Are all files there? Then it is said."""
     if not files.exist():
         return False
-    progress.note(f"{next(files.paths())} and what belongs to it are there; skipped")
+    progress.note(f"{next(files.paths())} and its other files exist already; skipped")
     return True
 
 

@@ -41,7 +41,7 @@ class Render(ReadingCellOptions, CommandOptions):
     color: DumpedColorOption = None
     share_scale: Annotated[
         bool,
-        option("--share-scale", panel=FIGURE, help="One scale of colours for all the dumps."),
+        option("--share-scale", panel=FIGURE, help="Use one colour scale for all dumps."),
     ] = False
 
     @property

@@ -32,10 +32,10 @@ class Stats(ReadOptions):
     cmap: CmapOption = FigureStyle.cmap
     dumps: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE.json]...", help="Summaries to put together, with --merge."),
+        typer.Argument(metavar="[FILE.json]...", help="Summaries to merge, with --merge."),
     ] = None
     merge: Annotated[
-        bool, option("--merge", panel=MANY, help="Put summaries of parts together, exactly.")
+        bool, option("--merge", panel=MANY, help="Merge summaries of parts, exactly.")
     ] = False
 
     @property
@@ -105,12 +105,12 @@ def summarize_lines(
     listed = prompts.from_lines(options.lines, "{n}", named=False)
     todo = shard_of(options, listed)
     if not todo:
-        progress.note(f"part {options.shard} of the lines is empty; there is nothing to sum up")
+        progress.note(f"part {options.shard} of the lines is empty; there is nothing to summarize")
         return
     key = summary_key(todo, recipe_of(options))
     paths = summary_paths(files)
     if files.json and key_of_summary(files.json) == key and all(path.exists() for path in paths):
-        progress.note(f"{files.json} is made of the same; skipped")
+        progress.note(f"{files.json} is up to date; skipped")
         return
     check_extras(options)
     check_kl_limits(options)

@@ -109,7 +109,7 @@ def drawn_rows(reading: Reading, name: str, style: FigureStyle) -> list[int]:
     """The rows of a reading that a figure has; UsageError where it has none."""
     rows = [n for n, layer in enumerate(reading.layers) if draws_row(layer.kind, name, style)]
     if not rows:
-        raise UsageError("there is no row but the input row", "give --input-row")
+        raise UsageError("no row but the input row is left", "give --input-row")
     return rows
 
 

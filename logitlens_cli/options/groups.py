@@ -51,11 +51,12 @@ class ModelOptions:
             "--device",
             panel=MODEL,
             recorded=False,
-            help="cpu, cuda, cuda:1, mps; auto takes the best.",
+            help="cpu, cuda, cuda:1 or mps; auto takes the best.",
         ),
     ] = ModelSource.device
     dtype: Annotated[
-        Dtype, option("--dtype", panel=MODEL, help="Of the body; metrics are float32 always.")
+        Dtype,
+        option("--dtype", panel=MODEL, help="Of the model's body; metrics are always float32."),
     ] = ModelSource.dtype
     device_map: Annotated[
         DeviceMap | None,
@@ -74,7 +75,8 @@ class ModelOptions:
         bool, option("--trust-remote-code", panel=MODEL, help="Run code that comes with a model.")
     ] = ModelSource.trust_remote_code
     allow_pickle: Annotated[
-        bool, option("--allow-pickle", panel=MODEL, help="Read weights that can run code.")
+        bool,
+        option("--allow-pickle", panel=MODEL, help="Read pickled weights, which can run code."),
     ] = ModelSource.allow_pickle
 
 
@@ -91,7 +93,7 @@ class OutputOptions:
             "--name",
             panel=OUTPUT,
             recorded=False,
-            help="Stem of the files; {n} is the line's number.",
+            help="Stem of the file names; {n} is the line's number.",
             show_default="from the prompt",
         ),
     ] = None
@@ -101,7 +103,7 @@ class OutputOptions:
             "--skip-existing",
             panel=OUTPUT,
             recorded=False,
-            help="Do nothing where all files are there.",
+            help="Do nothing if all files exist already.",
         ),
     ] = False
     dry_run: Annotated[
@@ -120,13 +122,14 @@ class OutputOptions:
             recorded=False,
             is_eager=True,
             callback=load_preset,
-            help="A TOML file of options; flags and environment go before it.",
+            help="TOML file of options; flags and environment override it.",
         ),
     ] = None
 
 
 JsonOption = Annotated[
-    bool, option("--json/--no-json", panel=OUTPUT, recorded=False, help="Write the numbers.")
+    bool,
+    option("--json/--no-json", panel=OUTPUT, recorded=False, help="Write the numbers as JSON."),
 ]
 
 
@@ -154,17 +157,17 @@ class FigureOptions(OutputOptions, ABC):
             help="png, svg, pdf; several with commas; or none.",
         ),
     ] = "png,svg"
-    vmin: Annotated[
-        float | None, option("--vmin", panel=FIGURE, help="Lower limit of the colours.")
-    ] = FigureStyle.vmin
-    vmax: Annotated[
-        float | None, option("--vmax", panel=FIGURE, help="Upper limit of the colours.")
-    ] = FigureStyle.vmax
+    vmin: Annotated[float | None, option("--vmin", panel=FIGURE, help="Lower colour limit.")] = (
+        FigureStyle.vmin
+    )
+    vmax: Annotated[float | None, option("--vmax", panel=FIGURE, help="Upper colour limit.")] = (
+        FigureStyle.vmax
+    )
     dpi: Annotated[
         int, option("--dpi", panel=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
     ] = FigureStyle.dpi
     title: Annotated[
-        str | None, option("--title", panel=FIGURE, help="Title instead of the model and quantity.")
+        str | None, option("--title", panel=FIGURE, help="Title, instead of quantity and model.")
     ] = FigureStyle.title
 
     def __post_init__(self) -> None:
@@ -237,7 +240,8 @@ def require_unicode(text: str, flag: str) -> None:
 
 
 CmapOption = Annotated[
-    str | None, option("--cmap", panel=FIGURE, help="A colour map of matplotlib or seaborn.")
+    str | None,
+    option("--cmap", panel=FIGURE, help="Colour map, as matplotlib or seaborn calls it."),
 ]
 
 
@@ -248,7 +252,7 @@ class CellOptions(FigureOptions, ABC):
     split: Annotated[
         int | None,
         option(
-            "--split", panel=COLUMNS, min=1, help="At most N columns a figure; files .1, .2, ..."
+            "--split", panel=COLUMNS, min=1, help="At most N columns per figure; files .1, .2, ..."
         ),
     ] = FigureStyle.split
     skip_first: Annotated[
@@ -257,7 +261,7 @@ class CellOptions(FigureOptions, ABC):
             "--skip-first",
             panel=FIGURE,
             min=0,
-            help="Colour limits leave the first N positions out.",
+            help="Leave the first N positions out of the colour limits.",
         ),
     ] = FigureStyle.skip_first
     cmap: CmapOption = FigureStyle.cmap
@@ -266,7 +270,7 @@ class CellOptions(FigureOptions, ABC):
         option(
             "--width",
             panel=FIGURE,
-            help="Of the page: single or double column of a paper, slide; auto fits the text.",
+            help="Page: single or double column of a paper, or slide; auto fits the text.",
         ),
     ] = FigureStyle.width
     changes_only: Annotated[
@@ -293,12 +297,12 @@ class CellOptions(FigureOptions, ABC):
             "--table",
             panel=OUTPUT,
             recorded=False,
-            help="Write the grid too: md, csv, or md,csv.",
+            help="Also write the grid as a table: md, csv, or md,csv.",
         ),
     ] = None
     caption: Annotated[
         bool,
-        option("--caption", panel=OUTPUT, recorded=False, help="Write a caption too, as .txt."),
+        option("--caption", panel=OUTPUT, recorded=False, help="Also write a caption, as .txt."),
     ] = False
 
     def __post_init__(self) -> None:
@@ -341,12 +345,18 @@ class ReadingCellOptions(CellOptions, ABC):
     lock_in: Annotated[
         bool,
         option(
-            "--lock-in", panel=FIGURE, help="Below: from which layer on the guess is the model's."
+            "--lock-in",
+            panel=FIGURE,
+            help="Add rows below: the layer from which the guess is the model's.",
         ),
     ] = FigureStyle.lock_in
     next_ranks: Annotated[
         bool,
-        option("--next-ranks", panel=FIGURE, help="Below: the true next token's rank at the end."),
+        option(
+            "--next-ranks",
+            panel=FIGURE,
+            help="Add a row below: the true next token's rank in the output.",
+        ),
     ] = FigureStyle.next_ranks
     probs: Annotated[
         bool, option("--probs", panel=FIGURE, help="Print the probability below each guess.")

@@ -14,14 +14,17 @@ Color = StrEnum("Color", {name.replace("-", "_"): name for name in COLORS})  # t
 DEFAULT_COLOR = Color(COLORS[0])
 
 GuessesOption = Annotated[
-    int, option("--k", panel=METRIC, min=1, max=1000, help="Guesses of each cell in the JSON.")
+    int,
+    option("--k", panel=METRIC, min=1, max=1000, help="Guesses kept for each cell in the JSON."),
 ]
 ColorOption = Annotated[
-    Color, option("--color", panel=METRIC, help="What colours the cells of top guesses.")
+    Color, option("--color", panel=METRIC, help="What the colours of top guesses show.")
 ]
 DumpedColorOption = Annotated[
     Color | None,
-    option("--color", panel=METRIC, help="What colours topk.", show_default="as dumped"),
+    option(
+        "--color", panel=METRIC, help="What the colours of topk show.", show_default="as dumped"
+    ),
 ]
 TargetsOption = Annotated[
     list[str] | None,
@@ -48,15 +51,24 @@ PARAMETERS: dict[str, Any] = {
     "target": Annotated[
         str,
         option(
-            "--target", panel=METRIC, help="Whose: final, input, next, a token's TEXT, or id:N."
+            "--target",
+            panel=METRIC,
+            help="Which token: final, input, next, a token's TEXT, or id:N.",
         ),
     ],
     "minus": Annotated[
-        str, option("--minus", panel=METRIC, help="Whose is subtracted; words as of --target.")
+        str,
+        option("--minus", panel=METRIC, help="Which token is subtracted; written as for --target."),
     ],
     "k": Annotated[
         int,
-        option("--k", panel=METRIC, min=1, max=1000, help="Best tokens compared, and in the JSON."),
+        option(
+            "--k",
+            panel=METRIC,
+            min=1,
+            max=1000,
+            help="How many of the best tokens are compared and kept in the JSON.",
+        ),
     ],
     "direction": DirectionOption,
     "one_hot": OneHotOption,
@@ -68,5 +80,6 @@ def require_one_token(flag: str, target: str) -> None:
     """UsageError for a target that is a list of tokens."""
     if target == AUTO:
         raise UsageError(
-            f"{flag} {AUTO} is only for ranks", "name one token; one that is spelled so is id:N"
+            f"{flag} {AUTO} is only for ranks",
+            "name one token; a token spelled auto is id:N",
         )

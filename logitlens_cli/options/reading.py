@@ -44,7 +44,7 @@ class TextOptions:
             "-f",
             panel=PROMPT,
             recorded=False,
-            help="A text file; - is standard input.",
+            help="Text file; - is standard input.",
         ),
     ] = None
 
@@ -59,7 +59,7 @@ class LinesOptions:
             "--lines",
             panel=PROMPT,
             recorded=False,
-            help='A prompt a line; .jsonl: "text", optional "name".',
+            help='File with a prompt per line; .jsonl: "text", optional "name".',
         ),
     ] = None
     chat: Annotated[
@@ -74,33 +74,45 @@ class GridOptions:
 
     norm: Annotated[
         Norm,
-        option("--norm", panel=LENS, help="The final norm: whole, without gain and bias, none."),
+        option("--norm", panel=LENS, help="Final norm: as it is, without gain and bias, or none."),
     ] = ReadSpec.norm
     every: Annotated[
         int,
-        option("--every", panel=LENS, min=1, help="Every Nth block; the last is always kept."),
+        option("--every", panel=LENS, min=1, help="Show every Nth block; the last is always kept."),
     ] = ReadSpec.every
     layers: Annotated[
-        str | None, option("--layers", panel=LENS, help="These blocks only, as in 0,4,8-12.")
+        str | None, option("--layers", panel=LENS, help="Show only these blocks, as in 0,4,8-12.")
     ] = ReadSpec.layers
     subblocks: Annotated[
         bool,
-        option("--subblocks", panel=LENS, help="Also rows between the halves of each block."),
+        option(
+            "--subblocks",
+            panel=LENS,
+            help="Also show a row between attention and MLP of each block.",
+        ),
     ] = ReadSpec.subblocks
     decoder_blocks: Annotated[
         int,
-        option("--decoder-blocks", panel=LENS, min=0, help="Let the last N blocks decode too."),
+        option(
+            "--decoder-blocks",
+            panel=LENS,
+            min=0,
+            help="Count the last N blocks as part of the decoder.",
+        ),
     ] = ReadSpec.decoder_blocks
     window: Annotated[
         str | None,
         option(
             "--window",
             panel=COLUMNS,
-            help="Positions A:B, negatives allowed, or words of the text.",
+            help="Show positions A:B (negative from the end), or words of the text.",
         ),
     ] = ReadSpec.window
     bos: Annotated[
-        Bos, option("--bos", panel=COLUMNS, help="Start token: the tokenizer's habit, add, none.")
+        Bos,
+        option(
+            "--bos", panel=COLUMNS, help="Start token: as the tokenizer does, always, or never."
+        ),
     ] = ReadSpec.bos
 
 
@@ -115,7 +127,7 @@ class BatchOptions:
             panel=MANY,
             recorded=False,
             min=1,
-            help="Most tokens of prompts that share a pass, fill included.",
+            help="Most tokens per forward pass, padding included.",
             show_default="from free memory",
         ),
     ] = None
@@ -129,7 +141,7 @@ class BatchOptions:
             "--address",
             panel=MANY,
             recorded=False,
-            help="Of the Ray cluster, as in ray://head:10001 or auto.",
+            help="Address of the Ray cluster, as in ray://head:10001, or auto.",
             show_default="a new one on this machine",
         ),
     ] = None
@@ -140,14 +152,17 @@ class BatchOptions:
             panel=MANY,
             recorded=False,
             min=1,
-            help="Models that are open in the cluster.",
-            show_default="one a GPU, or a machine",
+            help="Workers in the cluster, each with the model open.",
+            show_default="one per GPU, or per machine",
         ),
     ] = None
     shard: Annotated[
         str | None,
         option(
-            "--shard", panel=MANY, recorded=False, help="Only part I/N of the lines, as in 2/8."
+            "--shard",
+            panel=MANY,
+            recorded=False,
+            help="Read only part I of N of the lines, as in 2/8.",
         ),
     ] = None
 
@@ -168,8 +183,8 @@ class DrawingOptions:
             panel=MANY,
             recorded=False,
             min=0,
-            help="Processes that draw while the model runs; 0: draw in between.",
-            show_default="one a core",
+            help="Processes that draw while the model runs; 0 draws in between.",
+            show_default="one per core",
         ),
     ] = None
 

@@ -34,7 +34,7 @@ def load_dump(path: Path) -> Reading:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         for kind, (what, hint) in OTHER_FILES.items():
             if f'"{kind}/'.encode() in data[:200]:
-                raise UsageError(f"{path} is {what}, and no dump of a text", hint) from error
+                raise UsageError(f"{path} is {what}, not a dump of a text", hint) from error
         raise UsageError(
             f"{path} is not a dump of this version of logitlens ({error})",
             "make it again with logitlens all",
@@ -66,7 +66,7 @@ def require_single_keys(data: bytes) -> None:
         counts = Counter(key for key, _ in pairs)
         if len(counts) < len(pairs):
             twice = counts.most_common(1)[0][0]
-            raise ValueError(f"the key {twice!r} stands twice in an object")
+            raise ValueError(f"the key {twice!r} occurs twice in an object")
 
     json.loads(data, object_pairs_hook=check)
 

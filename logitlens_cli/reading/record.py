@@ -316,6 +316,6 @@ def require_followed(followed: Followed, layers: int, positions: set[int]) -> No
             raise ValueError(f"followed.{name} is not of {layers} layers by {count} tokens")
     for number in followed.chosen:
         if number not in followed.ids:
-            raise ValueError(f"followed.chosen {number} is none of its ids")
+            raise ValueError(f"followed.chosen {number} is not among its ids")
     if followed.position not in positions:
-        raise ValueError(f"followed.position {followed.position} is no column")
+        raise ValueError(f"followed.position {followed.position} is not a column")

@@ -70,7 +70,7 @@ class Summary(Record, frozen=True):
         for name in sorted(unknown | missing):
             raise ValueError(f"{name} is unknown" if name in unknown else f"{name} is missing")
         if any(number >= count for _, number, count in self.shards):
-            raise ValueError("it is a part that there is not")
+            raise ValueError("it names a shard that does not exist")
         for name, sketches in self.sketches.items():
             require_sketches(name, sketches, 1 if name == LOCK_IN else rows)
         for name, tally in self.tallies.items():
@@ -296,7 +296,7 @@ def load_summary(path: Path) -> Summary:
         raise UsageError(f"{path}: {error.strerror}", "name a summary") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path} is no summary of logitlens ({error})", "make it with logitlens stats"
+            f"{path} is not a summary of logitlens ({error})", "make it with logitlens stats"
         ) from error
 
 

@@ -206,7 +206,7 @@ def test_json_with_a_name_for_every_line_needs_no_pattern(tmp_path: Path) -> Non
     assert [p.name for p in lines(tmp_path, text, "rest", "set.jsonl")] == ["x", "rest"]
 
 
-SHAPE = 'no object with a string "text"; write {{"text": "...", "name": "..."}}'
+SHAPE = 'not an object with a string "text"; write {{"text": "...", "name": "..."}}'
 TWICE = "--lines {}: lines 1 and 2 would both write 'x'; give them different names"
 
 
@@ -223,7 +223,7 @@ TWICE = "--lines {}: lines 1 and 2 would both write 'x'; give them different nam
             "a.jsonl",
             "{\n",
             None,
-            "--lines {}, line 1: not JSON (Input data was truncated); mend it",
+            "--lines {}, line 1: not JSON (Input data was truncated); correct the line",
         ),
         ("a.jsonl", '\n["a"]\n', None, "--lines {}, line 2: " + SHAPE),
         ("a.jsonl", "null\n", None, "--lines {}, line 1: " + SHAPE),

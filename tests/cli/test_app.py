@@ -121,7 +121,7 @@ def test_a_standard_output_that_is_full(dump: Path, tmp_path: Path) -> None:
         ran = process("render", dump, "rank", "-o", tmp_path, "--format", "svg", stdout=full)
     assert ran.refusal(1) == (
         "standard output cannot be written: No space left on device; "
-        f"{tmp_path}/x.rank.svg is there all the same"
+        f"{tmp_path}/x.rank.svg was written all the same"
     )
 
 

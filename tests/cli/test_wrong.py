@@ -489,7 +489,7 @@ PROMPTS: list[Row] = [
     (
         "rank --lines bad.jsonl",
         2,
-        '--lines bad.jsonl, line 1: no object with a string "text"; write {"text": "...", '
+        '--lines bad.jsonl, line 1: not an object with a string "text"; write {"text": "...", '
         '"name": "..."}',
     ),
     ("topk -f utf16.txt", 2, "--file utf16.txt is not UTF-8 (byte 0xFF at 0); save it as UTF-8"),
@@ -653,7 +653,7 @@ DUMPS_AND_SUMMARIES: list[Row] = [
     (
         "render twice.json",
         2,
-        "twice.json…(the key 'text' stands twice in an object); make it again…",
+        "twice.json…(the key 'text' occurs twice in an object); make it again…",
     ),
     ("render future.json", 2, "future.json…(schema is 'logitlens/2', this version reads…"),
     (
@@ -680,9 +680,9 @@ DUMPS_AND_SUMMARIES: list[Row] = [
     ("render place.json", 2, "place.json…(Expected `int` >= 0 - at `$.tokens[0].position`)…"),
     ("render far.json", 2, "far.json…(Expected `int` <= 2147483647 - at `$.tokens[0].position`)…"),
     ("render rows.json", 2, "rows.json…(a grid of 0 layers and 4 positions)…"),
-    ("render input.json", 2, "there is no row but the input row; give --input-row"),
+    ("render input.json", 2, "no row but the input row is left; give --input-row"),
     ("render none.json", 2, "none.json holds no metric; make it again with logitlens all"),
-    ("render column.json", 2, "column.json…(followed.position 77 is no column)…"),
+    ("render column.json", 2, "column.json…(followed.position 77 is not a column)…"),
     ("render short.json", 2, "short.json…(followed.ranks is not of 5 layers by 2 tokens)…"),
     ("render ragged.json", 2, "ragged.json…(followed.ranks is not of 5 layers by 2 tokens)…"),
     ("render nothing.json", 2, "nothing.json…(followed has 0 ids and 0 labels)…"),
@@ -700,7 +700,7 @@ DUMPS_AND_SUMMARIES: list[Row] = [
     (
         "render x.stats.json",
         2,
-        "x.stats.json is a summary of many texts, and no dump of a text; logitlens stats --merge…",
+        "x.stats.json is a summary of many texts, not a dump of a text; logitlens stats --merge…",
     ),
     (
         "render x.trace.json trace --format none --show",
@@ -728,11 +728,11 @@ DUMPS_AND_SUMMARIES: list[Row] = [
     ("render x.all.json -o good.txt", 1, "good.txt/x.topk.png cannot be written: …"),
     ("stats --merge", 2, "--merge and the summaries to merge go together; write logitlens stats…"),
     ("stats --merge absent.json", 2, "absent.json: No such file or directory; name a summary"),
-    ("stats --merge x.all.json", 2, "x.all.json is no summary of logitlens (…); make it with…"),
+    ("stats --merge x.all.json", 2, "x.all.json is not a summary of logitlens (…); make it with…"),
     (
         "stats --merge part.json",
         2,
-        "part.json is no summary of logitlens (…); make it with logitlens…",
+        "part.json is not a summary of logitlens (…); make it with logitlens…",
     ),
     ("bare stats -t a", 2, "No such option: -t; see logitlens stats --help"),
     (
@@ -768,7 +768,7 @@ FOLDERS_OF_MODELS: list[Row] = [
     (
         "topk --offline -m org/unknown",
         1,
-        "the model org/unknown is not at hand and --offline forbids the network; …",
+        "the model org/unknown is not on this machine and --offline forbids the network; …",
     ),
     (
         "topk -m endless",

@@ -436,7 +436,7 @@ def test_render_dry_and_skipping(read: Shell, logitlens: Shell, out: Path, tmp_p
     assert logitlens(*line, "--dry-run") == Ran(0, [name], [])
     assert not (tmp_path / "drawn").exists()
     assert logitlens(*line) == Ran(0, [name], [])
-    note = f"logitlens: {name} and what belongs to it are there; skipped"
+    note = f"logitlens: {name} and its other files exist already; skipped"
     assert logitlens(*line, "--skip-existing") == Ran(0, [], [note])
 
 
@@ -449,7 +449,7 @@ def test_what_exists_is_skipped_before_the_model_is_opened(
     read("topk", "-t", TEXT, "--name", "x")
     before = written(out)
     line = ["topk", "-t", "other", "--name", "x", "-m", "/nowhere", "-o", out, "--skip-existing"]
-    note = f"logitlens: {out}/x.topk.json and what belongs to it are there; skipped"
+    note = f"logitlens: {out}/x.topk.json and its other files exist already; skipped"
     assert logitlens(*line, "--format", "svg") == Ran(0, [], [note])
     assert logitlens(*line, "--format", "svg", "-q") == Ran(0, [], [])
     assert written(out) == before

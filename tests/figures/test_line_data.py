@@ -202,6 +202,6 @@ def test_nothing_but_an_input_row(metric: str, followed: Followed | None) -> Non
             followed, **{n: getattr(followed, n)[:1] for n in ("ranks", "logits", "probs")}
         ),
     )
-    with pytest.raises(UsageError, match="there is no row but the input row; give --input-row"):
+    with pytest.raises(UsageError, match="no row but the input row is left; give --input-row"):
         line_panel(cut, FigureStyle(input_row=False))
     assert len(lines(cut, input_row=True).layers) == 1

@@ -14,7 +14,7 @@ from logitlens_cli.model.anatomy import find
 def test_replay_cannot_leave_out_the_norm() -> None:
     model = families.build("roberta")
     parts = find.find_parts(model)
-    with pytest.raises(UsageError, match="--norm none cannot be had of RobertaForCausalLM"):
+    with pytest.raises(UsageError, match="--norm none is not possible for RobertaForCausalLM"):
         decoders.make_decoder(model, parts, proof.prove(model, parts), "none", [3], range(1))
 
 

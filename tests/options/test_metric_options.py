@@ -29,11 +29,11 @@ def made(metric: str, **parameters: Any) -> Callable[[], object]:
         ),
         (
             made("logit-diff", minus="auto"),
-            "--minus auto is only for ranks; name one token; one that is spelled so is id:N",
+            "--minus auto is only for ranks; name one token; a token spelled auto is id:N",
         ),
         (
             made("token-prob", target="auto"),
-            "--target auto is only for ranks; name one token; one that is spelled so is id:N",
+            "--target auto is only for ranks; name one token; a token spelled auto is id:N",
         ),
     ],
 )

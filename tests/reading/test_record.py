@@ -283,7 +283,7 @@ FOLLOWED = {
         (FOLLOWED, "kl-final", "a trace of 'kl-final', of which it holds nothing"),
         (FOLLOWED | {"logits": []}, "logit", "a trace of 'logit', of which it holds nothing"),
         (FOLLOWED | {"probs": []}, "rank", "a trace of 'rank', of which it holds nothing"),
-        (FOLLOWED | {"chosen": [6, 7]}, "rank", "followed.chosen 7 is none of its ids"),
+        (FOLLOWED | {"chosen": [6, 7]}, "rank", "followed.chosen 7 is not among its ids"),
         (FOLLOWED | {"logits": [[1e101, 0]] * 5}, "logit", "Expected `float` <= 1e+100"),
         (FOLLOWED | {"probs": [[1e101, 0]] * 5}, "prob", "Expected `float` <= 1e+100"),
     ],
