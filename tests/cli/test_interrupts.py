@@ -165,12 +165,14 @@ def test_what_an_interrupt_does_to_a_library_is_an_interrupt(
 ) -> None:
     """A module in C whose loading is interrupted raises an ImportError of its own."""
 
+    interrupts = Interrupts()
+
     def loading(options: TopK) -> None:
         with suppress(KeyboardInterrupt):
-            app.interrupts(signal.SIGINT, None)
+            interrupts(signal.SIGINT, None)
         raise ImportError("initialization failed")
 
-    monkeypatch.setattr(app, "interrupts", Interrupts())
+    monkeypatch.setattr(app, "interrupts", interrupts)
     monkeypatch.setattr(TopK, "run", loading)
     assert app.main(["topk", "-t", "a"]) == 130
     assert capsys.readouterr().err == "logitlens: interrupted\n"
