@@ -166,6 +166,8 @@ def test_what_an_interrupt_does_to_a_library_is_an_interrupt(
     """A module in C whose loading is interrupted raises an ImportError of its own."""
     interrupts = Interrupts()
 
+    interrupts = Interrupts()
+
     def loading(options: TopK) -> None:
         with suppress(KeyboardInterrupt):
             interrupts(signal.SIGINT, None)
