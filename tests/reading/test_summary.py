@@ -13,7 +13,6 @@ from conftest import Ran, Shell, tiny_llama
 
 import logitlens_cli
 from logitlens_cli.errors import UsageError
-from logitlens_cli.reading import sketch as sketch_module
 from logitlens_cli.reading import summary
 from logitlens_cli.reading.record import Reading, dump_to_json
 from logitlens_cli.reading.sketch import BINS, SMALLEST, UNIT, Sketch
@@ -385,7 +384,7 @@ def test_a_text_for_which_there_is_no_room_is_told_apart(
     assert read("stats", "--lines", lines, "-o", tmp_path / "all").code == 0
     whole = summary.load_summary(tmp_path / "all" / "set.stats.json")
     largest = max(sketch.total for sketch in whole.sketches["rank"])
-    monkeypatch.setattr(sketch_module, "LARGEST_COUNT", largest // 2)
+    monkeypatch.setattr(summary, "LARGEST_COUNT", largest // 2)
     ran = read("stats", "--lines", lines)
     assert (ran.code, len(ran.err)) == (4, 2)
     assert ran.err[0].startswith("logitlens: line 2 (2): rank adds up to ")
