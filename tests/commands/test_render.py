@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Shell
-from test_heatmap import make, mesh_of
+from drawn import mesh_of
+from readings import make
 
 from logitlens_cli.commands.render import shared_colors
 from logitlens_cli.figures import heatmap
