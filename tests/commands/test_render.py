@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from conftest import Shell
+from drawn import mesh_of
 from options_of import parsed, refusal
-from test_heatmap import make, mesh_of
+from readings import make
 
 from logitlens_cli.commands.render import Render, shared_colors
 from logitlens_cli.figures import heatmap

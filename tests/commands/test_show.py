@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from readings import make
 from rich.cells import cell_len
-from test_heatmap import make
 
 from logitlens_cli.commands import show
 from logitlens_cli.errors import WorkError

@@ -5,8 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from test_heatmap import make
-from test_pair import hand
+from readings import make, reading_of
 
 from logitlens_cli.figures import caption, pair, pair_panels
 from logitlens_cli.figures.pair import Pair
@@ -98,7 +97,7 @@ def test_words_hold_nothing_that_a_file_cannot() -> None:
 
 
 def test_captions_of_comparisons_speak_of_both() -> None:
-    both = Pair(hand(), hand(), "one", "two")
+    both = Pair(reading_of(), reading_of(), "one", "two")
     made = pair.difference_of(both, "topk", FigureStyle())
     (panel,) = pair_panels.difference_panels(both, "topk", made, FigureStyle())
     assert "In 3 of 3 columns A and B have the same guess from layer 0 up." in caption.alt_text(

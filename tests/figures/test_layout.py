@@ -6,9 +6,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from drawn import overlap, texts_of
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from test_heatmap import make, overlap, texts_of
+from readings import (
+    make,
+)
 
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.drawing import matplotlib_settings
@@ -48,10 +51,6 @@ def grid_of(rows: int, columns: int, script: str) -> Reading:
 def laid_out(reading: Reading, name: str, width: Width, **style: Any) -> tuple[Panel, PanelLayout]:
     made = panels(reading, name, FigureStyle(width=width, **style))[0]
     return made, lay_out(made, width)[0]
-
-
-def test_every_page_can_be_asked_for() -> None:
-    assert [width.value for width in Width] == list(PAGES)
 
 
 def sizes_of(fig: Figure) -> list[float]:

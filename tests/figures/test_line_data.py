@@ -5,53 +5,17 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from test_heatmap import make
+from readings import (
+    FOLLOWED,
+    column,
+    make,
+    traced,
+)
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.line_data import Band, Lines, line_panel
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.reading.record import Followed, Reading
-
-# Layers: input, 0, 1.
-FOLLOWED = Followed(
-    position=6,
-    ids=[5, 3, 8],
-    labels=["·yes", "no", "maybe"],
-    ranks=[[9, 40, 3], [2, 1, 7], [1, 3, 2]],
-    logits=[[0.0, -1.0, 2.0], [4.0, 5.0, -3.0], [9.0, 6.0, 7.0]],
-    probs=[[0.001, 0.0001, 0.9], [0.2, 0.6, 0.01], [0.75, 0.05, 0.1]],
-    chosen=[8],
-)
-
-
-def column(reading: Reading, n: int) -> Reading:
-    """One column of a reading."""
-    cut = slice(n, n + 1)
-    return msgspec.structs.replace(
-        reading,
-        tokens=reading.tokens[cut],
-        final_ids=reading.final_ids[cut],
-        guesses=msgspec.structs.replace(
-            reading.guesses,
-            **{
-                name: [row[cut] for row in getattr(reading.guesses, name)]
-                for name in ("ids", "labels", "logits", "probs")
-            },
-        ),
-        metrics={
-            name: msgspec.structs.replace(scores, values=[row[cut] for row in scores.values])
-            for name, scores in reading.metrics.items()
-        },
-    )
-
-
-def traced(metric: str, *, followed: Followed | None = FOLLOWED, **options: Any) -> Reading:
-    return msgspec.structs.replace(
-        column(make(), 2),
-        command="trace",
-        options={"metric": metric, **options},
-        followed=followed,
-    )
 
 
 def lines(reading: Reading, **style: Any) -> Lines:

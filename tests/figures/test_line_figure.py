@@ -7,12 +7,12 @@ import matplotlib
 import msgspec
 import numpy as np
 import pytest
+from drawn import all_texts, overlap
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from test_heatmap import all_texts, make, overlap
-from test_line_data import FOLLOWED, column, traced
+from readings import FOLLOWED, column, make, traced
 
 from logitlens_cli.figures import line_figure
 from logitlens_cli.figures.drawing import Drawing

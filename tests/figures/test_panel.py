@@ -5,13 +5,15 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from test_heatmap import make
+from drawn import cells, heatmap_of
+from readings import (
+    make,
+)
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures.panel import Panel
-from logitlens_cli.figures.reading_panels import panels
+from logitlens_cli.figures.panel import Panel, figures_of, panels
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.reading.record import Reading, lock_in
+from logitlens_cli.reading.record import Reading, Scores, lock_in
 
 
 def panel(name: str, reading: Reading | None = None, **style: bool) -> Panel:
@@ -19,8 +21,6 @@ def panel(name: str, reading: Reading | None = None, **style: bool) -> Panel:
 
 
 # Rows of `make`, the input left out: "b c z", then "b c a", which is the model's.
-
-
 def test_lock_in_is_told_below_the_grid() -> None:
     made = panel("rank", lock_in=True)
     assert [(row.label, row.texts) for row in made.footer_rows] == [
@@ -101,3 +101,20 @@ def test_footer_rows_and_second_lines_are_split_with_the_columns() -> None:
 def test_lock_in_of_no_block() -> None:
     made = lock_in(make().layers[:1], make().top()[:1], [1, 2, 3])
     assert (made.first, made.mean_first) == ([None] * 3, None)
+
+
+def test_several_targets_have_a_figure_each() -> None:
+    reading = make()
+    rank = reading.metrics["rank"]
+    reading = msgspec.structs.replace(reading, metrics={"rank-next": rank, "rank-input": rank})
+    assert figures_of(reading) == ["rank-next", "rank-input"]
+    assert cells(heatmap_of(reading, "rank-next"))[0.5, 1.5] == "1"  # as a rank, not as 1.0
+
+
+def test_what_colours_guesses_is_a_figure_where_there_are_none() -> None:
+    scores = Scores(values=[[1.0], [2.0]], unit="nats", quantity="some")
+    labels = [["a"], ["b"]]
+    alone = make(labels, entropy=scores)
+    assert figures_of(alone) == ["entropy"]
+    coloured = make(labels, **{"own-logit": scores, "entropy": scores, "kl-final": scores})
+    assert figures_of(coloured) == ["topk", "kl-final"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from markdown_it import MarkdownIt
-from test_heatmap import make
+from readings import make
 
 from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.reading_panels import panels

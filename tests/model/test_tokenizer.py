@@ -1,20 +1,16 @@
 """Labels that tell tokens apart, texts as tokens, windows by position and by words."""
 
 import json
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import CTRLTokenizer, PreTrainedTokenizerFast
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.model import tokenizer as tokenizer_module
 from logitlens_cli.model.tokenizer import Encoded, byte_alphabet, encode, target_id, window_columns
-from logitlens_cli.reading import marks
 
 S, EOS = 262, 263  # ids of <s> and </s> in the tokenizer of conftest
 TEXT = "the cat the\n"  # t h e ·cat ·the ↵
@@ -131,20 +127,6 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
 def test_byte_level_pieces(piece: str | bytes, label: str) -> None:
     data = piece if isinstance(piece, bytes) else piece.encode()
     assert tokenizer_module.label(byte_level(b"-", data), 1) == label
-
-
-@given(st.text())
-def test_a_label_shows_every_character(text: str) -> None:
-    shown = marks.with_marks(text)
-    assert not [c for c in shown if unicodedata.category(c)[0] in "CZ"]
-    assert len(shown) >= len(text)
-
-
-@given(st.lists(st.text(min_size=1, max_size=3), min_size=2, max_size=2, unique=True))
-def test_texts_that_differ_get_labels_that_differ(texts: list[str]) -> None:
-    # An escape can be spelled out with ASCII; marks put on a circle may have stood on one.
-    if not any(char in "<◌" for text in texts for char in text):
-        assert marks.with_marks(texts[0]) != marks.with_marks(texts[1])
 
 
 def test_all_bytes_have_labels_of_their_own(tokenizer: Any) -> None:

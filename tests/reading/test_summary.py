@@ -1,4 +1,4 @@
-"""Sketches, tallies and summaries, against numbers computed with everything at hand."""
+"""Summaries and their tallies, against numbers computed with everything at hand."""
 
 import csv
 import io
@@ -13,12 +13,9 @@ from conftest import Ran, Shell, tiny_llama
 
 import logitlens_cli
 from logitlens_cli.errors import UsageError
-from logitlens_cli.reading import sketch as sketch_module
 from logitlens_cli.reading import summary
-from logitlens_cli.reading.dump import dump_to_json
-from logitlens_cli.reading.record import Reading
-from logitlens_cli.reading.sketch import BINS, SMALLEST, UNIT, Sketch
-from logitlens_cli.reading.summary import QUANTILES
+from logitlens_cli.reading.record import Reading, dump_to_json
+from logitlens_cli.reading.sketch import BINS, UNIT, Sketch
 
 MEASURED = ("rank", "kl-final")
 TEXTS = ["the cat", "the dog sat on a mat", "a", "cats and dogs", "the end of it all, says the cat"]
@@ -35,53 +32,6 @@ def summed(readings: list[Reading], name: str = "x") -> summary.Summary:
     for reading in readings:
         made = summary.add_reading(made, reading)
     return made
-
-
-# ---- sketches
-
-
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
-def test_quantiles_are_right_within_half_a_percent(scale: float) -> None:
-    values = scale * np.random.default_rng(0).lognormal(0, 2, 5000)
-    sketch = Sketch()
-    for part in np.array_split(values, 7):
-        sketch.add(part)
-    assert sketch.count == 5000
-    assert sketch.mean() == pytest.approx(values.mean(), rel=1e-4, abs=1e-7)
-    for q in (0, *QUANTILES, 1):
-        exact = np.quantile(values, q, method="lower")
-        assert sketch.quantile(q) == pytest.approx(exact, rel=0.0051, abs=SMALLEST)
-    assert sketch.quantile(1) == values.max()
-
-
-def test_small_whole_numbers_are_exact() -> None:
-    values = np.random.default_rng(0).integers(1, 60, 1000).astype(float)
-    sketch = Sketch()
-    sketch.add(values)
-    exact = np.quantile(values, QUANTILES, method="lower")
-    assert summary.quantiles(sketch, whole=True) == exact.tolist()
-
-
-def test_zeros_and_nothing() -> None:
-    sketch = Sketch()
-    assert (sketch.count, sketch.mean(), sketch.quantile(0.5)) == (0, None, None)
-    sketch.add(np.array([]))
-    sketch.add(np.array([0.0, 0.0, 0.0, 5.0]))
-    assert (sketch.quantile(0.5), sketch.quantile(1), sketch.mean()) == (0.0, 5.0, 1.25)
-
-
-def test_sketches_merge_exactly_in_any_order() -> None:
-    values = np.random.default_rng(0).lognormal(0, 3, 999)
-    whole = Sketch()
-    whole.add(values)
-    parts = []
-    for some in np.array_split(values, 5):
-        parts.append(Sketch())
-        parts[-1].add(some)
-    merged = Sketch()
-    for part in reversed(parts):
-        merged.merge(part)
-    assert merged == whole
 
 
 # ---- summaries
@@ -386,7 +336,7 @@ def test_a_text_for_which_there_is_no_room_is_told_apart(
     assert read("stats", "--lines", lines, "-o", tmp_path / "all").code == 0
     whole = summary.load_summary(tmp_path / "all" / "set.stats.json")
     largest = max(sketch.total for sketch in whole.sketches["rank"])
-    monkeypatch.setattr(sketch_module, "LARGEST_COUNT", largest // 2)
+    monkeypatch.setattr(summary, "LARGEST_COUNT", largest // 2)
     ran = read("stats", "--lines", lines)
     assert (ran.code, len(ran.err)) == (4, 2)
     assert ran.err[0].startswith("logitlens: line 2 (2): rank adds up to ")

@@ -1,0 +1,60 @@
+"""Which value has which colour: limits of the user, of the metric and of the data."""
+
+import matplotlib
+import numpy as np
+import pytest
+from drawn import all_texts, heatmap_of, mesh_of
+from readings import make
+
+from logitlens_cli.errors import UsageError
+from logitlens_cli.figures import heatmap
+from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.metrics.spec import Scale
+from logitlens_cli.reading.record import (
+    Scores,
+)
+
+
+def test_limits_and_map_are_the_users_if_given() -> None:
+    fig = heatmap_of(make(), "kl-final", vmin=1, vmax=45, cmap="rocket")
+    assert (mesh_of(fig).norm.vmin, mesh_of(fig).norm.vmax) == (1, 45)
+    assert mesh_of(fig).cmap.name == "rocket"
+    words = all_texts(fig).replace("\n", " ")
+    assert "4 cells < 1" in words
+    assert "1 cell > 45" in words
+
+
+def test_a_scale_with_two_sides_keeps_its_middle() -> None:
+    """Its limits are as far from it as the farthest value; a limit that is given is mirrored."""
+    scores = Scores(values=[[-1.0, 2.0], [None, -6.0]], unit="logit", quantity="difference",
+                    scale=Scale(cmap="vlag", center=0))  # fmt: skip
+    reading = make([["a", "b"], ["a", "c"]], **{"logit-diff": scores})
+    for style, limits in (
+        ({}, (-6, 6)),
+        ({"vmax": 3}, (-3, 3)),
+        ({"vmin": -8}, (-8, 8)),
+        ({"vmin": -1, "vmax": 4}, (-1, 4)),
+    ):
+        norm = mesh_of(heatmap_of(reading, "logit-diff", input_row=True, **style)).norm
+        assert (norm.vmin, norm.vmax) == limits
+    fig = heatmap_of(reading, "logit-diff")
+    middle = matplotlib.colormaps["vlag"](np.array([0.5]))
+    np.testing.assert_allclose(mesh_of(fig).to_rgba(np.zeros(1)), middle, atol=0.01)
+
+
+def test_colour_limits_can_leave_out_the_first_tokens() -> None:
+    # Columns 0, 1, 2 are positions 4, 5, 6 of the text.
+    assert mesh_of(heatmap_of(make(), "topk")).norm.vmin == 10
+    fig = heatmap_of(make(), "topk", skip_first=5)
+    assert mesh_of(fig).norm.vmin == 11
+    assert "colour limits leave out the first 5 tokens" in all_texts(fig).replace("\n", " ")
+    assert "1 cell < 11" in all_texts(fig)  # left out, yet seen to be
+
+
+def test_refusals() -> None:
+    with pytest.raises(UsageError, match="logarithmic"):
+        heatmap.draw_heatmaps(make(), "rank", FigureStyle(vmin=0))
+    with pytest.raises(UsageError, match=r"--vmin makes the colours run backwards.*give --vmax"):
+        heatmap.draw_heatmaps(make(), "kl-final", FigureStyle(vmin=99))
+    with pytest.raises(UsageError, match="--skip-first 7 leaves no column"):
+        heatmap.draw_heatmaps(make(), "topk", FigureStyle(skip_first=7))
