@@ -11,8 +11,7 @@ from readings import make
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.colors import color_map, luminance, map_ends
-from logitlens_cli.figures.scale import Colors
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.style import Colors, FigureStyle
 
 
 def test_rank_is_logarithmic_and_clipping_is_visible() -> None:

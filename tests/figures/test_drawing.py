@@ -9,7 +9,7 @@ from readings import (
     make,
 )
 
-from logitlens_cli.figures import caption, heatmap, panel
+from logitlens_cli.figures import caption, heatmap, reading_panels
 from logitlens_cli.figures.style import FigureStyle
 
 HOSTILE = ["$a$ $b", "%d%", "\\frac{1}{2}", "<b>&amp;", "_^{}", "😀", "漢字", "ي", "#", "a" * 300]
@@ -37,7 +37,7 @@ def test_files_say_in_words_what_they_show() -> None:
     style = FigureStyle(title=title + "\x1b\n\ufffe")
     (drawing,) = heatmap.draw_heatmaps(make(), "kl-final", style)
     shown = title + "<U+001B>↵<U+FFFE>"
-    words = caption.alt_text(panel.panels(make(), "kl-final", style)[0])
+    words = caption.alt_text(reading_panels.panels(make(), "kl-final", style)[0])
     assert words.startswith(f"Heatmap: {shown}. KL(final || layer) – hand-made. 3 rows, ")
 
     def saved(form: str) -> bytes:

@@ -10,10 +10,7 @@ from readings import make
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.reading.record import (
-    Followed,
-    Token,
-)
+from logitlens_cli.reading.record import Followed, Token
 
 
 def test_layer_zero_is_at_the_bottom_and_values_are_in_their_cells() -> None:

@@ -11,7 +11,8 @@ from readings import (
 )
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.figures.panel import Panel, figures_of, panels
+from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.reading_panels import figures_of, panels
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.reading.record import Reading, Scores, lock_in
 

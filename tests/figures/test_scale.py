@@ -10,9 +10,7 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.spec import Scale
-from logitlens_cli.reading.record import (
-    Scores,
-)
+from logitlens_cli.reading.record import Scores
 
 
 def test_limits_and_map_are_the_users_if_given() -> None:

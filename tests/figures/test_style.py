@@ -8,9 +8,7 @@ from readings import make
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.page import PAGES
 from logitlens_cli.figures.style import FigureStyle, Width
-from logitlens_cli.reading.record import (
-    Scores,
-)
+from logitlens_cli.reading.record import Scores
 
 
 def test_input_row_is_shown_for_divergences_only_but_can_be_switched() -> None:

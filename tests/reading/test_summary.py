@@ -14,7 +14,8 @@ from conftest import Ran, Shell, tiny_llama
 import logitlens_cli
 from logitlens_cli.errors import UsageError
 from logitlens_cli.reading import summary
-from logitlens_cli.reading.record import Reading, dump_to_json
+from logitlens_cli.reading.dump import dump_to_json
+from logitlens_cli.reading.record import Reading
 from logitlens_cli.reading.sketch import BINS, UNIT, Sketch
 
 MEASURED = ("rank", "kl-final")
@@ -118,7 +119,7 @@ def test_a_file_that_is_no_summary_is_refused(tmp_path: Path) -> None:
         summary.load_summary(path)
     for content in (b"", b"{}", b"[" * 10**5, b"\xff"):
         path.write_bytes(content)
-        with pytest.raises(UsageError, match="is no summary"):
+        with pytest.raises(UsageError, match="is not a summary"):
             summary.load_summary(path)
         assert summary.key_of_summary(path) is None
 
@@ -279,7 +280,7 @@ def test_refusals(run: Any, tmp_path: Path) -> None:
 
 def test_a_dump_is_no_summary(run: Any, readings: list[Reading], tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(dump_to_json(readings[0]))
-    assert "is no summary" in run("--merge", tmp_path / "a.json").refusal(2)
+    assert "is not a summary" in run("--merge", tmp_path / "a.json").refusal(2)
 
 
 # ---- sums that no file could hold

@@ -8,9 +8,7 @@ from matplotlib.figure import Figure
 
 from logitlens_cli.figures import cell_texts, heatmap
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.reading.record import (
-    Reading,
-)
+from logitlens_cli.reading.record import Reading
 
 
 def heatmap_of(reading: Reading, name: str, **style: Any) -> Figure:
