@@ -146,4 +146,4 @@ def test_a_revision_that_does_not_exist(hub: Hub, saved_model: Path) -> None:
 
 def test_no_hub_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert "not at hand and the hub cannot be reached" in refusal(WorkError, "gpt2")
+    assert "not on this machine and the hub cannot be reached" in refusal(WorkError, "gpt2")

@@ -93,7 +93,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from logitlens_cli.errors import WorkError
-from logitlens_cli.files import staged
+from logitlens_cli.reading.atomic import staged
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     with staged() as stage:
@@ -184,7 +184,7 @@ def test_a_folder_of_the_system() -> None:
 HALF_WRITTEN = """
 import sys, time
 from pathlib import Path
-from logitlens_cli.files import staged
+from logitlens_cli.reading.atomic import staged
 with staged() as stage:
     stage.write(Path(sys.argv[1]), lambda file: file.write(b"half"))
     print("begun", flush=True)
