@@ -1,6 +1,7 @@
 """A command for every metric of the table."""
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from options_of import refusal
@@ -45,7 +46,7 @@ def test_its_options_are_its_parameters(name: str) -> None:
         ("logit-diff", {"target": " a", "minus": " b"}),
     ],
 )
-def test_what_is_given_reaches_the_metric(name: str, parameters: dict[str, object]) -> None:
+def test_what_is_given_reaches_the_metric(name: str, parameters: dict[str, Any]) -> None:
     options = metric_options(METRICS[name])(text="a", **parameters)
     spec = options.metrics[name]
     assert {key: getattr(spec, key) for key in parameters} == parameters
@@ -59,7 +60,7 @@ def test_usual_targets() -> None:
 
 
 def test_a_list_of_tokens_is_refused() -> None:
-    options = metric_options(METRICS["cross-entropy"])
+    options: Any = metric_options(METRICS["cross-entropy"])
     assert refusal(lambda: options(text="a", target="auto")) == (
         "--target auto is only for ranks; name one token; a token spelled auto is id:N"
     )

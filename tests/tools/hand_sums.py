@@ -13,7 +13,7 @@ Three tokens, two layers, two positions. The logits are chosen such that probabi
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import TypeAlias
 
@@ -139,6 +139,6 @@ def words_and_scale(spec: MetricSpec) -> tuple[object, ...]:
     return metric.quantity(spec), metric.unit, scale.kind, scale.low, scale.high
 
 
-def metrics_in(module: ModuleType) -> Mapping[str, Metric]:
+def metrics_in(module: ModuleType) -> dict[str, Metric]:
     """The entries that a module defines, by name."""
     return {entry.name: entry for entry in vars(module).values() if isinstance(entry, Metric)}
