@@ -26,7 +26,7 @@ from logitlens_cli.model.tokenizer import byte_alphabet
 torch.set_num_threads(1)  # the tests share two cores
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("steady")
-pytest_plugins = ("model_fixtures",)
+pytest_plugins = ("model_fixtures", "dump_fixtures")
 """in tests/tools"""
 PLASMA = (
     "Sometimes, when people say plasma, they mean a state of matter. "

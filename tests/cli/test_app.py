@@ -51,19 +51,6 @@ def test_version(logitlens: Shell) -> None:
     assert logitlens("--version") == Ran(0, ["logitlens 0.1.0"], [])
 
 
-def test_models_are_listed(logitlens: Shell) -> None:
-    ran = logitlens("models")
-    assert (ran.code, ran.err) == (0, [])
-    assert ran.out[0].split() == ["name", "blocks", "width", "vocabulary", "size", "path"]
-    assert ran.out[1].split()[:4] == ["smollm2", "30", "576", "49152"]
-
-
-def test_a_model_is_fetched(logitlens: Shell) -> None:
-    ran = logitlens("models", "fetch", "-q")
-    assert (ran.code, len(ran.out), ran.err) == (0, 1, [])
-    assert (Path(ran.out[0]) / "config.json").is_file()
-
-
 # ---- the process
 
 

@@ -1,14 +1,18 @@
 """``logitlens trace``: which lines, and what cannot be one."""
 
 import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Shell
 from options_of import refusal
 
-from logitlens_cli.commands.trace import Trace
+from logitlens_cli.commands.trace import OF_TOKENS, Trace, of_columns
 from logitlens_cli.metrics.spec import Direction, MetricSpec
+from logitlens_cli.metrics.table import METRICS
+from logitlens_cli.reading.dump import load_dump
 
 
 def spec(metric: str, **parameters: Any) -> MetricSpec:
@@ -107,3 +111,95 @@ def test_what_only_cells_have_is_no_option(logitlens: Shell, option: str) -> Non
     name = option.partition("=")[0]
     guess = r"( \(Possible options: [^)]+\))?"
     assert re.fullmatch(f"No such option: {name}{guess}; see logitlens trace --help", said), said
+
+
+# ---- every metric that can be traced
+
+EVERY_METRIC = [*dict.fromkeys((*OF_TOKENS, *of_columns()))]
+TEXT = "the cat sat"  # t h e ·cat · s a t
+
+
+def test_which_metrics_are_offered() -> None:
+    assert [
+        *("prob", "rank", "logit", "kl-final", "kl-input", "js", "entropy", "cross-entropy"),
+        "token-prob",
+    ] == EVERY_METRIC
+    with_commands = {name for name, metric in METRICS.items() if metric.command}
+    assert with_commands - set(of_columns()) == {"overlap", "logit-diff"}  # k and minus are none
+
+
+def test_the_help_names_them(logitlens: Shell) -> None:
+    words = " ".join(" ".join(logitlens("trace", "--help").out).split())
+    assert f"Of tokens ({', '.join(OF_TOKENS)}) or of whole columns" in words
+    assert f"({', '.join(of_columns())})" in words
+
+
+@pytest.mark.parametrize("metric", of_columns())
+@pytest.mark.parametrize(("position", "columns"), [("2", 1), ("-2", 1), ("all", 8)])
+def test_a_metric_of_columns(
+    read: Shell, out: Path, metric: str, position: str, columns: int
+) -> None:
+    line = ["-t", TEXT, "--name", "x", "--metric", metric, "--position", position]
+    if metric == "rank" and columns == 1:
+        line += ["--target", "final"]
+    ran = read("trace", *line)
+    assert (ran.code, ran.err) == (0, []), ran
+    assert ran.out == [str(out / f"x.trace.{form}") for form in ("json", "svg")]
+    trace = load_dump(out / "x.trace.json")
+    assert [token.position for token in trace.tokens] == {
+        "2": [2], "-2": [6], "all": list(range(8))
+    }[position]  # fmt: skip
+    if metric in OF_TOKENS and columns == 1:
+        assert trace.followed is not None
+        values = np.array(trace.followed.ranks, float)
+    else:
+        assert trace.followed is None
+        values = trace.values(metric)
+    # As the metric's own command has it.
+    arguments = ["-t", TEXT, "--name", "own", "--format", "none"]
+    assert read(metric, *arguments).code == 0
+    own = load_dump(out / f"own.{metric}.json")
+    chosen = [token.position for token in trace.tokens]
+    np.testing.assert_allclose(values, own.values(metric)[:, chosen], rtol=1e-4, atol=1e-5)
+    figure = (out / "x.trace.svg").read_text("utf-8")
+    assert METRICS[metric].unit in figure
+
+
+def test_the_last_position_has_no_next_token(read: Shell, out: Path) -> None:
+    line = ["-t", TEXT, "--metric", "cross-entropy", "--position", "-1"]
+    assert read("trace", *line).refusal(2) == (
+        "there is no cross-entropy of the true next token here; take a longer text or another "
+        "--position"
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("metric", OF_TOKENS)
+@pytest.mark.parametrize("position", ["2", "-1"])
+def test_a_metric_of_tokens(read: Shell, out: Path, metric: str, position: str) -> None:
+    line = ["-t", TEXT, "--name", "x", "--metric", metric, "--position", position]
+    ran = read("trace", *line, "--target", "final", "--target", " cat")
+    assert (ran.code, ran.err) == (0, []), ran
+    trace = load_dump(out / "x.trace.json")
+    followed = trace.followed
+    assert followed is not None
+    assert followed.position == {"2": 2, "-1": 7}[position]
+    assert set(followed.ids) == {trace.final_ids[0], 261} == set(followed.chosen)
+    ranks, logits, probs = (
+        np.array(getattr(followed, name), float) for name in ("ranks", "logits", "probs")
+    )
+    final = followed.ids.index(trace.final_ids[0])
+    assert ranks[-1, final] == 1
+    # Of two tokens the one with the larger logit is the likelier one, and the better one.
+    assert ((logits[:, 0] > logits[:, 1]) == (ranks[:, 0] < ranks[:, 1])).all()
+    np.testing.assert_allclose(
+        np.log(probs[:, 0] / probs[:, 1]), logits[:, 0] - logits[:, 1], rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("metric", [name for name in OF_TOKENS if name not in of_columns()])
+def test_metrics_of_tokens_need_a_position(logitlens: Shell, metric: str) -> None:
+    said = logitlens("trace", "-t", TEXT, "--metric", metric, "--position", "all").refusal(2)
+    assert said == (
+        f"--metric {metric} is about tokens at one position; over all positions, take cross-entropy"
+    )

@@ -1,39 +1,16 @@
-"""The dump: a contract with other programs, both ways."""
+"""What is in a dump: a contract with other programs, against the JSON Schema."""
 
-import copy
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import msgspec
 import numpy as np
 import pytest
+from dump_fixtures import Dump, dump_refusal
 
-from logitlens_cli.cli import app
-from logitlens_cli.errors import UsageError
-from logitlens_cli.reading import rounding
-from logitlens_cli.reading.dump import dump_schema, dump_to_json, load_dump
-
-Dump = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def written(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dump of the real command, with every metric, and with values that do not exist."""
-    out = tmp_path_factory.mktemp("dump")
-    options = ["--target", "next", "--color", "entropy", "--window", "1:", "--format", "svg", "-q"]
-    where = ["-m", str(tiny_folder), "-o", str(out), "--name", "x"]
-    assert app.main(["all", "-t", "the cat\n日", *where, *options]) == 0
-    return out / "x.all.json"
-
-
-@pytest.fixture
-def dump(written: Path) -> Dump:
-    made: Dump = json.loads(written.read_text("utf-8"))
-    return made
+from logitlens_cli.reading.dump import dump_schema, load_dump
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +20,7 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(schema)
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(UsageError) as caught:
-        load_dump(path)
-    return str(caught.value)
-
-
-# ---- there and back
-
-
-def test_round_trip(written: Path, tmp_path: Path) -> None:
-    made = load_dump(written)
-    (tmp_path / "again.json").write_bytes(dump_to_json(made))
-    assert load_dump(tmp_path / "again.json") == made
-    assert dump_to_json(load_dump(written)) == dump_to_json(made)
-    assert written.read_bytes().endswith(b"}\n")
-
-
-def test_only_numbers_that_json_has(written: Path) -> None:
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} in the dump")
-
-    json.loads(written.read_bytes(), parse_constant=refuse)
+# ---- what is in it
 
 
 def test_the_contract(dump: Dump) -> None:
@@ -140,28 +96,10 @@ def test_the_numbers_agree_with_each_other(dump: Dump) -> None:
     np.testing.assert_allclose(dump["metrics"]["kl-input"]["values"][0], 0, atol=1e-4)
 
 
-def test_what_does_not_exist_is_not_a_number(written: Path) -> None:
-    values = load_dump(written).values("rank")
+def test_what_does_not_exist_is_not_a_number(dump_file: Path) -> None:
+    values = load_dump(dump_file).values("rank")
     assert np.isnan(values[:, -1]).all()
     assert not np.isnan(values[:, :-1]).any()
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (1 / 3, 0.3333333),
-        (123456789.0, 123456800.0),
-        (-1.23456789e-12, -1.234568e-12),
-        (2.0, 2.0),
-        (math.nan, None),
-        (-math.inf, None),
-        (None, None),
-        (np.array([[0.1, np.nan]]), [[0.1, None]]),
-        (np.array([0.1], np.float32), [0.1]),
-    ],
-)
-def test_rounding(value: Any, expected: Any) -> None:
-    assert rounding.rounded(value) == expected
 
 
 # ---- the schema
@@ -254,7 +192,7 @@ def test_dumps_of_the_wrong_shape(how: str, dump: Dump, tmp_path: Path) -> None:
     change, words = (WRONG_FOR_A_SCHEMA | WRONG_FOR_THE_READER)[how]
     change(dump)
     path.write_text(json.dumps(dump))
-    said = refusal(path)
+    said = dump_refusal(path)
     assert said.startswith(f"{path} is not a dump of this version of logitlens (")
     assert words in said
     assert said.endswith("; make it again with logitlens all")
@@ -294,54 +232,6 @@ def test_traces(followed: Dump | None, metric: Any, words: str, dump: Dump, tmp_
     path = tmp_path / "x.json"
     path.write_text(json.dumps(dump))
     if words:
-        assert words in refusal(path)
+        assert words in dump_refusal(path)
     else:
         load_dump(path)
-
-
-def test_keys_of_a_later_version_are_passed_over(dump: Dump, tmp_path: Path) -> None:
-    path = tmp_path / "later.json"
-    path.write_text(json.dumps(dump))
-    before = load_dump(path)
-    later = copy.deepcopy(dump)
-    later["later"] = {"anything": 1}
-    later["tokens"][0]["later"] = None
-    later["metrics"]["rank"]["scale"]["later"] = [1]
-    path.write_text(json.dumps(later))
-    assert load_dump(path) == before
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        *(b"", b"{", b"null", b"[]", b'"text"', b"3", b"\xff\xfe", b"not json"),
-        *(b"[" * 100_000, b'{"options": ' + b'{"a":' * 100_000, b'{"later": ' + b"[" * 100_000),
-        *(b'{"text": "\xff"}', b'{"text": "\\ud800"}', b'{"check": {"tolerance": NaN}}'),
-    ],
-)
-def test_files_that_are_no_dump(data: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "bad.json"
-    path.write_bytes(data)
-    assert refusal(path).startswith(f"{path} is not a dump of this version of logitlens (")
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_numbers_that_json_does_not_have(dump: Dump, tmp_path: Path, number: str) -> None:
-    path = tmp_path / "bad.json"
-    dump["metrics"]["rank"]["values"][0][0] = "HERE"
-    path.write_text(json.dumps(dump).replace('"HERE"', number))
-    assert refusal(path).startswith(f"{path} is not a dump of this version of logitlens (")
-
-
-def test_a_number_that_is_none_is_written_as_null(written: Path, tmp_path: Path) -> None:
-    made = load_dump(written)
-    odd = msgspec.structs.replace(made, options={"vmax": math.inf, "vmin": math.nan})
-    assert b'"options":{"vmax":null,"vmin":null}' in dump_to_json(odd)
-
-
-@pytest.mark.parametrize(
-    ("name", "why"), [("missing.json", "No such file or directory"), (".", "Is a directory")]
-)
-def test_files_that_cannot_be_read(tmp_path: Path, name: str, why: str) -> None:
-    path = tmp_path / name
-    assert refusal(path) == f"{path}: {why}; name a JSON dump of logitlens"

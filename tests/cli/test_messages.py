@@ -1,0 +1,124 @@
+"""What the command line says: paths on standard output, errors as a line, exit codes."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import Shell
+from typer.exceptions import TyperException
+
+from logitlens_cli import errors
+from logitlens_cli.cli.messages import (
+    EXIT_CODES,
+    USAGE,
+    print_error,
+    print_path,
+    usage_message,
+)
+from logitlens_cli.errors import LogitLensError, WorkError
+
+
+def test_every_error_has_an_exit_code() -> None:
+    kinds = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, LogitLensError)
+    }
+    assert set(EXIT_CODES) == kinds - {LogitLensError}
+    assert {kind.__name__: code for kind, code in EXIT_CODES.items()} == {
+        "WorkError": 1,
+        "DiskError": 1,
+        "UsageError": 2,
+        "ProofError": 3,
+        "BatchError": 4,
+    }
+    assert USAGE == 2
+
+
+def test_a_path_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_path(Path("out/x y.png"))
+    assert capsys.readouterr() == ("out/x y.png\n", "")
+
+
+def test_an_error_is_a_line_and_a_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert print_error("it is\nwrong; do\tthis", 3) == 3
+    assert capsys.readouterr() == ("", "logitlens: it is wrong; do this\n")
+
+
+def test_an_error_without_a_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output is not written instead."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert print_error("wrong", 1) == 1
+    assert capsys.readouterr().out == ""
+
+
+def refuse_writing(number: int) -> object:
+    """A standard output on which nothing can be written, in the way of an error's number."""
+
+    class Stream:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+
+        def write(self, text: str) -> int:
+            raise OSError(number, os.strerror(number))
+
+        def flush(self) -> None:
+            """Nothing waits."""
+
+        def fileno(self) -> int:
+            return self.descriptor
+
+    return Stream()
+
+
+def test_a_reader_that_is_gone_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = refuse_writing(errno.EPIPE)
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_path(Path("x.png"))
+    os.close(stream.fileno())  # type: ignore[attr-defined]
+
+
+def test_a_full_standard_output_names_what_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = refuse_writing(errno.ENOSPC)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(WorkError) as caught:
+        print_path(Path("x.png"))
+    assert str(caught.value) == (
+        "standard output cannot be written: No space left on device; x.png was written all the same"
+    )
+    os.close(stream.fileno())  # type: ignore[attr-defined]
+
+
+def test_words_of_typer_without_their_full_stop() -> None:
+    error = TyperException("Value error, something is odd.")
+    assert usage_message(error) == "something is odd; see logitlens --help"
+
+
+def test_words_of_typer_about_a_command() -> None:
+    error = typer.BadParameter("it is odd")
+    error.ctx = type("Context", (), {"command_path": "logitlens topk"})()
+    assert usage_message(error) == "Invalid value: it is odd; see logitlens topk --help"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nosuch"], "No such command 'nosuch'; see logitlens --help"),
+        (
+            ["topk", "--norm", "half", "-t", "a"],
+            "Invalid value for '--norm': 'half' is not one of 'full', 'no-affine', 'none'; "
+            "see logitlens topk --help",
+        ),
+        (
+            ["topk", "--every", "two", "-t", "a"],
+            "Invalid value 'two' for '--every': Input should be a valid integer, unable to parse "
+            "string as an integer; see logitlens topk --help",
+        ),
+    ],
+)
+def test_usage_names_the_value(logitlens: Shell, arguments: list[str], said: str) -> None:
+    assert logitlens(*arguments).refusal(2) == said
