@@ -206,14 +206,7 @@ def test_one_name_has_one_meaning() -> None:
 
 TESTS = Path(__file__).parent
 PENDING = {
-    "figures.cell_texts",
-    "figures.colors",
-    "figures.drawing",
-    "figures.pair_panels",
     "figures.reading_panels",
-    "figures.scale",
-    "figures.style",
-    "figures.words",
     "lens.decoder",
     "lens.decoders",
     "lens.followed",
