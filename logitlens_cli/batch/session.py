@@ -48,14 +48,15 @@ class Session:
         self.spec: ReadSpec = sandbox.run_with_timeout(
             self.tokenizer, characters, lambda: with_token_ids(job.spec, self.lens_model)
         )
+        self.rows = rows_of(self.lens_model.parts, self.spec)
+        """of every grid; asked for at once, as the model may not have them"""
 
     @cached_property
     def budget(self) -> int:
         """Most tokens of a pass; 1 where every prompt takes one of its own."""
         if not can_share_pass(self.lens_model, self.spec):
             return 1
-        rows = len(rows_of(self.lens_model.parts, self.spec))
-        return self.job.batch_tokens or token_budget(self.lens_model, rows)
+        return self.job.batch_tokens or token_budget(self.lens_model, len(self.rows))
 
     def readings(self, todo: Sequence[Prompt]) -> Iterator[Outcome]:
         """The reading of every prompt, or why there is none, by the prompt's name."""
@@ -107,7 +108,7 @@ class Session:
     def require_drawable(self, columns: int) -> None:
         style = self.job.drawn
         if style is not None:
-            rows = len(rows_of(self.lens_model.parts, self.spec)) - self.spec.reads_input_row
+            rows = len(self.rows) - self.spec.reads_input_row
             require_drawable(rows, min(columns, style.split or columns), style.width, style.dpi)
 
 

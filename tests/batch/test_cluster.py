@@ -119,9 +119,9 @@ def test_more_workers_than_cores_are_not_waited_for(
 
 # The command line, with little patience.
 HASTY = """
-from logitlens_cli import cluster
+from logitlens_cli.batch import cluster
 from logitlens_cli.__main__ import entry
-cluster.LOOK, cluster.PATIENCE = 1.0, 5.0
+cluster.LOOK, cluster.WORKER_PATIENCE = 1.0, 5.0
 entry()
 """
 
