@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from logitlens_cli.model.inventory import AvailableModel
 
-QuietOption = Annotated[bool, option("--quiet", "-q", panel=OUTPUT, help="No progress.")]
+QuietOption = Annotated[bool, option("--quiet", "-q", section=OUTPUT, help="No progress.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Fetch(CommandOptions):
 
     name: Annotated[str, typer.Argument(help="smollm2, or a model of the hub.")] = "smollm2"
     revision: Annotated[
-        str | None, option("--revision", panel=MODEL, help="Branch, tag or commit on the hub.")
+        str | None, option("--revision", section=MODEL, help="Branch, tag or commit on the hub.")
     ] = None
     quiet: QuietOption = False
 

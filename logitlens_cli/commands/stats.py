@@ -35,7 +35,7 @@ class Stats(ReadOptions):
         typer.Argument(metavar="[FILE.json]...", help="Summaries to merge, with --merge."),
     ] = None
     merge: Annotated[
-        bool, option("--merge", panel=MANY, help="Merge summaries of parts, exactly.")
+        bool, option("--merge", section=MANY, help="Merge summaries of parts, exactly.")
     ] = False
 
     @property

@@ -103,7 +103,7 @@ CLUSTER = regex.compile(
 emoji with its skin tone"""
 
 
-def ends(text: str) -> list[int]:
+def cut_points(text: str) -> list[int]:
     """Where a text may be cut: grapheme clusters and escapes stay whole."""
     return [cluster.start() for cluster in CLUSTER.finditer(text)]
 
@@ -141,7 +141,7 @@ class Ruler:
         most = self.most(size, limit)
         if len(text) <= most and self.width(text, size, weight) <= limit:
             return text
-        cuts = ends(text[: most + 1])
+        cuts = cut_points(text[: most + 1])
         low, high = 0, len(cuts) - 1
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2

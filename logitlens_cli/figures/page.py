@@ -32,19 +32,18 @@ class Page:
     height: float | None
     text: tuple[float, float]
     """in cells, at least and at most"""
-    label: float
-    title: float
-    note: float
+    label_size: float
+    title_size: float
+    note_size: float
     margin: float
-    bar: tuple[float, float, float]
-    """gap, width, room for tick labels of the colour bar"""
-    name: float
-    """longest label"""
+    bar_widths: tuple[float, float, float]
+    """gap before the colour bar, the bar, room for its tick labels"""
+    longest_label: float
 
     @property
     def scale(self) -> float:
         """Of lines, gaps and cells."""
-        return self.label / 8
+        return self.label_size / 8
 
 
 PAGES = {

@@ -50,7 +50,7 @@ class Panel:
     title: str
     notes: list[str]
     """what was read and how it was decoded"""
-    bar: str
+    bar_label: str
     """quantity and unit, what the colour bar says"""
     colors: Colors
     next_is_guess: list[bool] = field(default_factory=list)

@@ -49,7 +49,7 @@ PROB = Metric(
     quantity=lambda spec: "probability of the layer's own top guess",
     formula=own_prob,
     scale=lambda spec: Scale("linear", 0, 1),
-    text=two_decimals,
+    format_value=two_decimals,
     command=False,
     colors_guesses=True,
 )

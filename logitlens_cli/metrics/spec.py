@@ -79,7 +79,7 @@ class Metric:
     formula: Callable[[Sums, MetricSpec], Floats]
     """values, (layer, position); NaN where a value does not exist"""
     scale: Callable[[MetricSpec], Scale] = field(default=lambda spec: Scale())
-    text: Callable[[float], str] = field(default=lambda value: f"{value:.1f}")
+    format_value: Callable[[float], str] = field(default=lambda value: f"{value:.1f}")
     """a value as printed in its cell"""
     needs: Callable[[MetricSpec], Needs] = no_needs
     """sums beside those about its tokens"""

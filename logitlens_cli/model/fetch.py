@@ -36,11 +36,11 @@ def fetch_model(name: str, *, revision: str | None = None, progress: Progress) -
 # ---- which model, which device
 
 
-def source_kind(name: str, revision: str | None) -> Literal["embedded", "folder", "gguf", "hub"]:
+def source_kind(name: str, revision: str | None) -> Literal["default", "folder", "gguf", "hub"]:
     """What ``name`` is, without touching the network. Raises UsageError if it is nothing."""
     path = Path(os.path.expanduser(name))
     if name == smollm2.NAME:
-        kind: Literal["embedded", "folder", "gguf", "hub"] = "embedded"
+        kind: Literal["default", "folder", "gguf", "hub"] = "default"
     elif name and path.is_dir():
         kind = "folder"
     elif path.is_file():
@@ -77,7 +77,7 @@ def check_hub_name(name: str) -> None:
 def bring_files(
     kind: str, name: str, revision: str | None, allowed: Permissions, progress: Progress
 ) -> ModelFiles:
-    if kind == "embedded":
+    if kind == "default":
         folder = smollm2.default_model_folder(offline=not allowed.network, progress=progress)
         return ModelFiles(folder, revision=smollm2.REVISION)
     if kind == "hub":

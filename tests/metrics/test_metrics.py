@@ -325,7 +325,7 @@ def test_words_and_colours(measure: MetricSpec, words: tuple[object, ...]) -> No
     ],
 )
 def test_values_as_printed(metric: str, value: float, text: str) -> None:
-    assert METRICS[metric].text(value) == text
+    assert METRICS[metric].format_value(value) == text
 
 
 @pytest.mark.parametrize(
