@@ -63,7 +63,7 @@ def paint_panel(panel: Panel, layout: PanelLayout) -> Figure:
 def axes_at(
     figure: Figure, layout: PanelLayout, left: float, bottom: float, width: float, height: float
 ) -> Axes:
-    """Axes so many inches from the left and from the bottom."""
+    """Axes ``left`` inches from the left and ``bottom`` inches from the bottom."""
     w, h = layout.width, layout.height
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
 
@@ -91,7 +91,7 @@ def paint_cells(ax: Axes, panel: Panel, layout: PanelLayout) -> QuadMesh:
 
 
 def paint_footer(figure: Figure, layout: PanelLayout) -> Axes | None:
-    """Rows below the grid, one text a column, without colours."""
+    """Rows below the grid, one text per column, without colours."""
     if not layout.footer_labels:
         return None
     count, words = len(layout.footer_labels), layout.words

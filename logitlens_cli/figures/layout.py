@@ -1,7 +1,7 @@
 """Panel -> Layout: where everything of a figure goes, measured from the texts themselves.
 
-Nothing is hoped for: a text that does not fit is shortened, or, where that would make it another
-one (a number) or smaller than anybody reads, left out, and the figure says so. Draws nothing.
+A text that does not fit is shortened, or left out where a shortened one would be wrong (a number)
+or too small to read; the figure then says so. Draws nothing.
 """
 
 import math
@@ -213,11 +213,11 @@ class Surround:
         return left, max(needed, LEAST_WIDTH) if page.width is None else page.width
 
     def foot(self) -> float:
-        """From the page's edge up to what the labels below hang from."""
+        """Distance from the page's edge up to what the labels below hang from."""
         return self.page.margin + self.text.line + 0.04 + max(self.lean) + 0.06
 
     def roof(self) -> float:
-        """From the top of the grid to the header."""
+        """Distance from the top of the grid to the header."""
         return 0.06 + max(self.rise) + self.text.line + 0.04
 
     def sides(self, cell: float, tall: float) -> tuple[float, float]:
@@ -232,7 +232,7 @@ class Surround:
         return page.margin + max(least, lean), max(bar, rise)
 
     def cell_width(self, tall: float) -> float:
-        """On a page of given width: what margins, labels and bar leave."""
+        """Width of a cell on a page of given width: what margins, labels and bar leave."""
         assert self.page.width is not None
         columns = len(self.input_labels)
         cell = self.page.width / columns
@@ -243,7 +243,7 @@ class Surround:
         return min(cell, 1.2 * self.page.scale)
 
     def row_room(self) -> float:
-        """On a page of given height: what is left for a row."""
+        """Height that is left for a row on a page of given height."""
         if self.page.height is None or self.page.width is None:
             return math.inf
         _, _, head = self.header(self.page.width - 2 * self.page.margin)
@@ -311,7 +311,7 @@ class Cells:
         return self.wordless(f"no text in the cells: it would be smaller than {small:g} pt")
 
     def padding(self, size: float) -> float:
-        """Of a cell, both sides."""
+        """Room beside the text of a cell, both sides together."""
         return (0.10 if self.page.width is None else 0.07) * size / 7.5
 
     def longest(self, size: float) -> float:

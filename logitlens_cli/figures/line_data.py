@@ -65,7 +65,7 @@ class Band:
     mean: Floats
     """(layer,)"""
     quantiles: Floats
-    """(quantile, layer), of stats.QUANTILES"""
+    """(quantile, layer), of summary.QUANTILES"""
     limits: tuple[float | None, float | None] = (None, None)
     """of the axis, where they are the user's"""
 

@@ -42,7 +42,7 @@ class Page:
 
     @property
     def scale(self) -> float:
-        """Of lines, gaps and cells."""
+        """Factor for the sizes of lines, gaps and cells."""
         return self.label_size / 8
 
 
@@ -90,7 +90,7 @@ def require_size(
     texts: int = 0,
     most: tuple[float, float] | None = None,
 ) -> None:
-    """UsageError for a figure of so many inches, and texts in its cells, that no memory would do.
+    """UsageError for a figure of more inches, or with more texts in its cells, than memory allows.
     It names the size, and options that make it small enough.
 
     ``most`` says that this is the size at the least, and what the cells will take at the most.

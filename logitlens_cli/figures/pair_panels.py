@@ -84,7 +84,7 @@ def colors_around_zero(values: Floats, style: FigureStyle) -> Colors:
 
 
 def rounded_up(value: float) -> float:
-    """To two figures, since it is read off the colour bar."""
+    """``value`` rounded up to two figures, since it is read off the colour bar."""
     if value == 0:
         return value
     digits = 1 - math.floor(math.log10(value))

@@ -106,7 +106,7 @@ def layer_ticks(layers: list[Layer]) -> tuple[list[int], list[str]]:
 
 
 def curves(summary: Summary, title: str, style: FigureStyle) -> Figure:
-    """A panel a metric: median, bands, mean; and one with the shares."""
+    """One panel per metric: median, bands, mean; and one with the shares."""
     metrics = [metric for metric in summary.sketches if metric != LOCK_IN]
     columns = min(3, len(metrics) + 1)
     rows = -(-(len(metrics) + 1) // columns)
@@ -227,7 +227,7 @@ def positions(summary: Summary, title: str, style: FigureStyle) -> Figure:
 
 
 def kl_limits(style: FigureStyle) -> tuple[float, float]:
-    """Of the colours of a divergence; UsageError where they run backwards."""
+    """Limits of the colours of a divergence; UsageError where they run backwards."""
     low = 0.0 if style.vmin is None else style.vmin
     high = (KL_SCALE.high or 0.0) if style.vmax is None else style.vmax
     if low >= high:

@@ -3,14 +3,10 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from logitlens_cli.errors import UsageError, WorkError
 from logitlens_cli.model import silence, smollm2
-from logitlens_cli.model.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 from logitlens_cli.model.config import read_config
 from logitlens_cli.model.files import (
     PICKLE,
@@ -24,6 +20,7 @@ from logitlens_cli.model.files import (
     shard_names,
     short_message,
 )
+from logitlens_cli.model.progress import Progress
 
 
 def fetch_model(name: str, *, revision: str | None = None, progress: Progress) -> Path:
@@ -31,9 +28,6 @@ def fetch_model(name: str, *, revision: str | None = None, progress: Progress) -
     kind = source_kind(name, revision)
     allowed = Permissions(network=True, code=False, pickles=False)
     return bring_files(kind, name, revision, allowed, progress).folder
-
-
-# ---- which model, which device
 
 
 def source_kind(name: str, revision: str | None) -> Literal["default", "folder", "gguf", "hub"]:
@@ -69,9 +63,6 @@ def check_hub_name(name: str) -> None:
             f"there is no model {name!r}: no such folder or file, and no hub name",
             f"give {smollm2.NAME}, an existing folder, a .gguf file, or a hub name such as gpt2",
         )
-
-
-# ---- bring its files to this machine
 
 
 def bring_files(

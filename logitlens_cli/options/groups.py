@@ -30,7 +30,7 @@ class CommandOptions(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelName:
-    """Which model."""
+    """The model."""
 
     model: Annotated[
         str,
@@ -196,7 +196,7 @@ class FigureOptions(OutputOptions, ABC):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Of figures; none where no figure is wanted."""
+        """Formats of figures; none where no figure is wanted."""
         return tuple(name for name in self.written if name in FIGURE_FORMATS)
 
     @property

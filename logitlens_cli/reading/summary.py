@@ -210,7 +210,7 @@ def merge_summaries(parts: Sequence[tuple[Path, Summary]], name: str) -> Summary
 
 
 def shards_overlap(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
-    """Do two parts, of every so many lines, have a line in common?"""
+    """Do two parts, each every Nth line of a file, have a line in common?"""
     (lines, number, count), (other_lines, other_number, other_count) = one, other
     step = math.gcd(count, other_count)
     return lines == other_lines and (number - other_number) % step == 0
