@@ -68,7 +68,7 @@ def build_app() -> typer.Typer:
     for name, options in commands().items():
         app.command(name, cls=OptionsCommand)(options)
     models = typer.Typer(
-        help="Models on this machine: list them, fetch one, prove one.", invoke_without_command=True
+        help="Models on this machine: list them, fetch one, check one.", invoke_without_command=True
     )
     models.callback()(list_models)
     for name, options in MODEL_COMMANDS.items():

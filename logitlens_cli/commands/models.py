@@ -1,4 +1,4 @@
-"""``logitlens models``: what is at hand, fetch one, prove the lens on one, all families."""
+"""``logitlens models``: list them, fetch one, check one; all families."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,8 @@ class Fetch(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(ModelOptions, CommandOptions):
-    """Prove the lens on a model, and say what it cannot do there."""
+    """Check that the lens reproduces the model's own logits, and list what is not supported
+    there."""
 
     model: Annotated[
         str, typer.Argument(metavar="NAME", help="smollm2, a hub name, a folder, a .gguf file.")
@@ -81,7 +82,7 @@ def list_models(context: typer.Context) -> None:
 
 
 def print_models(models: Sequence["AvailableModel"]) -> None:
-    """A line a model; a model that is not fetched yet has no path."""
+    """One line per model; a model that is not fetched yet has no path."""
     table = plain_table(header=True)
     table.add_column("name")
     for heading in ("blocks", "width", "vocabulary", "size"):

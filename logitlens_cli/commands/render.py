@@ -65,7 +65,7 @@ class Render(ReadingCellOptions, CommandOptions):
             raise UsageError("--format none leaves nothing to draw", "name a format, or --show")
         if self.name is not None and len(self.dumps) > 1:
             raise UsageError(
-                f"--name {self.name!r} is one name for {len(self.dumps)} dumps", "leave it out"
+                f"--name {self.name!r} cannot name {len(self.dumps)} dumps", "leave it out"
             )
 
     def run(self) -> Iterator[Path]:

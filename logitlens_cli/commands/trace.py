@@ -90,7 +90,7 @@ class Trace(TextReadOptions):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Whose lines, each once."""
+        """The tokens that have a line, each once."""
         usual = AUTO if self.of_tokens else METRICS[self.metric].spec().target
         return tuple(dict.fromkeys(self.target or (usual,)))
 
@@ -156,7 +156,7 @@ class Trace(TextReadOptions):
             )
         if self.log and self.metric != OF_TOKENS[0]:
             raise UsageError(
-                f"--log is not an option of {self.metric}",
+                "--log works only with --metric prob",
                 "ranks are logarithmic anyhow, the others are logarithms",
             )
 

@@ -81,7 +81,7 @@ class GridOptions:
     every: Annotated[
         int,
         option(
-            "--every", section=LENS, min=1, help="Show every Nth block; the last is always kept."
+            "--every", section=LENS, min=1, help="Show every Nth block, and always the last one."
         ),
     ] = ReadSpec.every
     layers: Annotated[
@@ -282,7 +282,8 @@ class TextReadOptions(DrawingOptions, ReadOptions, TextOptions):
         if not given:
             raise UsageError("there is no prompt", "give --text, --file or --lines")
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} are both given", "give one prompt source")
+            named = f"{', '.join(given[:-1])} and {given[-1]}"
+            raise UsageError(f"{named} cannot be combined", "give one prompt source")
 
 
 @dataclass(frozen=True, kw_only=True)
