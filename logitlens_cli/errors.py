@@ -1,4 +1,4 @@
-"""What a user can get wrong. Every message is one line: what is wrong, the value, what to do."""
+"""Every error that ends a command in one line: what is wrong, the value, what to do."""
 
 import os
 from typing import IO, Any
@@ -43,7 +43,7 @@ class DiskError(WorkError):
 
 
 class ProofError(LogitLensError):
-    """The lens does not reproduce the model's own logits, so no figure is drawn."""
+    """The lens cannot be shown to be exact on this model."""
 
 
 class BatchError(LogitLensError):

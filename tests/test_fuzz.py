@@ -143,7 +143,7 @@ def place_of(draw: st.DrawFn, value: Any) -> tuple[Any, Any]:
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, dump: dict[str, Any]) -> bytes:  # noqa: C901  # a case a fault
+def spoilt(draw: st.DrawFn, dump: dict[str, Any]) -> bytes:  # noqa: C901  # one case per fault
     """A dump with one to three things wrong, or odd, in it."""
     dump = copy.deepcopy(dump)
     for _ in range(draw(st.integers(1, 3))):

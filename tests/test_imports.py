@@ -1,4 +1,4 @@
-"""The house: which folder may import which, where libraries may be named, how large things get,
+"""The package: which folder may import which, where libraries may be named, how large things get,
 and that every module has its tests."""
 
 import ast
@@ -192,7 +192,7 @@ def test_nothing_is_long(module: str) -> None:
         assert node.end_lineno - node.lineno + 1 <= limit, node.name
 
 
-def test_one_name_has_one_meaning() -> None:
+def test_no_two_modules_define_the_same_name() -> None:
     """A function or class at the top of a module has no namesake in another one."""
     homes: dict[str, list[str]] = {}
     for module in MODULES:

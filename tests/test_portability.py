@@ -119,6 +119,5 @@ def test_a_limit_that_is_missing_is_told(
     done = process(poor, *line, "--format", "none")
     assert done.returncode == 0
     assert done.stderr == (
-        "logitlens: --chat: this system sets no limit to the time and memory that the chat "
-        "template of chatty takes\n"
+        "logitlens: --chat: the chat template's time and memory cannot be limited on this system\n"
     )

@@ -1,8 +1,10 @@
-"""Many prompts: read together, recorded, drawn by other processes, on other machines.
+"""From prompts to readings, one or many: read together, recorded, drawn by other processes, on
+other machines.
 
 A prompt is done when all its files are there; then, and not before, a line about it goes to the
-ledger, so that a batch that was stopped at any moment goes on with the same command. Knows names of
-files; knows no option of the command line and no exit code.
+ledger, so that a batch that was stopped at any moment goes on with the same command. A summary has
+no ledger: ``summing`` keeps it unfinished in a file of its own. Knows names of files; knows no exit
+code, and never sees an options object, though its messages name flags.
 
 In the order of reading: ``prompts`` (text, name, line), ``job`` (what is read), ``session`` (an
 open model reads prompts), ``packing`` (which share a pass), ``ledger`` (which are done),

@@ -135,8 +135,8 @@ def join(address: str | None) -> None:
 
 
 def cores_each(machines: Sequence[int], workers: int) -> int:
-    """Most cores that each of so many workers can have, on machines with so many cores; 0 where
-    there is no place for all of them, and some would be waited for in vain."""
+    """Most cores that each of ``workers`` can have, on machines with these numbers of cores; 0
+    where there is no place for all of them, and some would be waited for in vain."""
     most = max(machines, default=0)
     fitting = (n for n in range(most, 0, -1) if sum(m // n for m in machines) >= workers)
     return next(fitting, 0)

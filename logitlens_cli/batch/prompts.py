@@ -49,18 +49,18 @@ def from_file(path: Path, name: str | None) -> Prompt:
 
 
 def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prompt]:
-    """A prompt a line; lines without text are passed over. In a .jsonl file every line is an object
-    with "text" and perhaps "name", which counts for nothing unless ``named``."""
+    """One prompt per line; lines without text are passed over. In a .jsonl file every line is an
+    object with "text" and perhaps "name", which counts for nothing unless ``named``."""
     # Lines end at line feeds only: other separators of Unicode may stand within a prompt.
     lines = [line.removesuffix("\r") for line in read_text_file(path, "--lines").split("\n")]
     filled = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if not filled:
-        raise UsageError(f"--lines {path} has no line with text", "give a prompt a line")
+        raise UsageError(f"--lines {path} has no line with text", "write one prompt per line")
     is_json = path.suffix == ".jsonl"
     pattern = stem_of(path) + "-{n}" if name is None else name
     if "{n}" not in pattern and len(filled) > 1 and not is_json:
         raise UsageError(
-            f"--name {name!r} is one name for {len(filled)} prompts",
+            f"--name {name!r} cannot name {len(filled)} prompts",
             "put {n} where the number goes",
         )
     digits = len(str(filled[-1][0]))

@@ -40,8 +40,8 @@ class Session:
         name = self.lens_model.record.name
         if job.spec.chat and (unlimited := sandbox.unlimited_resources()):
             progress.note(
-                f"--chat: this system sets no limit to the {' and '.join(unlimited)} that the chat "
-                f"template of {name} takes"
+                f"--chat: the chat template's {' and '.join(unlimited)} cannot be limited on this "
+                "system"
             )
         self.tokenizer = f"the tokenizer of {name}"
         characters = sum(map(len, job.spec.chosen))

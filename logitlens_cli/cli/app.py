@@ -9,14 +9,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from logitlens_cli.cli.interrupts import INTERRUPTED, interrupts
-from logitlens_cli.cli.messages import (
-    EXIT_CODES,
-    USAGE,
-    print_error,
-    print_path,
-    usage_message,
-)
+from logitlens_cli.cli.exit_codes import EXIT_CODES, INTERRUPTED, USAGE
+from logitlens_cli.cli.interrupts import interrupts
+from logitlens_cli.cli.messages import print_error, print_path, usage_message
 from logitlens_cli.commands.models import list_models
 from logitlens_cli.commands.table import MODEL_COMMANDS, commands
 from logitlens_cli.errors import as_known_error, discard_stream
@@ -57,8 +52,8 @@ def print_help(
 
 
 def build_app() -> typer.Typer:
-    """Typer builds the options of a command and gives them back; the work is done out of its reach,
-    since it has its own way with closed pipes."""
+    """Typer builds the options of a command and gives them back; the work runs outside Typer, which
+    handles closed pipes differently."""
     app = typer.Typer(
         name="logitlens",
         help=ABOUT,
@@ -73,7 +68,7 @@ def build_app() -> typer.Typer:
     for name, options in commands().items():
         app.command(name, cls=OptionsCommand)(options)
     models = typer.Typer(
-        help="Models on this machine: list them, fetch one, prove one.", invoke_without_command=True
+        help="Models on this machine: list them, fetch one, check one.", invoke_without_command=True
     )
     models.callback()(list_models)
     for name, options in MODEL_COMMANDS.items():

@@ -1,5 +1,5 @@
-"""All handling of signals. The first one raises KeyboardInterrupt, so that everything is put in
-order, and impatience does not disturb that."""
+"""What a user's signals do: the first one raises KeyboardInterrupt, so that clean-up runs; further
+signals within two seconds are ignored."""
 
 import os
 import signal
@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from logitlens_cli.cli.exit_codes import ENDINGS
+
 PATIENCE = 2.0
-"""seconds in which further signals mean what the first one said"""
-ENDINGS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
-"""what is said at the end, and the exit code"""
-INTERRUPTED = ENDINGS[signal.SIGINT][1]
+"""seconds after the first signal in which further ones are ignored"""
 
 
 class Interrupts:

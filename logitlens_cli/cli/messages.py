@@ -7,18 +7,7 @@ from typing import Any
 
 from typer.exceptions import TyperException
 
-from logitlens_cli.errors import (
-    BatchError,
-    DiskError,
-    ProofError,
-    UsageError,
-    WorkError,
-    discard_stream,
-    one_line,
-)
-
-EXIT_CODES = {WorkError: 1, DiskError: 1, UsageError: 2, ProofError: 3, BatchError: 4}
-USAGE = EXIT_CODES[UsageError]
+from logitlens_cli.errors import WorkError, discard_stream, one_line
 
 
 def print_path(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``logitlens NAME`` does: a file a command, with its options and its work.
+"""What ``logitlens NAME`` does: one file for each kind of command, with its options and its work.
 
 A command's options end here: they are turned into what the library takes (``translate``), and its
 results into files. Knows names of files; no exit codes, and no arithmetic. What is heavy loads when

@@ -8,7 +8,7 @@ from logitlens_cli.errors import discard_stream
 
 
 class PlainConsole(Console):
-    """What rich would make of a reader that went away is an exit code of its own."""
+    """rich exits with its own code on a broken pipe; this console ignores it."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

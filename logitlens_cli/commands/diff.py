@@ -33,7 +33,7 @@ class Diff(CellOptions, CommandOptions):
         ),
     ] = None
     over: Annotated[
-        bool, option("--over", panel=METRIC, help="Draw A over B on one scale, not B minus A.")
+        bool, option("--over", section=METRIC, help="Draw A over B on one scale, not B minus A.")
     ] = False
     color: DumpedColorOption = None
     json: JsonOption = True

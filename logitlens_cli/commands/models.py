@@ -1,4 +1,4 @@
-"""``logitlens models``: what is at hand, fetch one, prove the lens on one, all families."""
+"""``logitlens models``: list them, fetch one, check one; all families."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from logitlens_cli.model.inventory import AvailableModel
 
-QuietOption = Annotated[bool, option("--quiet", "-q", panel=OUTPUT, help="No progress.")]
+QuietOption = Annotated[bool, option("--quiet", "-q", section=OUTPUT, help="No progress.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Fetch(CommandOptions):
 
     name: Annotated[str, typer.Argument(help="smollm2, or a model of the hub.")] = "smollm2"
     revision: Annotated[
-        str | None, option("--revision", panel=MODEL, help="Branch, tag or commit on the hub.")
+        str | None, option("--revision", section=MODEL, help="Branch, tag or commit on the hub.")
     ] = None
     quiet: QuietOption = False
 
@@ -40,7 +40,8 @@ class Fetch(CommandOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(ModelOptions, CommandOptions):
-    """Prove the lens on a model, and say what it cannot do there."""
+    """Check that the lens reproduces the model's own logits, and list what is not supported
+    there."""
 
     model: Annotated[
         str, typer.Argument(metavar="NAME", help="smollm2, a hub name, a folder, a .gguf file.")
@@ -81,7 +82,7 @@ def list_models(context: typer.Context) -> None:
 
 
 def print_models(models: Sequence["AvailableModel"]) -> None:
-    """A line a model; a model that is not fetched yet has no path."""
+    """One line per model; a model that is not fetched yet has no path."""
     table = plain_table(header=True)
     table.add_column("name")
     for heading in ("blocks", "width", "vocabulary", "size"):

@@ -1,4 +1,4 @@
-"""What a user ought to know about a result, a line each on standard error."""
+"""What a user ought to know about a result, one line each on standard error."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 class InputRowNote:
-    """In how many columns the input row decodes to the input token, where kl-input measures from
-    that row."""
+    """Counts the columns in which the input row decodes to the input token, where kl-input measures
+    from that row."""
 
     def __init__(self, metrics: Mapping[str, MetricSpec]) -> None:
         spec = metrics.get("kl-input")
@@ -34,7 +34,7 @@ class InputRowNote:
         if self.model is None or not self.matters:
             return
         name, tied = self.model.name, self.model.tied
-        why = "" if tied else " (its embedding is a matrix of its own)"
+        why = "" if tied else " (the model does not tie its embeddings)"
         if self.same < self.count:
             progress.note(
                 f"the input row of {name} decodes to the input token in {self.same} of "
@@ -42,7 +42,8 @@ class InputRowNote:
             )
         elif not self.count and not tied:
             progress.note(
-                f"the input row of {name} is not the input token{why}; --one-hot measures from that"
+                f"{name} does not tie its embeddings, so the input row need not decode to the "
+                "input token; --one-hot measures from the token itself"
             )
 
 

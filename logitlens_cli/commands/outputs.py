@@ -21,7 +21,7 @@ class Outputs:
     json: Path | None
     parquet: Path | None
     figures: dict[str, list[dict[str, Path]]]
-    """by figure, a piece of a split each, by format"""
+    """by figure, one entry per piece of a split, by format"""
     texts: dict[str, list[dict[str, Path]]]
     """captions and tables, likewise"""
 

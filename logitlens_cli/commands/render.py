@@ -41,7 +41,7 @@ class Render(ReadingCellOptions, CommandOptions):
     color: DumpedColorOption = None
     share_scale: Annotated[
         bool,
-        option("--share-scale", panel=FIGURE, help="Use one colour scale for all dumps."),
+        option("--share-scale", section=FIGURE, help="Use one colour scale for all dumps."),
     ] = False
 
     @property
@@ -65,7 +65,7 @@ class Render(ReadingCellOptions, CommandOptions):
             raise UsageError("--format none leaves nothing to draw", "name a format, or --show")
         if self.name is not None and len(self.dumps) > 1:
             raise UsageError(
-                f"--name {self.name!r} is one name for {len(self.dumps)} dumps", "leave it out"
+                f"--name {self.name!r} cannot name {len(self.dumps)} dumps", "leave it out"
             )
 
     def run(self) -> Iterator[Path]:
@@ -169,10 +169,10 @@ def shared_colors(options: Render, style: "FigureStyle") -> "Mapping[str, Colors
             if figure in NO_GRID:
                 continue
             panel = panels(reading, figure, style)[0]
-            first, bar, colors = widest.get(figure, (dump, panel.bar, panel.colors))
-            if bar != panel.bar:
+            first, bar, colors = widest.get(figure, (dump, panel.bar_label, panel.colors))
+            if bar != panel.bar_label:
                 raise UsageError(
-                    f"{figure} is {bar} in {first} and {panel.bar} in {dump}",
+                    f"{figure} is {bar} in {first} and {panel.bar_label} in {dump}",
                     "only one quantity can share a scale",
                 )
             low, high = min(colors.low, panel.colors.low), max(colors.high, panel.colors.high)

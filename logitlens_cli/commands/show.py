@@ -188,7 +188,7 @@ class TerminalTable:
     def legend(self) -> Text:
         """The colour bar, or at least what the numbers are."""
         panel = self.panel
-        legend = Text(harmless(panel.bar[:LONGEST_SENTENCE]))
+        legend = Text(harmless(panel.bar_label[:LONGEST_SENTENCE]))
         if self.colors is not None:
             legend.append(f": {number(panel.colors.low)} ")
             for color in self.colors.bar:

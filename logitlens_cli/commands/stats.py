@@ -35,7 +35,7 @@ class Stats(ReadOptions):
         typer.Argument(metavar="[FILE.json]...", help="Summaries to merge, with --merge."),
     ] = None
     merge: Annotated[
-        bool, option("--merge", panel=MANY, help="Merge summaries of parts, exactly.")
+        bool, option("--merge", section=MANY, help="Merge summaries of parts, exactly.")
     ] = False
 
     @property
@@ -55,7 +55,7 @@ class Stats(ReadOptions):
         if self.merge and self.lines is not None:
             raise UsageError("--merge reads no prompt", "leave --lines out")
         if not self.merge and self.lines is None:
-            raise UsageError("there is no prompt", "give --lines, a file with a prompt a line")
+            raise UsageError("there is no prompt", "give --lines, a file with one prompt per line")
 
     def run(self) -> Iterator[Path]:
         return summarize(self)

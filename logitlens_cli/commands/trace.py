@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import Direction, MetricSpec
-from logitlens_cli.metrics.table import LINES, METRICS, TRACE
+from logitlens_cli.metrics.table import METRICS, MOST_LINES, TRACE
 from logitlens_cli.metrics.target import AUTO
 from logitlens_cli.options.metric import DirectionOption, OneHotOption
 from logitlens_cli.options.option import COLUMNS, FIGURE, METRIC, option
@@ -41,7 +41,7 @@ class Trace(TextReadOptions):
         str,
         option(
             "--metric",
-            panel=METRIC,
+            section=METRIC,
             metavar="NAME",
             help=f"Of tokens ({', '.join(OF_TOKENS)}) or of whole columns "
             f"({', '.join(of_columns())}).",
@@ -51,7 +51,7 @@ class Trace(TextReadOptions):
         str | None,
         option(
             "--position",
-            panel=COLUMNS,
+            section=COLUMNS,
             help="One position, negatives from the end; all: median, mean and quantiles over the "
             "positions.",
             show_default="the last for tokens, else all",
@@ -61,7 +61,7 @@ class Trace(TextReadOptions):
         list[str] | None,
         option(
             "--target",
-            panel=METRIC,
+            section=METRIC,
             help="Whose line: final, input, next, a token's TEXT, id:N; may repeat. auto: every "
             "token that was ever the top guess there.",
             show_default="auto; over all positions final, of cross-entropy next",
@@ -69,7 +69,9 @@ class Trace(TextReadOptions):
     ] = None
     direction: DirectionOption = Direction.forward
     one_hot: OneHotOption = False
-    log: Annotated[bool, option("--log", panel=FIGURE, help="A logarithmic axis for prob.")] = False
+    log: Annotated[bool, option("--log", section=FIGURE, help="A logarithmic axis for prob.")] = (
+        False
+    )
 
     @property
     def single(self) -> bool:
@@ -88,7 +90,7 @@ class Trace(TextReadOptions):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Whose lines, each once."""
+        """The tokens that have a line, each once."""
         usual = AUTO if self.of_tokens else METRICS[self.metric].spec().target
         return tuple(dict.fromkeys(self.target or (usual,)))
 
@@ -118,9 +120,10 @@ class Trace(TextReadOptions):
                 f"--metric {self.metric!r} is unknown", f"choose from {', '.join(choices)}"
             )
         self.require_position()
-        if len(self.targets) > LINES:
+        if len(self.targets) > MOST_LINES:
             raise UsageError(
-                f"--target is given {len(self.targets)} times", f"{LINES} lines can be told apart"
+                f"--target is given {len(self.targets)} times",
+                f"{MOST_LINES} lines can be told apart",
             )
         self.require_parameters()
         super().__post_init__()
@@ -153,7 +156,7 @@ class Trace(TextReadOptions):
             )
         if self.log and self.metric != OF_TOKENS[0]:
             raise UsageError(
-                f"--log is not an option of {self.metric}",
+                "--log works only with --metric prob",
                 "ranks are logarithmic anyhow, the others are logarithms",
             )
 

@@ -1,8 +1,10 @@
 """What is shown of readings, as plain data, as text, and painted.
 
 First what: a panel is one figure as data, with every number, label and note in it. Then how: as a
-caption, a table, or painted on a page. Only the painters load matplotlib. Knows nothing of files,
-models or options.
+caption, a table, or painted on a page. The modules up to ``page`` do not load matplotlib;
+``fonts``, ``layout`` (which measures with them), ``colors``, ``cell_texts``, ``drawing`` and the
+painters do. Knows nothing of files or models, and never sees an options object, though its messages
+name flags.
 
 In the order of reading: ``style`` (what a user may choose), ``scale`` (limits of colours),
 ``words`` (what figures say), ``panel`` (a grid as data), ``reading_panels`` (the grids of a

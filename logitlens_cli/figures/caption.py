@@ -62,7 +62,7 @@ def colors(panel: Panel) -> str:
     limits = f"{number(panel.colors.low)} to {number(panel.colors.high)}"
     kind = ", logarithmic" if panel.colors.kind == "log" else ""
     clipped = ", ".join(panel.clipping())
-    return f"Colour: {panel.bar}, {limits}{kind}" + f"; clipped: {clipped}" * bool(clipped)
+    return f"Colour: {panel.bar_label}, {limits}{kind}" + f"; clipped: {clipped}" * bool(clipped)
 
 
 def finding(panel: Panel) -> str:

@@ -14,7 +14,7 @@ from logitlens_cli.figures.layout import LINE, SECOND, PanelLayout
 from logitlens_cli.figures.panel import Panel
 
 
-class Cell(NamedTuple):
+class CellText(NamedTuple):
     """A line of text in a cell."""
 
     x: float
@@ -34,7 +34,7 @@ class CellTexts(Artist):
     """The texts of all cells. Matplotlib's own ``Text`` would lay out each of them once more, which
     takes as long as to draw them; here their widths are known."""
 
-    def __init__(self, cells: list[Cell]) -> None:
+    def __init__(self, cells: list[CellText]) -> None:
         super().__init__()
         self.cells = cells
         self.set_zorder(Text.zorder)
@@ -70,7 +70,7 @@ def paint_texts(ax: Axes, mesh: QuadMesh, panel: Panel, layout: PanelLayout) -> 
         lines = [(words.texts, words.size, small * LINE / 2)]
         lines.append((words.second_lines, small, -words.size * LINE / 2))
     cells = [
-        Cell(j + 0.5, i + 0.5, text, text_colors[i, j], words.widths[text, size], size,
+        CellText(j + 0.5, i + 0.5, text, text_colors[i, j], words.widths[text, size], size,
              up - words.rise[size])
         for texts, size, up in lines
         for i, row in enumerate(texts)

@@ -59,17 +59,17 @@ def luminance(rgba: Floats) -> Floats:
 
 
 def extend(below: int, above: int) -> str:
-    """At which ends of a colour bar there is an arrow, by the numbers of clipped cells."""
+    """The ends of a colour bar that have an arrow, by the numbers of clipped cells."""
     ends = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
     return ends[bool(below), bool(above)]
 
 
 # ---------------------------------------------------------------------------------------------
-# Colours for others
+# Colours as plain data
 
 
 class CellColor(NamedTuple):
-    """Of a cell and its text."""
+    """Background and text colour of one cell."""
 
     background: str
     """as in "#1b4b72" """

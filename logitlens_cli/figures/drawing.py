@@ -66,8 +66,8 @@ class Drawing:
                 file.write(svg.getvalue().replace(b"</title>", words, 1))
 
     def save_png(self, file: Any, dpi: int) -> None:
-        """Without the alpha channel, which nothing uses, and compressed by runs: this takes half
-        the time, and figures are runs of one colour (both measured)."""
+        """Write as PNG without the alpha channel, which nothing uses, and compressed by runs: this
+        takes half the time, and figures are runs of one colour (both measured)."""
         canvas: Any = FigureCanvasAgg(self.figure)
         self.figure.set_dpi(dpi)
         canvas.draw()

@@ -72,7 +72,7 @@ def escaped(text: str, missing: frozenset[str]) -> str:
 CJK = {"Hani", "Hira", "Kana", "Hang", "Bopo"}
 """scripts that share their signs, and a package of fonts"""
 PACKAGES = {**dict.fromkeys(CJK, "fonts-noto-cjk"), "emoji": "fonts-symbola"}
-"""Which package of Debian and Ubuntu brings a font; of all other scripts fonts-noto-core."""
+"""the package of Debian and Ubuntu that brings a font; of all other scripts fonts-noto-core"""
 
 
 def script_of(char: str) -> str:
@@ -103,7 +103,7 @@ CLUSTER = regex.compile(
 emoji with its skin tone"""
 
 
-def ends(text: str) -> list[int]:
+def cut_points(text: str) -> list[int]:
     """Where a text may be cut: grapheme clusters and escapes stay whole."""
     return [cluster.start() for cluster in CLUSTER.finditer(text)]
 
@@ -131,7 +131,7 @@ class Ruler:
         return 20 + int(10 * 72 * limit / size)  # the narrowest have a quarter of their size
 
     def rise(self, size: float) -> float:
-        """From the middle of a line, at half the height of a tall letter, down to its baseline."""
+        """Inches from the middle of a line, half-way up a tall letter, down to its baseline."""
         font = FontProperties(family=self.families, size=size)
         _, height, descent = self.paths.get_text_width_height_descent("lp", font, ismath=False)
         return (height - descent) / 144
@@ -141,7 +141,7 @@ class Ruler:
         most = self.most(size, limit)
         if len(text) <= most and self.width(text, size, weight) <= limit:
             return text
-        cuts = ends(text[: most + 1])
+        cuts = cut_points(text[: most + 1])
         low, high = 0, len(cuts) - 1
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2
@@ -168,7 +168,7 @@ class Ruler:
     def broken(
         self, text: str, size: float, limit: float, weight: str = "normal", most: int = 99
     ) -> list[str]:
-        """A text in at most so many lines of ``limit`` inches, broken between words; what is too
+        """A text in at most ``most`` lines of ``limit`` inches, broken between words; what is too
         long all the same is shortened."""
         lines = [""]
         for word in text.split():

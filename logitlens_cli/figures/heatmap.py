@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from logitlens_cli.figures.caption import alt_text, one_line_title
-from logitlens_cli.figures.cell_texts import Cell, CellTexts, paint_texts
+from logitlens_cli.figures.cell_texts import CellText, CellTexts, paint_texts
 from logitlens_cli.figures.colors import color_map, extend, map_ends, norm_of
 from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
 from logitlens_cli.figures.layout import LINE, PanelLayout, lay_out
@@ -53,7 +53,7 @@ def paint_panel(panel: Panel, layout: PanelLayout) -> Figure:
     paint_texts(ax, mesh, panel, layout)
     paint_outline(ax, panel.outlined, layout)
     paint_headings(ax, layout)
-    gap, bar_width, _ = layout.page.bar
+    gap, bar_width, _ = layout.page.bar_widths
     bar = axes_at(figure, layout, layout.left + width + gap, layout.bottom, bar_width, layout.tall)
     paint_color_bar(figure, bar, mesh, panel, layout)
     paint_header(figure, layout)
@@ -63,7 +63,7 @@ def paint_panel(panel: Panel, layout: PanelLayout) -> Figure:
 def axes_at(
     figure: Figure, layout: PanelLayout, left: float, bottom: float, width: float, height: float
 ) -> Axes:
-    """Axes so many inches from the left and from the bottom."""
+    """Axes ``left`` inches from the left and ``bottom`` inches from the bottom."""
     w, h = layout.width, layout.height
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
 
@@ -91,7 +91,7 @@ def paint_cells(ax: Axes, panel: Panel, layout: PanelLayout) -> QuadMesh:
 
 
 def paint_footer(figure: Figure, layout: PanelLayout) -> Axes | None:
-    """Rows below the grid, one text a column, without colours."""
+    """Rows below the grid, one text per column, without colours."""
     if not layout.footer_labels:
         return None
     count, words = len(layout.footer_labels), layout.words
@@ -103,14 +103,14 @@ def paint_footer(figure: Figure, layout: PanelLayout) -> Axes | None:
     ax.set_ylim(count, 0)
     size = words.size
     cells = [
-        Cell(j + 0.5, i + 0.5, text, "black", words.widths[text, size], size, -words.rise[size])
+        CellText(j + 0.5, i + 0.5, text, "black", words.widths[text, size], size, -words.rise[size])
         for i, row in enumerate(words.footer_rows)
         for j, text in enumerate(row)
         if text
     ]
     ax.add_artist(CellTexts(cells))
     middles = [i + 0.5 for i in range(count)]
-    ax.set_yticks(middles, layout.footer_labels, fontsize=layout.page.label, rotation=0)
+    ax.set_yticks(middles, layout.footer_labels, fontsize=layout.page.label_size, rotation=0)
     bare(ax)
     return ax
 
@@ -124,7 +124,7 @@ def bare(axis: Any) -> None:
 
 def paint_labels(ax: Axes, lowest: Axes, panel: Panel, layout: PanelLayout) -> None:
     """Layers at the left, input tokens below all, true next tokens above, both tilted."""
-    size = layout.page.label
+    size = layout.page.label_size
     columns = np.arange(len(layout.input_labels)) + 0.5
     ax.set_yticks(np.arange(len(layout.rows)) + 0.5, layout.rows, fontsize=size, rotation=0)
     tilt: dict[str, Any] = {"fontsize": size, "rotation": 45, "rotation_mode": "anchor"}
@@ -177,7 +177,7 @@ def paint_headings(ax: Axes, layout: PanelLayout) -> None:
     """Rows of the page's colour that name the grid below them."""
     for row, text in layout.headings.items():
         ax.axhspan(row, row + 1, color="white", lw=0, zorder=1.5)  # under the outlines
-        ax.text(0, row + 0.5, text, fontsize=layout.page.label, va="center")
+        ax.text(0, row + 0.5, text, fontsize=layout.page.label_size, va="center")
 
 
 def paint_color_bar(
@@ -194,11 +194,11 @@ def paint_color_bar(
         bar.set_ticks([low, *(s for s in steps if low < s < high), high])
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    bar.ax.tick_params(labelsize=max(6, page.label - 0.5), length=2, width=0.6, color="0.4")
-    x = layout.left + layout.grid()[0] + sum(page.bar)
+    bar.ax.tick_params(labelsize=max(6, page.label_size - 0.5), length=2, width=0.6, color="0.4")
+    x = layout.left + layout.grid()[0] + sum(page.bar_widths)
     figure.text(
         x / layout.width, (layout.bottom + layout.tall / 2) / layout.height, "\n".join(layout.bar),
-        fontsize=page.label, rotation=90, ha="left", va="center",
+        fontsize=page.label_size, rotation=90, ha="left", va="center",
     )  # fmt: skip
 
 
@@ -207,8 +207,10 @@ def paint_header(figure: Figure, layout: PanelLayout) -> None:
     page = layout.page
     x, y = page.margin / layout.width, layout.height - page.margin
     for line in layout.title:
-        figure.text(x, y / layout.height, line, fontsize=page.title, fontweight="bold", va="top")
-        y -= page.title * LINE
+        figure.text(
+            x, y / layout.height, line, fontsize=page.title_size, fontweight="bold", va="top"
+        )
+        y -= page.title_size * LINE
     for line in layout.header:
-        figure.text(x, y / layout.height, line, fontsize=page.note, color="0.35", va="top")
-        y -= page.note * LINE
+        figure.text(x, y / layout.height, line, fontsize=page.note_size, color="0.35", va="top")
+        y -= page.note_size * LINE

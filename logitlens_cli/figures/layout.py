@@ -1,7 +1,7 @@
 """Panel -> Layout: where everything of a figure goes, measured from the texts themselves.
 
-Nothing is hoped for: a text that does not fit is shortened, or, where that would make it another
-one (a number) or smaller than anybody reads, left out, and the figure says so. Draws nothing.
+A text that does not fit is shortened, or left out where a shortened one would be wrong (a number)
+or too small to read; the figure then says so. Draws nothing.
 """
 
 import math
@@ -34,7 +34,7 @@ BAR_HEIGHT = 1.3  # at least, times the page's scale
 
 
 @dataclass(frozen=True)
-class Words:
+class FittedTexts:
     """The texts of cells and footer rows, as they are drawn."""
 
     size: float
@@ -67,7 +67,7 @@ class PanelLayout:
     left: float
     bottom: float
     """of the grid"""
-    words: Words
+    words: FittedTexts
     rows: list[str]
     """"" where there is no room to name one"""
     input_labels: list[str]
@@ -99,7 +99,7 @@ def lay_out(panel: Panel, width: str = "auto") -> tuple[PanelLayout, frozenset[s
     texts = {text for grid in grids for row in grid for text in row}
     texts.update(panel.headings.values(), (row.label for row in panel.footer_rows))
     texts.update(panel.rows, panel.input_labels, panel.next_labels, panel.all_notes())
-    texts.update((panel.title, panel.bar, "…"))
+    texts.update((panel.title, panel.bar_label, "…"))
     families, missing = fallback(text[:LONGEST_TEXT] for text in texts)
     return arrange(panel, TextBlock(PAGES[width], Ruler(families), missing)), missing
 
@@ -124,7 +124,7 @@ class TextBlock:
 
     def __init__(self, page: Page, ruler: Ruler, missing: frozenset[str]) -> None:
         self.page, self.ruler, self.missing = page, ruler, missing
-        self.line = page.label * LINE
+        self.line = page.label_size * LINE
         """height of a label"""
 
     def drawn(self, text: str) -> str:
@@ -134,10 +134,10 @@ class TextBlock:
         return self.ruler.shortened(self.drawn(text), size, room)
 
     def label(self, text: str) -> str:
-        return self.fitted(text, self.page.label, self.page.name)
+        return self.fitted(text, self.page.label_size, self.page.longest_label)
 
     def label_width(self, text: str) -> float:
-        return self.ruler.width(text, self.page.label)
+        return self.ruler.width(text, self.page.label_size)
 
     def reach(self, label: str) -> float:
         """How far a tilted label reaches, to a side and up or down."""
@@ -162,15 +162,15 @@ class Surround:
         self.lean = [self.text.reach(label) for label in input_labels]
         self.rise = [self.text.reach(label) for label in next_labels]
 
-    def layout(self, words: Words, cell: tuple[float, float], tall: float) -> PanelLayout:
+    def layout(self, words: FittedTexts, cell: tuple[float, float], tall: float) -> PanelLayout:
         """All around cells of this size, beside a colour bar of this height. Columns and rows that
         are too narrow for a label each lose some of them."""
         panel, page, text = self.panel, self.page, self.text
-        pitch = page.label * GLYPH / SLOPE / cell[0]
+        pitch = page.label_size * GLYPH / SLOPE / cell[0]
         self.name_columns(
             self.thinned(self.input_labels, pitch, "token"), self.thinned(self.next_labels, pitch)
         )
-        rows = self.thinned(self.rows, 1.1 * page.label * GLYPH / cell[1], "layer")
+        rows = self.thinned(self.rows, 1.1 * page.label_size * GLYPH / cell[1], "layer")
         grid = len(panel.input_labels) * cell[0], len(rows) * cell[1]
         left, width = self.across(cell[0], tall)
         title, header, head = self.header(width - 2 * page.margin)
@@ -197,7 +197,9 @@ class Surround:
             title=title,
             bar=self.bar(tall),
             tall=tall,
-            headings={n: text.fitted(h, page.label, grid[0]) for n, h in panel.headings.items()},
+            headings={
+                n: text.fitted(h, page.label_size, grid[0]) for n, h in panel.headings.items()
+            },
             families=text.ruler.families,
         )
 
@@ -211,11 +213,11 @@ class Surround:
         return left, max(needed, LEAST_WIDTH) if page.width is None else page.width
 
     def foot(self) -> float:
-        """From the page's edge up to what the labels below hang from."""
+        """Distance from the page's edge up to what the labels below hang from."""
         return self.page.margin + self.text.line + 0.04 + max(self.lean) + 0.06
 
     def roof(self) -> float:
-        """From the top of the grid to the header."""
+        """Distance from the top of the grid to the header."""
         return 0.06 + max(self.rise) + self.text.line + 0.04
 
     def sides(self, cell: float, tall: float) -> tuple[float, float]:
@@ -226,11 +228,11 @@ class Surround:
         least = line + 0.05 + names + 0.12 * page.scale
         lean = max(lean - (i + 0.5) * cell for i, lean in enumerate(self.lean))
         rise = max(rise - (columns - i - 0.5) * cell for i, rise in enumerate(self.rise))
-        bar = sum(page.bar) + len(self.bar(tall)) * line
+        bar = sum(page.bar_widths) + len(self.bar(tall)) * line
         return page.margin + max(least, lean), max(bar, rise)
 
     def cell_width(self, tall: float) -> float:
-        """On a page of given width: what margins, labels and bar leave."""
+        """Width of a cell on a page of given width: what margins, labels and bar leave."""
         assert self.page.width is not None
         columns = len(self.input_labels)
         cell = self.page.width / columns
@@ -241,18 +243,18 @@ class Surround:
         return min(cell, 1.2 * self.page.scale)
 
     def row_room(self) -> float:
-        """On a page of given height: what is left for a row."""
+        """Height that is left for a row on a page of given height."""
         if self.page.height is None or self.page.width is None:
             return math.inf
         _, _, head = self.header(self.page.width - 2 * self.page.margin)
-        spare = 2 * self.page.note * LINE  # the header grows by what is left out
+        spare = 2 * self.page.note_size * LINE  # the header grows by what is left out
         free = self.page.height - self.foot() - self.roof() - head - spare - self.page.margin
         return free / (len(self.rows) + len(self.footer_labels))
 
     def bar(self, tall: float) -> list[str]:
         """Lines of the colour bar's label."""
-        size, ruler = self.page.label, self.text.ruler
-        lines = ruler.broken(self.text.drawn(self.panel.bar), size, tall)
+        size, ruler = self.page.label_size, self.text.ruler
+        lines = ruler.broken(self.text.drawn(self.panel.bar_label), size, tall)
         # A part is never broken, and the highest bar has room for the longest.
         return ruler.wrapped([*lines, *self.panel.clipping()], size, tall, ", ")
 
@@ -260,10 +262,10 @@ class Surround:
         """Lines of the title, of the notes, and the height of all."""
         page, text = self.page, self.text
         title = text.ruler.broken(
-            text.drawn(self.panel.title), page.title, room, "bold", TITLE_LINES
+            text.drawn(self.panel.title), page.title_size, room, "bold", TITLE_LINES
         )
-        notes = text.ruler.wrapped([text.drawn(note) for note in self.notes], page.note, room)
-        height = len(title) * page.title * LINE + len(notes) * page.note * LINE
+        notes = text.ruler.wrapped([text.drawn(note) for note in self.notes], page.note_size, room)
+        height = len(title) * page.title_size * LINE + len(notes) * page.note_size * LINE
         return title, notes, height + 0.12
 
     def thinned(self, labels: list[str], least: float, noun: str = "") -> list[str]:
@@ -284,7 +286,7 @@ class Cells:
         self.notes: list[str] = []
         """what is left out"""
 
-    def words(self, width: float | None, highest: float) -> Words:
+    def words(self, width: float | None, highest: float) -> FittedTexts:
         """The texts of the cells, as large as cells of at most this width and height allow; None is
         a page that grows."""
         panel = self.panel
@@ -309,7 +311,7 @@ class Cells:
         return self.wordless(f"no text in the cells: it would be smaller than {small:g} pt")
 
     def padding(self, size: float) -> float:
-        """Of a cell, both sides."""
+        """Room beside the text of a cell, both sides together."""
         return (0.10 if self.page.width is None else 0.07) * size / 7.5
 
     def longest(self, size: float) -> float:
@@ -323,7 +325,7 @@ class Cells:
             max((width(text, size * SECOND) for text in second), default=0.0),
         )
 
-    def written(self, size: float, room: float) -> Words:
+    def written(self, size: float, room: float) -> FittedTexts:
         panel, small, ruler = self.panel, size * SECOND, self.text.ruler
 
         def fit(rows: list[list[str]]) -> list[list[str]]:
@@ -334,15 +336,15 @@ class Cells:
         drawn |= {(text, small) for text in chain(*panel.second_lines)}
         widths = {key: ruler.width(*key) for key in drawn}
         rise = {size: ruler.rise(size), small: ruler.rise(small)}
-        return Words(size, texts, panel.second_lines, footer_rows, widths, rise)
+        return FittedTexts(size, texts, panel.second_lines, footer_rows, widths, rise)
 
-    def wordless(self, why: str) -> Words:
+    def wordless(self, why: str) -> FittedTexts:
         """No texts, and a note that says so if there had been any."""
         if any(chain(*self.panel.texts)):
             self.notes.append(f"{why} (--split, --window, --every)")
-        return Words(0, [["" for _ in row] for row in self.panel.texts], [], [], {}, {})
+        return FittedTexts(0, [["" for _ in row] for row in self.panel.texts], [], [], {}, {})
 
-    def size(self, words: Words, width: float | None, highest: float) -> tuple[float, float]:
+    def size(self, words: FittedTexts, width: float | None, highest: float) -> tuple[float, float]:
         """Width and height of a cell around its texts."""
         scale = self.page.scale
         if not words.size:

@@ -15,7 +15,7 @@ from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, position_words
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.metrics.sums import Floats
-from logitlens_cli.metrics.table import LINES
+from logitlens_cli.metrics.table import MOST_LINES
 from logitlens_cli.reading.marks import mark_of as visible
 from logitlens_cli.reading.record import Followed, Layer, Reading
 from logitlens_cli.reading.summary import QUANTILES
@@ -65,7 +65,7 @@ class Band:
     mean: Floats
     """(layer,)"""
     quantiles: Floats
-    """(quantile, layer), of stats.QUANTILES"""
+    """(quantile, layer), of summary.QUANTILES"""
     limits: tuple[float | None, float | None] = (None, None)
     """of the axis, where they are the user's"""
 
@@ -151,7 +151,7 @@ def token_lines(
     chosen = [followed.ids.index(i) for i in followed.chosen]
     others = [n for n in range(len(followed.ids)) if n not in chosen]
     others.sort(key=lambda n: -best[n])
-    room = LINES - len(chosen)
+    room = MOST_LINES - len(chosen)
     shown = chosen + others[:room]
     notes = []
     if len(others) > room:

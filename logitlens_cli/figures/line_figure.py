@@ -23,7 +23,7 @@ from logitlens_cli.figures.summary_figure import (
     paint_band,
     paint_title,
 )
-from logitlens_cli.metrics.table import LINES
+from logitlens_cli.metrics.table import MOST_LINES
 from logitlens_cli.reading.marks import harmless
 from logitlens_cli.reading.record import Reading
 
@@ -49,7 +49,9 @@ def draw_lines(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]
     names = [line.label for line in panel.drawn.lines] if isinstance(panel.drawn, Lines) else []
     families, missing = fallback([panel.title, *panel.notes, *names, "…"])
     ruler = Ruler(families)
-    names = [ruler.shortened(escaped(name, missing), LABEL_SIZE, PAGE.name) for name in names]
+    names = [
+        ruler.shortened(escaped(name, missing), LABEL_SIZE, PAGE.longest_label) for name in names
+    ]
     right = max((ruler.width(name, LABEL_SIZE) for name in names if name), default=-STUB)
     layers = len(panel.drawn.layers)
     width = min(max(AXES_WIDTH[0], LAYER_STEP * layers), AXES_WIDTH[1])
@@ -106,7 +108,7 @@ def paint_lines(ax: Axes, drawn: Lines, width: float) -> None:
     for n, (line, dash) in enumerate(zip(drawn.lines, cycle(DASHES), strict=False)):
         ax.plot(
             line.values, ls=dash, lw=1.4, markevery=(n % step, step),
-            zorder=3 - n / LINES,  # the first on top
+            zorder=3 - n / MOST_LINES,  # the first on top
             **(marked(n) if line.label else {"color": LINE_COLORS[n]}),
         )  # fmt: skip
     finish_axes(ax, drawn.layers)

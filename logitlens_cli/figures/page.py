@@ -32,19 +32,18 @@ class Page:
     height: float | None
     text: tuple[float, float]
     """in cells, at least and at most"""
-    label: float
-    title: float
-    note: float
+    label_size: float
+    title_size: float
+    note_size: float
     margin: float
-    bar: tuple[float, float, float]
-    """gap, width, room for tick labels of the colour bar"""
-    name: float
-    """longest label"""
+    bar_widths: tuple[float, float, float]
+    """gap before the colour bar, the bar, room for its tick labels"""
+    longest_label: float
 
     @property
     def scale(self) -> float:
-        """Of lines, gaps and cells."""
-        return self.label / 8
+        """Factor for the sizes of lines, gaps and cells."""
+        return self.label_size / 8
 
 
 PAGES = {
@@ -91,7 +90,7 @@ def require_size(
     texts: int = 0,
     most: tuple[float, float] | None = None,
 ) -> None:
-    """UsageError for a figure of so many inches, and texts in its cells, that no memory would do.
+    """UsageError for a figure of more inches, or with more texts in its cells, than memory allows.
     It names the size, and options that make it small enough.
 
     ``most`` says that this is the size at the least, and what the cells will take at the most.

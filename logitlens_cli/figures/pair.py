@@ -67,7 +67,7 @@ class Pair:
             raise UsageError(
                 f"{self.a_name} has {len(a.tokens)} columns and {self.b_name} {len(b.tokens)}; "
                 f"{where}",
-                "choose as many with --window, or compare prompts of one length",
+                "select the same number of columns with --window, or compare prompts of one length",
             )
         if a.text == b.text:
             raise UsageError(f"the text is the same and {where}", "compare models of one tokenizer")

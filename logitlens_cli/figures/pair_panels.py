@@ -49,7 +49,7 @@ def difference_panels(
         next_labels=next_labels(pair),
         title=comparison_title(pair, words, style),
         notes=side_notes(pair, difference.metric),
-        bar=f"{difference.quantity} [{difference.unit}]",
+        bar_label=f"{difference.quantity} [{difference.unit}]",
         colors=colors_around_zero(scaled[:, scale_columns(pair.a, style)], style),
         next_is_guess=both_right(pair),
         outline_meaning="A and B have the same guess" if name == TOPK else None,
@@ -84,7 +84,7 @@ def colors_around_zero(values: Floats, style: FigureStyle) -> Colors:
 
 
 def rounded_up(value: float) -> float:
-    """To two figures, since it is read off the colour bar."""
+    """``value`` rounded up to two figures, since it is read off the colour bar."""
     if value == 0:
         return value
     digits = 1 - math.floor(math.log10(value))
@@ -116,7 +116,7 @@ def stacked_panels(pair: Pair, name: str, style: FigureStyle) -> list[Panel]:
         next_labels=next_labels(pair),
         title=comparison_title(pair, words, style),
         notes=side_notes(pair, key),
-        bar=a.bar,
+        bar_label=a.bar_label,
         colors=limits(scores.scale, values[:, scale_columns(pair.a, style)], style),
         next_is_guess=both_right(pair),
         outline_meaning=GUESS_IS_FINAL if name == TOPK else None,

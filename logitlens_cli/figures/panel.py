@@ -1,4 +1,4 @@
-"""Reading -> panels: what is drawn, as plain data, before anybody knows where or with what.
+"""What a panel is: one figure as plain data.
 
 Figures, the terminal and written tables all show panels. Knows neither matplotlib nor files.
 """
@@ -27,7 +27,7 @@ class FooterRow:
 
     label: str
     texts: list[str]
-    """one a column"""
+    """one per column"""
     meaning: str = ""
     """what it says, where the row before it does not say so too"""
 
@@ -50,7 +50,7 @@ class Panel:
     title: str
     notes: list[str]
     """what was read and how it was decoded"""
-    bar: str
+    bar_label: str
     """quantity and unit, what the colour bar says"""
     colors: Colors
     next_is_guess: list[bool] = field(default_factory=list)
@@ -116,7 +116,7 @@ class Panel:
 
 
 def split_columns(panel: Panel, most: int | None) -> Iterator[tuple[slice, Panel]]:
-    """A panel in pieces of at most so many columns, each with the columns that it has."""
+    """A panel in pieces of at most ``most`` columns, each with the columns that it has."""
     count = len(panel.input_labels)
     step = min(most or count, count)
     for start in range(0, count, step):

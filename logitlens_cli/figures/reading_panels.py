@@ -79,7 +79,7 @@ def grid_panel(reading: Reading, name: str, style: FigureStyle) -> Panel:
         next_labels=[token.next_label or "" for token in reading.tokens],
         title=style.title if style.title is not None else about,
         notes=[],
-        bar=bar,
+        bar_label=bar,
         colors=style.shared_colors.get(name, colors),
         next_is_guess=next_is_guess(reading),
         outline_meaning=GUESS_IS_FINAL if topk else None,
@@ -128,7 +128,7 @@ def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> 
     """Tokens by layers: the rank of every token that was ever the top guess of one column."""
     shown = drawn_rows(reading, FOLLOWED, style)
     ranks = np.array(followed.ranks, float)[shown]
-    texts = [[METRICS["rank"].text(value) for value in row] for row in ranks.tolist()]
+    texts = [[METRICS["rank"].format_value(value) for value in row] for row in ranks.tolist()]
     scale = METRICS["rank"].scale(METRICS["rank"].spec())
     token = next(t for t in reading.tokens if t.position == followed.position)
     title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
@@ -145,7 +145,7 @@ def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> 
             f"position {followed.position} of {count_of(reading.lens.text_tokens, 'token')}, "
             "the last column",
         ],
-        bar="rank of the token [1 is best]",
+        bar_label="rank of the token [1 is best]",
         colors=limits(scale, ranks, style),
         input_title="token, best rank first",
         next_title="",
@@ -170,7 +170,7 @@ def draws_row(kind: str, name: str, style: FigureStyle) -> bool:
 
 def number_texts(reading: Reading, key: str, row: int) -> list[str]:
     metric = metric_of(key)
-    text = str if metric is None else metric.text
+    text = str if metric is None else metric.format_value
     return ["" if v is None else text(v) for v in reading.metrics[key].values[row]]
 
 
@@ -197,7 +197,7 @@ def signed(value: float, key: str) -> str:
     if math.isnan(value):
         return ""
     metric = metric_of(key)
-    plain = "{:.1f}".format if metric is None or metric.whole else metric.text
+    plain = "{:.1f}".format if metric is None or metric.whole else metric.format_value
     text = plain(abs(value))
     return text if float(text) == 0 else f"{'-' if value < 0 else '+'}{text}"
 

@@ -24,6 +24,22 @@ def scale_columns(reading: Reading, style: FigureStyle) -> list[bool]:
     return columns
 
 
+def crossed_limits(low: float, high: float, style: FigureStyle) -> UsageError:
+    """Which limit of the user's lies on the wrong side of the other one."""
+    if style.vmin is not None:
+        return UsageError(
+            f"--vmin {low:g} is above the upper colour limit {high:g}", "give --vmax too"
+        )
+    if style.vmax is not None:
+        return UsageError(
+            f"--vmax {high:g} is below the lower colour limit {low:g}", "give --vmin too"
+        )
+    return UsageError(
+        f"the colour limits of the dump run backwards, from {low:g} to {high:g}",
+        "give --vmin and --vmax too",
+    )
+
+
 def limits(scale: Scale, values: Floats | None, style: FigureStyle) -> Colors:
     """Both limits of the colours: the user's, else the metric's, else the data's (if there is any
     by now). Raises UsageError for limits that run backwards."""
@@ -45,13 +61,7 @@ def limits(scale: Scale, values: Floats | None, style: FigureStyle) -> Colors:
         middle, half = (low + high) / 2, max(0.5, 1e-6 * abs(low))
         low, high = middle - half, middle + half
     if low > high:
-        given, other = ("--vmin", "--vmax") if style.vmin is not None else ("--vmax", "--vmin")
-        if style.vmin is None and style.vmax is None:
-            given, other = "the scale of the dump", "--vmin and --vmax"
-        raise UsageError(
-            f"{given} makes the colours run backwards, from {low:g} to {high:g}",
-            f"give {other} too",
-        )
+        raise crossed_limits(low, high, style)
     if scale.kind == "log" and low <= 0:
         given = "--vmin" if style.vmin is not None else "a value of"
         raise UsageError(f"{given} {low:g} on a logarithmic scale", "give a limit above 0")

@@ -36,7 +36,7 @@ from logitlens_cli.reading.summary import (
 
 INK = "#1b4b72"
 PAGE = PAGES["auto"]
-LABEL_SIZE, TITLE_SIZE, NOTE_SIZE = PAGE.label, PAGE.title, PAGE.note
+LABEL_SIZE, TITLE_SIZE, NOTE_SIZE = PAGE.label_size, PAGE.title_size, PAGE.note_size
 PANEL_SIZE = (3.1, 2.35)
 """inches"""
 LONGEST_TITLE = 200
@@ -45,37 +45,37 @@ MOST_LABELS = 12
 CURVES, POSITIONS = "stats", "positions"
 
 
-def draw_summary(stats: Summary, name: str, style: FigureStyle) -> Drawing:
+def draw_summary(summary: Summary, name: str, style: FigureStyle) -> Drawing:
     """One of the two figures: "stats" or "positions"."""
     # What comes from outside may be in any script.
-    title = (style.title or f"{stats.model.name}, layer by layer")[:LONGEST_TITLE]
+    title = (style.title or f"{summary.model.name}, layer by layer")[:LONGEST_TITLE]
     families, missing = fallback([title])
     title = escaped(title, missing)
     with matplotlib_settings(families):
         paint = {CURVES: curves, POSITIONS: positions}[name]
-        about = harmless(style.title or f"{stats.model.name}, layer by layer")
+        about = harmless(style.title or f"{summary.model.name}, layer by layer")
         return Drawing(
-            paint(stats, title, style), families, missing, about, summary_alt_text(stats, name)
+            paint(summary, title, style), families, missing, about, summary_alt_text(summary, name)
         )
 
 
-def summary_alt_text(stats: Summary, name: str) -> str:
+def summary_alt_text(summary: Summary, name: str) -> str:
     """A figure in words."""
-    metrics = ", ".join(metric for metric in stats.sketches if metric != LOCK_IN)
-    first, last = stats.layers[0].label, stats.layers[-1].label
+    metrics = ", ".join(metric for metric in summary.sketches if metric != LOCK_IN)
+    first, last = summary.layers[0].label, summary.layers[-1].label
     drawn = {
         CURVES: f"Lines over layers {first} to {last}: mean, median and quantiles of {metrics}; "
         "and the share of positions whose guess is the model's",
         POSITIONS: f"Heatmaps of layers {first} to {last} by position in the text: mean KL to the "
         "output, and the share of positions whose guess is the model's",
     }[name]
-    return harmless(f"{drawn}. {stats.model.name}; {notes(stats)}.")
+    return harmless(f"{drawn}. {summary.model.name}; {notes(summary)}.")
 
 
-def notes(stats: Summary) -> str:
+def notes(summary: Summary) -> str:
     return (
-        f"{count_of(stats.prompts, 'prompt')}, {count_of(stats.positions, 'position')}, "
-        f"decoded with the model's head, {stats.lens['norm']} norm"
+        f"{count_of(summary.prompts, 'prompt')}, {count_of(summary.positions, 'position')}, "
+        f"decoded with the model's head, {summary.lens['norm']} norm"
     )
 
 
@@ -105,20 +105,20 @@ def layer_ticks(layers: list[Layer]) -> tuple[list[int], list[str]]:
 # Lines
 
 
-def curves(stats: Summary, title: str, style: FigureStyle) -> Figure:
-    """A panel a metric: median, bands, mean; and one with the shares."""
-    metrics = [metric for metric in stats.sketches if metric != LOCK_IN]
+def curves(summary: Summary, title: str, style: FigureStyle) -> Figure:
+    """One panel per metric: median, bands, mean; and one with the shares."""
+    metrics = [metric for metric in summary.sketches if metric != LOCK_IN]
     columns = min(3, len(metrics) + 1)
     rows = -(-(len(metrics) + 1) // columns)
     size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.75)
     require_size(*size, style.dpi)
     figure = Figure(figsize=size, facecolor="white")
-    paint_title(figure, [title], [notes(stats)])
+    paint_title(figure, [title], [notes(summary)])
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    numbers = summary_numbers(stats)
+    numbers = summary_numbers(summary)
     for ax, metric in zip(grid, metrics, strict=False):
-        paint_band(ax, summary_band(stats, metric, numbers[metric]))
-    paint_shares(grid[len(metrics)], stats)
+        paint_band(ax, summary_band(summary, metric, numbers[metric]))
+    paint_shares(grid[len(metrics)], summary)
     for ax in grid[len(metrics) + 1 :]:
         ax.set_visible(False)
     grid[0].legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="best", handlelength=1.6)
@@ -133,12 +133,12 @@ def numbers_of(values: list[float | None]) -> Floats:
     return np.array([np.nan if v is None else v for v in values], float)
 
 
-def summary_band(stats: Summary, metric: str, numbers: dict[str, Any]) -> Band:
+def summary_band(summary: Summary, metric: str, numbers: dict[str, Any]) -> Band:
     """A metric of a summary."""
     entry = METRICS[metric]
     spec = entry.spec()
     return Band(
-        layers=stats.layers,
+        layers=summary.layers,
         quantity=entry.quantity(spec),
         unit=entry.unit,
         log=entry.scale(spec).kind == "log",
@@ -180,16 +180,16 @@ def keep_blocks(ax: Axes, band: Band) -> None:
                 fontsize=LABEL_SIZE - 1, color="0.35")  # fmt: skip
 
 
-def paint_shares(ax: Axes, stats: Summary) -> None:
-    x = np.arange(len(stats.layers))
-    ax.plot(x, numbers_of(shares(stats, AGREES)), color=INK, lw=1.6, label="guess is the model's")
-    ax.plot(x, numbers_of(shares(stats, LOCKED)), color="black", lw=0.9, ls=(0, (4, 2)),
+def paint_shares(ax: Axes, summary: Summary) -> None:
+    x = np.arange(len(summary.layers))
+    ax.plot(x, numbers_of(shares(summary, AGREES)), color=INK, lw=1.6, label="guess is the model's")
+    ax.plot(x, numbers_of(shares(summary, LOCKED)), color="black", lw=0.9, ls=(0, (4, 2)),
             label="and stays so")  # fmt: skip
     ax.set_title("positions", fontsize=LABEL_SIZE, loc="left")
     ax.set_ylim(0, 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1, 0))
     ax.legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="upper left", handlelength=1.6)
-    finish_axes(ax, stats.layers)
+    finish_axes(ax, summary.layers)
 
 
 def finish_axes(ax: Axes, layers: list[Layer]) -> None:
@@ -207,27 +207,27 @@ def finish_axes(ax: Axes, layers: list[Layer]) -> None:
 # Layers by relative position
 
 
-def positions(stats: Summary, title: str, style: FigureStyle) -> Figure:
+def positions(summary: Summary, title: str, style: FigureStyle) -> Figure:
     """Mean KL to the output, and the share of positions whose guess is the model's."""
-    shown = [name for name in ("kl-final", AGREES) if name in stats.tallies]
-    rows = len(stats.layers)
+    shown = [name for name in ("kl-final", AGREES) if name in summary.tallies]
+    rows = len(summary.layers)
     width, height = 3.0, max(1.8, 0.13 * rows)
     size = ((width + 1.35) * len(shown) + 0.1, height + 1.45)
     require_size(*size, style.dpi)
     figure = Figure(figsize=size, facecolor="white")
-    paint_title(figure, [title], [notes(stats) + f"; mean of every {100 // BINS} % of the text"])
+    paint_title(figure, [title], [notes(summary) + f"; mean of every {100 // BINS} % of the text"])
     for n, name in enumerate(shown):
         left = 0.6 + n * (width + 1.35)
         ax, bar = (
             figure.add_axes((x / size[0], 0.55 / size[1], w / size[0], height / size[1]))
             for x, w in ((left, width), (left + width + 0.1, 0.12))
         )
-        position_heatmap(ax, bar, stats, name, style)
+        position_heatmap(ax, bar, summary, name, style)
     return figure
 
 
 def kl_limits(style: FigureStyle) -> tuple[float, float]:
-    """Of the colours of a divergence; UsageError where they run backwards."""
+    """Limits of the colours of a divergence; UsageError where they run backwards."""
     low = 0.0 if style.vmin is None else style.vmin
     high = (KL_SCALE.high or 0.0) if style.vmax is None else style.vmax
     if low >= high:
@@ -235,14 +235,14 @@ def kl_limits(style: FigureStyle) -> tuple[float, float]:
     return low, high
 
 
-def position_heatmap(ax: Axes, bar: Axes, stats: Summary, name: str, style: FigureStyle) -> None:
+def position_heatmap(ax: Axes, bar: Axes, summary: Summary, name: str, style: FigureStyle) -> None:
     if name in SHARES:
         low, high, cmap, words = 0.0, 1.0, "viridis", SHARES[name]
     else:
         low, high = kl_limits(style)
         cmap, entry = style.cmap or KL_SCALE.cmap, METRICS[name]
         words = f"mean {entry.quantity(entry.spec())} [{entry.unit}]"
-    means = stats.tallies[name].means()
+    means = summary.tallies[name].means()
     ends = extend(int((means < low).sum()), int((means > high).sum()))
     seaborn.heatmap(
         means, ax=ax, cbar_ax=bar, vmin=low, vmax=high, cmap=color_map(cmap),
@@ -251,7 +251,7 @@ def position_heatmap(ax: Axes, bar: Axes, stats: Summary, name: str, style: Figu
     )  # fmt: skip
     ax.invert_yaxis()
     ax.set_facecolor("0.85")
-    rows, labels = layer_ticks(stats.layers)
+    rows, labels = layer_ticks(summary.layers)
     ax.set_yticks([row + 0.5 for row in rows], labels, fontsize=LABEL_SIZE - 1, rotation=0)
     ax.set_xticks([0, BINS / 2, BINS], ["start", "middle", "end"], fontsize=LABEL_SIZE - 1)
     ax.tick_params(length=2.5, width=0.6)

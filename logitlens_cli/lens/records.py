@@ -125,7 +125,7 @@ def scores(
     """One metric for the dump, with whatever says what it is about."""
     metric = METRICS[spec.metric]
     about: dict[str, Any] = {"reference": metric.reference(spec)}
-    for role, target in metric.tokens(spec).items():
+    for role, target in metric.targets(spec).items():
         ids = sums.final_ids.tolist() if target == "final" else targets[target]
         about |= {
             role: target,

@@ -1,4 +1,4 @@
-"""What is computed in a cell: one entry a metric, from which all else about it follows.
+"""What is computed in a cell: one entry per metric, from which all else about it follows.
 
 An entry (``Metric``) holds a metric's name, help, formula, unit, needs, colour scale, words and the
 options that it takes; command, dump, figure, colour bar, statistics and traces are made from it.

@@ -38,7 +38,7 @@ FINAL_LOGIT = Metric(
     unit="logit",
     quantity=lambda spec: "logit of the final top guess",
     formula=final_logit,
-    tokens=lambda spec: {"target": "final"},
+    targets=lambda spec: {"target": "final"},
     command=False,
     colors_guesses=True,
 )
@@ -49,7 +49,7 @@ PROB = Metric(
     quantity=lambda spec: "probability of the layer's own top guess",
     formula=own_prob,
     scale=lambda spec: Scale("linear", 0, 1),
-    text=two_decimals,
+    format_value=two_decimals,
     command=False,
     colors_guesses=True,
 )

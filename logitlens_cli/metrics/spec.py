@@ -79,11 +79,11 @@ class Metric:
     formula: Callable[[Sums, MetricSpec], Floats]
     """values, (layer, position); NaN where a value does not exist"""
     scale: Callable[[MetricSpec], Scale] = field(default=lambda spec: Scale())
-    text: Callable[[float], str] = field(default=lambda value: f"{value:.1f}")
+    format_value: Callable[[float], str] = field(default=lambda value: f"{value:.1f}")
     """a value as printed in its cell"""
     needs: Callable[[MetricSpec], Needs] = no_needs
     """sums beside those about its tokens"""
-    tokens: Callable[[MetricSpec], Mapping[str, str]] = field(default=lambda spec: {})
+    targets: Callable[[MetricSpec], Mapping[str, str]] = field(default=lambda spec: {})
     """whose sums it needs, by role: "target", "minus" """
     reference: Callable[[MetricSpec], str | None] = field(default=lambda spec: None)
     """what layers are held against, for the dump"""
@@ -114,7 +114,7 @@ class Metric:
         return spec
 
     def all_needs(self, spec: MetricSpec) -> Needs:
-        return self.needs(spec) | Needs(targets=frozenset(self.tokens(spec).values()))
+        return self.needs(spec) | Needs(targets=frozenset(self.targets(spec).values()))
 
 
 def clamp(values: Floats) -> Floats:

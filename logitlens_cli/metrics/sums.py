@@ -74,7 +74,7 @@ class Needs:
     js: bool = False
     """of the reference "final"; takes a second pass over the vocabulary"""
     best: int = 0
-    """so many of the best tokens, also of the output"""
+    """how many of the best tokens, also of the output"""
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(

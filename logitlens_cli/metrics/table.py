@@ -24,7 +24,7 @@ FOLLOWED = "followed"
 """the figure of the ranks of every token that was ever a top guess; no metric of cells"""
 TRACE = "trace"
 """the figure of lines over layers; no metric of cells either"""
-LINES = 8
+MOST_LINES = 8
 """most lines of a figure that can be told apart"""
 COLORS = tuple(name for name, metric in METRICS.items() if metric.colors_guesses)
 """metrics that may colour the figure of top guesses; the first is the default"""

@@ -63,8 +63,8 @@ RANK = Metric(
     formula=rank,
     # The post lets colours bottom out at 100, and at 1000 for the input token.
     scale=lambda spec: Scale("log", 1, 1000 if spec.target == "input" else 100, "mako_r"),
-    text=lambda value: f"{value:.0f}",
-    tokens=of_target,
+    format_value=lambda value: f"{value:.0f}",
+    targets=of_target,
     parameters=("target",),
     whole=True,
     ties=True,
@@ -77,8 +77,8 @@ CROSS_ENTROPY = Metric(
     quantity=lambda spec: f"cross-entropy of {target_words(spec.target, spec.target_label)}",
     formula=cross_entropy,
     scale=lambda spec: KL_SCALE,
-    text=short_number,
-    tokens=of_target,
+    format_value=short_number,
+    targets=of_target,
     parameters=("target",),
     defaults={"target": "next"},
     summarized=True,
@@ -90,8 +90,8 @@ TOKEN_PROB = Metric(
     quantity=lambda spec: f"probability of {target_words(spec.target, spec.target_label)}",
     formula=token_prob,
     scale=lambda spec: Scale("linear", 0, 1),
-    text=two_decimals,
-    tokens=of_target,
+    format_value=two_decimals,
+    targets=of_target,
     parameters=("target",),
 )
 LOGIT_DIFF = Metric(
@@ -104,8 +104,8 @@ LOGIT_DIFF = Metric(
     ),
     formula=logit_diff,
     scale=lambda spec: DIFFERENCE_SCALE,
-    text=lambda value: f"{value:z.1f}",
-    tokens=lambda spec: {"target": spec.target, "minus": spec.minus},
+    format_value=lambda value: f"{value:z.1f}",
+    targets=lambda spec: {"target": spec.target, "minus": spec.minus},
     parameters=("target", "minus"),
     check=require_two_tokens,
 )

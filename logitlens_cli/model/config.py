@@ -24,9 +24,6 @@ from logitlens_cli.model.files import (
 CAUSAL_HINT = "give a causal (decoder-only) language model"
 
 
-# ---- its configuration
-
-
 def read_config(files: ModelFiles, allowed: Permissions) -> "PretrainedConfig":
     """The configuration of a causal LM; whatever could reach beyond the folder is taken out."""
     raw = {} if files.gguf else checked_config_json(files, allowed)
@@ -82,7 +79,7 @@ def check_small_files(files: ModelFiles) -> None:
         small = any(fnmatch.fnmatch(path.name, pattern) for pattern in SMALL_FILES)
         if not small and not fnmatch.fnmatch(path.name, "*.safetensors"):
             continue
-        target = Path(os.path.realpath(path))  # other than resolve(), not upset by a loop
+        target = Path(os.path.realpath(path))  # unlike resolve(), it does not fail on a loop
         if path.is_symlink() and not any(target.is_relative_to(home) for home in homes):
             raise WorkError(
                 f"{path} is a link that leads out of its folder, to {target}",

@@ -3,14 +3,10 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from logitlens_cli.errors import UsageError, WorkError
 from logitlens_cli.model import silence, smollm2
-from logitlens_cli.model.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 from logitlens_cli.model.config import read_config
 from logitlens_cli.model.files import (
     PICKLE,
@@ -24,6 +20,7 @@ from logitlens_cli.model.files import (
     shard_names,
     short_message,
 )
+from logitlens_cli.model.progress import Progress
 
 
 def fetch_model(name: str, *, revision: str | None = None, progress: Progress) -> Path:
@@ -33,14 +30,11 @@ def fetch_model(name: str, *, revision: str | None = None, progress: Progress) -
     return bring_files(kind, name, revision, allowed, progress).folder
 
 
-# ---- which model, which device
-
-
-def source_kind(name: str, revision: str | None) -> Literal["embedded", "folder", "gguf", "hub"]:
+def source_kind(name: str, revision: str | None) -> Literal["default", "folder", "gguf", "hub"]:
     """What ``name`` is, without touching the network. Raises UsageError if it is nothing."""
     path = Path(os.path.expanduser(name))
     if name == smollm2.NAME:
-        kind: Literal["embedded", "folder", "gguf", "hub"] = "embedded"
+        kind: Literal["default", "folder", "gguf", "hub"] = "default"
     elif name and path.is_dir():
         kind = "folder"
     elif path.is_file():
@@ -71,13 +65,10 @@ def check_hub_name(name: str) -> None:
         )
 
 
-# ---- bring its files to this machine
-
-
 def bring_files(
     kind: str, name: str, revision: str | None, allowed: Permissions, progress: Progress
 ) -> ModelFiles:
-    if kind == "embedded":
+    if kind == "default":
         folder = smollm2.default_model_folder(offline=not allowed.network, progress=progress)
         return ModelFiles(folder, revision=smollm2.REVISION)
     if kind == "hub":

@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from logitlens_cli.errors import LogitLensError, WorkError
 from logitlens_cli.model import sandbox, silence
-
-if TYPE_CHECKING:
-    pass
-
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -78,9 +74,6 @@ def shard_names(folder: Path, index: str, single: str) -> list[str]:
     if not names or any(not re.fullmatch(rf"\w[\w.-]*\{end}", name, re.ASCII) for name in names):
         raise WorkError(f"{folder / index} names no usable weight files", "fetch the model again")
     return names
-
-
-# ---- small things
 
 
 def loading_arguments(allowed: Permissions) -> dict[str, Any]:

@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from logitlens_cli.errors import WorkError
 from logitlens_cli.model import smollm2
-
-if TYPE_CHECKING:
-    pass
 from logitlens_cli.model.files import read_json
 
 
@@ -23,9 +20,6 @@ class AvailableModel:
     blocks: int | None
     width: int | None
     vocabulary: int | None
-
-
-# ---- what is at hand
 
 
 def available_models() -> list[AvailableModel]:

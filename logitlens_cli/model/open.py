@@ -47,7 +47,7 @@ def open_model(source: ModelSource, progress: Progress) -> OpenedModel:
 
     device "auto": cuda, else mps, else cpu. dtype "auto": float32 on the cpu, the checkpoint's
     own elsewhere. ``offline`` holds for the rest of the process. Raises UsageError for what cannot
-    be asked, WorkError for what failed; nothing is opened half.
+    be asked, WorkError for what failed; a failure leaves nothing half-opened.
     """
     name = source.model
     if source.offline:

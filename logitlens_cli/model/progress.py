@@ -8,7 +8,7 @@ class Count:
     """Prompts done, and tokens read."""
 
     def add(self, prompts: int = 0, tokens: int = 0) -> None:
-        """So many more prompts are finished, so many more tokens are read."""
+        """``prompts`` more prompts are finished, ``tokens`` more tokens are read."""
 
 
 class Progress:

@@ -5,7 +5,8 @@ from enum import StrEnum
 
 
 class Dtype(StrEnum):
-    """Of the model's body; norm, head and metrics are float32 always."""
+    """The dtype of the model's body. Metrics are float32 always; norm and head too, except where a
+    replay runs only in the model's own dtype."""
 
     auto = "auto"
     float32 = "float32"

@@ -1,4 +1,4 @@
-"""A token made readable: labels that can be printed anywhere, ids that tell equals apart.
+"""Text -> token ids; ids -> printable labels; which columns a window chooses.
 
 Knows nothing of fonts (a label may hold any script) and nothing of models. A tokenizer is anything
 with the interface of transformers' fast tokenizers.

@@ -28,9 +28,6 @@ USUAL_PATTERNS = {" {2,}"}  # patterns of normalizers that the tools for convert
 READ_SECONDS = 60.0  # s; for a tokenizer, most of which go to transformers
 
 
-# ---- its tokenizer
-
-
 def read_tokenizer(
     files: ModelFiles, config: "PretrainedConfig", allowed: Permissions
 ) -> "PreTrainedTokenizerBase":

@@ -29,9 +29,6 @@ from logitlens_cli.model.files import (
 TENSOR_LIMIT = 2**18  # the largest mixtures of experts have half of that
 
 
-# ---- its weights
-
-
 def check_weights(
     files: ModelFiles, config: "PretrainedConfig", allowed: Permissions
 ) -> ModelFiles:

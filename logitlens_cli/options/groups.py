@@ -30,11 +30,11 @@ class CommandOptions(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelName:
-    """Which model."""
+    """The model."""
 
     model: Annotated[
         str,
-        option("--model", "-m", panel=MODEL, help="smollm2, a hub name, a folder, a .gguf file."),
+        option("--model", "-m", section=MODEL, help="smollm2, a hub name, a folder, a .gguf file."),
     ] = "smollm2"
 
 
@@ -43,40 +43,40 @@ class ModelOptions:
     """How a model is opened."""
 
     revision: Annotated[
-        str | None, option("--revision", panel=MODEL, help="Branch, tag or commit on the hub.")
+        str | None, option("--revision", section=MODEL, help="Branch, tag or commit on the hub.")
     ] = ModelSource.revision
     device: Annotated[
         str,
         option(
             "--device",
-            panel=MODEL,
+            section=MODEL,
             recorded=False,
             help="cpu, cuda, cuda:1 or mps; auto takes the best.",
         ),
     ] = ModelSource.device
     dtype: Annotated[
         Dtype,
-        option("--dtype", panel=MODEL, help="Of the model's body; metrics are always float32."),
+        option("--dtype", section=MODEL, help="Of the model's body; metrics are always float32."),
     ] = ModelSource.dtype
     device_map: Annotated[
         DeviceMap | None,
         option(
             "--device-map",
-            panel=MODEL,
+            section=MODEL,
             recorded=False,
             help="Let accelerate spread the model over all devices.",
             show_default="one device",
         ),
     ] = ModelSource.device_map
     offline: Annotated[
-        bool, option("--offline", panel=MODEL, recorded=False, help="Never touch the network.")
+        bool, option("--offline", section=MODEL, recorded=False, help="Never touch the network.")
     ] = ModelSource.offline
     trust_remote_code: Annotated[
-        bool, option("--trust-remote-code", panel=MODEL, help="Run code that comes with a model.")
+        bool, option("--trust-remote-code", section=MODEL, help="Run code that comes with a model.")
     ] = ModelSource.trust_remote_code
     allow_pickle: Annotated[
         bool,
-        option("--allow-pickle", panel=MODEL, help="Read pickled weights, which can run code."),
+        option("--allow-pickle", section=MODEL, help="Read pickled weights, which can run code."),
     ] = ModelSource.allow_pickle
 
 
@@ -85,13 +85,13 @@ class OutputOptions:
     """Where results go."""
 
     out: Annotated[
-        Path, option("--out", "-o", panel=OUTPUT, recorded=False, help="Folder for the files.")
+        Path, option("--out", "-o", section=OUTPUT, recorded=False, help="Folder for the files.")
     ] = Path("outputs")
     name: Annotated[
         str | None,
         option(
             "--name",
-            panel=OUTPUT,
+            section=OUTPUT,
             recorded=False,
             help="Stem of the file names; {n} is the line's number.",
             show_default="from the prompt",
@@ -101,24 +101,24 @@ class OutputOptions:
         bool,
         option(
             "--skip-existing",
-            panel=OUTPUT,
+            section=OUTPUT,
             recorded=False,
             help="Do nothing if all files exist already.",
         ),
     ] = False
     dry_run: Annotated[
         bool,
-        option("--dry-run", panel=OUTPUT, recorded=False, help="Print the paths, write nothing."),
+        option("--dry-run", section=OUTPUT, recorded=False, help="Print the paths, write nothing."),
     ] = False
     quiet: Annotated[
         bool,
-        option("--quiet", "-q", panel=OUTPUT, recorded=False, help="No progress and no notes."),
+        option("--quiet", "-q", section=OUTPUT, recorded=False, help="No progress and no notes."),
     ] = False
     config: Annotated[
         Path | None,
         option(
             "--config",
-            panel=OUTPUT,
+            section=OUTPUT,
             recorded=False,
             is_eager=True,
             callback=load_preset,
@@ -129,7 +129,7 @@ class OutputOptions:
 
 JsonOption = Annotated[
     bool,
-    option("--json/--no-json", panel=OUTPUT, recorded=False, help="Write the numbers as JSON."),
+    option("--json/--no-json", section=OUTPUT, recorded=False, help="Write the numbers as JSON."),
 ]
 
 
@@ -143,7 +143,7 @@ class FigureOptions(OutputOptions, ABC):
         bool | None,
         option(
             "--input-row/--no-input-row",
-            panel=LENS,
+            section=LENS,
             help="Show what enters block 0 as the lowest row.",
             show_default="in KL and JS figures only",
         ),
@@ -152,22 +152,22 @@ class FigureOptions(OutputOptions, ABC):
         str,
         option(
             "--format",
-            panel=FIGURE,
+            section=FIGURE,
             recorded=False,
             help="png, svg, pdf; several with commas; or none.",
         ),
     ] = "png,svg"
-    vmin: Annotated[float | None, option("--vmin", panel=FIGURE, help="Lower colour limit.")] = (
+    vmin: Annotated[float | None, option("--vmin", section=FIGURE, help="Lower colour limit.")] = (
         FigureStyle.vmin
     )
-    vmax: Annotated[float | None, option("--vmax", panel=FIGURE, help="Upper colour limit.")] = (
+    vmax: Annotated[float | None, option("--vmax", section=FIGURE, help="Upper colour limit.")] = (
         FigureStyle.vmax
     )
     dpi: Annotated[
-        int, option("--dpi", panel=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
+        int, option("--dpi", section=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
     ] = FigureStyle.dpi
     title: Annotated[
-        str | None, option("--title", panel=FIGURE, help="Title, instead of quantity and model.")
+        str | None, option("--title", section=FIGURE, help="Title, instead of quantity and model.")
     ] = FigureStyle.title
 
     def __post_init__(self) -> None:
@@ -196,7 +196,7 @@ class FigureOptions(OutputOptions, ABC):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Of figures; none where no figure is wanted."""
+        """Formats of figures; none where no figure is wanted."""
         return tuple(name for name in self.written if name in FIGURE_FORMATS)
 
     @property
@@ -241,7 +241,7 @@ def require_unicode(text: str, flag: str) -> None:
 
 CmapOption = Annotated[
     str | None,
-    option("--cmap", panel=FIGURE, help="Colour map, as matplotlib or seaborn calls it."),
+    option("--cmap", section=FIGURE, help="Colour map, as matplotlib or seaborn calls it."),
 ]
 
 
@@ -252,14 +252,17 @@ class CellOptions(FigureOptions, ABC):
     split: Annotated[
         int | None,
         option(
-            "--split", panel=COLUMNS, min=1, help="At most N columns per figure; files .1, .2, ..."
+            "--split",
+            section=COLUMNS,
+            min=1,
+            help="At most N columns per figure; files .1, .2, ...",
         ),
     ] = FigureStyle.split
     skip_first: Annotated[
         int,
         option(
             "--skip-first",
-            panel=FIGURE,
+            section=FIGURE,
             min=0,
             help="Leave the first N positions out of the colour limits.",
         ),
@@ -269,7 +272,7 @@ class CellOptions(FigureOptions, ABC):
         Width,
         option(
             "--width",
-            panel=FIGURE,
+            section=FIGURE,
             help="Page: single or double column of a paper, or slide; auto fits the text.",
         ),
     ] = FigureStyle.width
@@ -277,7 +280,7 @@ class CellOptions(FigureOptions, ABC):
         bool,
         option(
             "--changes-only",
-            panel=FIGURE,
+            section=FIGURE,
             help="Print a cell's text only where it differs from the row below.",
         ),
     ] = FigureStyle.changes_only
@@ -285,7 +288,7 @@ class CellOptions(FigureOptions, ABC):
         bool,
         option(
             "--show",
-            panel=OUTPUT,
+            section=OUTPUT,
             recorded=False,
             help="Print the grid here: on standard output if no file is written, else on standard "
             "error.",
@@ -295,14 +298,14 @@ class CellOptions(FigureOptions, ABC):
         str | None,
         option(
             "--table",
-            panel=OUTPUT,
+            section=OUTPUT,
             recorded=False,
             help="Also write the grid as a table: md, csv, or md,csv.",
         ),
     ] = None
     caption: Annotated[
         bool,
-        option("--caption", panel=OUTPUT, recorded=False, help="Also write a caption, as .txt."),
+        option("--caption", section=OUTPUT, recorded=False, help="Also write a caption, as .txt."),
     ] = False
 
     def __post_init__(self) -> None:
@@ -337,7 +340,7 @@ class ReadingCellOptions(CellOptions, ABC):
         str,
         option(
             "--format",
-            panel=FIGURE,
+            section=FIGURE,
             recorded=False,
             help="png, svg, pdf, parquet; several with commas; or none.",
         ),
@@ -346,7 +349,7 @@ class ReadingCellOptions(CellOptions, ABC):
         bool,
         option(
             "--lock-in",
-            panel=FIGURE,
+            section=FIGURE,
             help="Add rows below: the layer from which the guess is the model's.",
         ),
     ] = FigureStyle.lock_in
@@ -354,14 +357,14 @@ class ReadingCellOptions(CellOptions, ABC):
         bool,
         option(
             "--next-ranks",
-            panel=FIGURE,
+            section=FIGURE,
             help="Add a row below: the true next token's rank in the output.",
         ),
     ] = FigureStyle.next_ranks
     probs: Annotated[
-        bool, option("--probs", panel=FIGURE, help="Print the probability below each guess.")
+        bool, option("--probs", section=FIGURE, help="Print the probability below each guess.")
     ] = FigureStyle.probs
     delta: Annotated[
         bool,
-        option("--delta", panel=FIGURE, help="Show differences to the layer below, not values."),
+        option("--delta", section=FIGURE, help="Show differences to the layer below, not values."),
     ] = FigureStyle.delta

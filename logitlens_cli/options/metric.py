@@ -15,35 +15,35 @@ DEFAULT_COLOR = Color(COLORS[0])
 
 GuessesOption = Annotated[
     int,
-    option("--k", panel=METRIC, min=1, max=1000, help="Guesses kept for each cell in the JSON."),
+    option("--k", section=METRIC, min=1, max=1000, help="Guesses kept for each cell in the JSON."),
 ]
 ColorOption = Annotated[
-    Color, option("--color", panel=METRIC, help="What the colours of top guesses show.")
+    Color, option("--color", section=METRIC, help="What the colours of top guesses show.")
 ]
 DumpedColorOption = Annotated[
     Color | None,
     option(
-        "--color", panel=METRIC, help="What the colours of topk show.", show_default="as dumped"
+        "--color", section=METRIC, help="What the colours of topk show.", show_default="as dumped"
     ),
 ]
 TargetsOption = Annotated[
     list[str] | None,
     option(
         "--target",
-        panel=METRIC,
+        section=METRIC,
         help="Whose rank: final, input, next, a token's TEXT, id:N; may repeat. auto: every token "
         "that was ever the top guess in the last column.",
         show_default="final",
     ),
 ]
 DirectionOption = Annotated[
-    Direction, option("--direction", panel=METRIC, help="KL(reference || layer), or the reverse.")
+    Direction, option("--direction", section=METRIC, help="KL(reference || layer), or the reverse.")
 ]
 OneHotOption = Annotated[
     bool,
     option(
         "--one-hot",
-        panel=METRIC,
+        section=METRIC,
         help="Measure from the input token itself, not from the decoded input row.",
     ),
 ]
@@ -52,19 +52,21 @@ PARAMETERS: dict[str, Any] = {
         str,
         option(
             "--target",
-            panel=METRIC,
+            section=METRIC,
             help="Which token: final, input, next, a token's TEXT, or id:N.",
         ),
     ],
     "minus": Annotated[
         str,
-        option("--minus", panel=METRIC, help="Which token is subtracted; written as for --target."),
+        option(
+            "--minus", section=METRIC, help="Which token is subtracted; written as for --target."
+        ),
     ],
     "k": Annotated[
         int,
         option(
             "--k",
-            panel=METRIC,
+            section=METRIC,
             min=1,
             max=1000,
             help="How many of the best tokens are compared and kept in the JSON.",

@@ -10,7 +10,7 @@ PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
 METRIC, FIGURE, OUTPUT, MANY = "Metric", "Figure", "Output", "Many prompts"
 
 
-def option(*names: str, panel: str, help: str, recorded: bool = True, **rest: Any) -> Any:
+def option(*names: str, section: str, help: str, recorded: bool = True, **rest: Any) -> Any:
     """An option that the environment may set too, as LOGITLENS_ and its long name.
 
     ``recorded`` is False where it says where a result goes and not what it is: then the dump does
@@ -19,7 +19,7 @@ def option(*names: str, panel: str, help: str, recorded: bool = True, **rest: An
     long = next(name for name in names if name.startswith("--")).split("/")[0]
     variable = "LOGITLENS_" + long.removeprefix("--").replace("-", "_").upper()
     declared = typer.Option(
-        *names, help=help, rich_help_panel=panel, envvar=variable, show_envvar=False, **rest
+        *names, help=help, rich_help_panel=section, envvar=variable, show_envvar=False, **rest
     )
     declared.recorded = recorded
     return declared

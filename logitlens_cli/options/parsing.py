@@ -19,7 +19,7 @@ SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")  # Typer's na
 RIVALS = (("text", "file", "lines"), ("layers", "every"))
 """options of which only one can be given"""
 ARGUMENTS, OTHER = "Arguments", "Options"
-PANELS = (ARGUMENTS, PROMPT, MODEL, LENS, COLUMNS, METRIC, FIGURE, OUTPUT, MANY, OTHER)
+SECTIONS = (ARGUMENTS, PROMPT, MODEL, LENS, COLUMNS, METRIC, FIGURE, OUTPUT, MANY, OTHER)
 """in the order of the help"""
 
 
@@ -28,14 +28,14 @@ class OptionsCommand(TyperCommand):
     before the file of a preset), and whose help shows the options in their groups."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in PANELS}
+        sections: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                panel = getattr(parameter, "rich_help_panel", None)
+                section = getattr(parameter, "rich_help_panel", None)
                 usual = ARGUMENTS if parameter.param_type_name == "argument" else OTHER
-                panels[panel or usual].append(record)
-        for name, records in panels.items():
+                sections[section or usual].append(record)
+        for name, records in sections.items():
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)

@@ -35,14 +35,14 @@ class TextOptions:
     """One text."""
 
     text: Annotated[
-        str | None, option("--text", "-t", panel=PROMPT, recorded=False, help="The text itself.")
+        str | None, option("--text", "-t", section=PROMPT, recorded=False, help="The text itself.")
     ] = None
     file: Annotated[
         Path | None,
         option(
             "--file",
             "-f",
-            panel=PROMPT,
+            section=PROMPT,
             recorded=False,
             help="Text file; - is standard input.",
         ),
@@ -57,14 +57,14 @@ class LinesOptions:
         Path | None,
         option(
             "--lines",
-            panel=PROMPT,
+            section=PROMPT,
             recorded=False,
             help='File with a prompt per line; .jsonl: "text", optional "name".',
         ),
     ] = None
     chat: Annotated[
         bool,
-        option("--chat", panel=PROMPT, help="Put the text into the model's chat template."),
+        option("--chat", section=PROMPT, help="Put the text into the model's chat template."),
     ] = ReadSpec.chat
 
 
@@ -74,20 +74,24 @@ class GridOptions:
 
     norm: Annotated[
         Norm,
-        option("--norm", panel=LENS, help="Final norm: as it is, without gain and bias, or none."),
+        option(
+            "--norm", section=LENS, help="Final norm: as it is, without gain and bias, or none."
+        ),
     ] = ReadSpec.norm
     every: Annotated[
         int,
-        option("--every", panel=LENS, min=1, help="Show every Nth block; the last is always kept."),
+        option(
+            "--every", section=LENS, min=1, help="Show every Nth block, and always the last one."
+        ),
     ] = ReadSpec.every
     layers: Annotated[
-        str | None, option("--layers", panel=LENS, help="Show only these blocks, as in 0,4,8-12.")
+        str | None, option("--layers", section=LENS, help="Show only these blocks, as in 0,4,8-12.")
     ] = ReadSpec.layers
     subblocks: Annotated[
         bool,
         option(
             "--subblocks",
-            panel=LENS,
+            section=LENS,
             help="Also show a row between attention and MLP of each block.",
         ),
     ] = ReadSpec.subblocks
@@ -95,7 +99,7 @@ class GridOptions:
         int,
         option(
             "--decoder-blocks",
-            panel=LENS,
+            section=LENS,
             min=0,
             help="Count the last N blocks as part of the decoder.",
         ),
@@ -104,14 +108,14 @@ class GridOptions:
         str | None,
         option(
             "--window",
-            panel=COLUMNS,
+            section=COLUMNS,
             help="Show positions A:B (negative from the end), or words of the text.",
         ),
     ] = ReadSpec.window
     bos: Annotated[
         Bos,
         option(
-            "--bos", panel=COLUMNS, help="Start token: as the tokenizer does, always, or never."
+            "--bos", section=COLUMNS, help="Start token: as the tokenizer does, always, or never."
         ),
     ] = ReadSpec.bos
 
@@ -124,7 +128,7 @@ class BatchOptions:
         int | None,
         option(
             "--batch-tokens",
-            panel=MANY,
+            section=MANY,
             recorded=False,
             min=1,
             help="Most tokens per forward pass, padding included.",
@@ -133,13 +137,13 @@ class BatchOptions:
     ] = None
     engine: Annotated[
         Engine,
-        option("--engine", panel=MANY, recorded=False, help="Read here, or on a Ray cluster."),
+        option("--engine", section=MANY, recorded=False, help="Read here, or on a Ray cluster."),
     ] = Engine.local
     address: Annotated[
         str | None,
         option(
             "--address",
-            panel=MANY,
+            section=MANY,
             recorded=False,
             help="Address of the Ray cluster, as in ray://head:10001, or auto.",
             show_default="a new one on this machine",
@@ -149,7 +153,7 @@ class BatchOptions:
         int | None,
         option(
             "--workers",
-            panel=MANY,
+            section=MANY,
             recorded=False,
             min=1,
             help="Workers in the cluster, each with the model open.",
@@ -160,7 +164,7 @@ class BatchOptions:
         str | None,
         option(
             "--shard",
-            panel=MANY,
+            section=MANY,
             recorded=False,
             help="Read only part I of N of the lines, as in 2/8.",
         ),
@@ -180,7 +184,7 @@ class DrawingOptions:
         int | None,
         option(
             "--jobs",
-            panel=MANY,
+            section=MANY,
             recorded=False,
             min=0,
             help="Processes that draw while the model runs; 0 draws in between.",
@@ -278,7 +282,8 @@ class TextReadOptions(DrawingOptions, ReadOptions, TextOptions):
         if not given:
             raise UsageError("there is no prompt", "give --text, --file or --lines")
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} are both given", "give one prompt source")
+            named = f"{', '.join(given[:-1])} and {given[-1]}"
+            raise UsageError(f"{named} cannot be combined", "give one prompt source")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,17 +11,17 @@ GUESSES = {"ids": pa.int32(), "labels": pa.string(), "logits": pa.float64(), "pr
 
 
 def table(reading: Reading) -> pa.Table:
-    """A line a cell, layer by layer: name of the prompt, position and tokens, layer, guesses, final
-    guess, and a column for each metric."""
+    """One line per cell, layer by layer: name of the prompt, position and tokens, layer, guesses,
+    final guess, and a column for each metric."""
     layers, tokens = reading.layers, reading.tokens
     rows, columns = len(layers), len(tokens)
 
     def along(values: list[Any], kind: Any) -> Any:
-        """A value a position, for every layer."""
+        """One value per position, for every layer."""
         return pa.array(values * rows, kind)
 
     def up(values: list[Any], kind: Any) -> Any:
-        """A value a layer, for every position."""
+        """One value per layer, for every position."""
         return pa.array([value for value in values for _ in range(columns)], kind)
 
     def cells(grid: list[list[Any]], kind: Any) -> Any:

@@ -120,7 +120,7 @@ class LockIn(Record, frozen=True):
 
 
 def lock_in(layers: Sequence[Layer], top: Ints, final: Sequence[int]) -> LockIn:
-    """Of top guesses (layer, position) and the model's own (position,); the input row is none."""
+    """The blocks from which top guesses (layer, position) are the model's own (position,)."""
     rows = [n for n, layer in enumerate(layers) if layer.block is not None]
     if not rows:
         none: list[int | None] = [None] * len(final)
@@ -177,7 +177,7 @@ class LensRecord(Record, frozen=True):
 
     norm: Annotated[str, msgspec.Meta(pattern="^(full|no-affine|none)$")]
     chain: list[str]
-    """the decode chain found in the model, a step a line"""
+    """the decode chain found in the model, one step per line"""
     window: tuple[Nonnegative, Nonnegative]
     """first position, and one after the last"""
     text_tokens: Nonnegative
@@ -185,7 +185,7 @@ class LensRecord(Record, frozen=True):
     bos: bool
     """was a start token added?"""
     decoder_blocks: Nonnegative = 0
-    """the last so many blocks are part of the decoder"""
+    """how many of the last blocks are part of the decoder"""
     chat: bool = False
     """was the text rendered through the tokenizer's chat template?"""
 

@@ -138,10 +138,10 @@ def require_room(metric: str, total: float) -> None:
         )
 
 
-def add_reading(stats: Summary, reading: Reading) -> Summary:
+def add_reading(summary: Summary, reading: Reading) -> Summary:
     """The summary with one more reading in it; UsageError where it cannot hold its numbers, and
     then nothing of it is counted."""
-    for metric, sketches in stats.sketches.items():
+    for metric, sketches in summary.sketches.items():
         if metric != LOCK_IN:
             values = reading.values(metric)
             sums = np.where(np.isfinite(values), values, 0).sum(1).tolist()
@@ -151,18 +151,18 @@ def add_reading(stats: Summary, reading: Reading) -> Summary:
         min(BINS - 1, t.position * BINS // max(1, reading.lens.text_tokens)) for t in reading.tokens
     ]
     rows = len(reading.layers)
-    for metric in stats.sketches.keys() - {LOCK_IN}:
+    for metric in summary.sketches.keys() - {LOCK_IN}:
         values = reading.values(metric)
-        stats.tallies[metric].add(values, bins)
-        for sketch, row in zip(stats.sketches[metric], values, strict=True):
+        summary.tallies[metric].add(values, bins)
+        for sketch, row in zip(summary.sketches[metric], values, strict=True):
             sketch.add(row[np.isfinite(row)])
     top = reading.top()
     since = lock_in_rows(top, reading.final_ids)
-    stats.tallies[AGREES].add((top == np.array(reading.final_ids)).astype(float), bins)
-    stats.tallies[LOCKED].add((np.arange(rows)[:, None] >= since).astype(float), bins)
-    stats.sketches[LOCK_IN][0].add(since.astype(float))
+    summary.tallies[AGREES].add((top == np.array(reading.final_ids)).astype(float), bins)
+    summary.tallies[LOCKED].add((np.arange(rows)[:, None] >= since).astype(float), bins)
+    summary.sketches[LOCK_IN][0].add(since.astype(float))
     return msgspec.structs.replace(
-        stats, prompts=stats.prompts + 1, positions=stats.positions + len(reading.tokens)
+        summary, prompts=summary.prompts + 1, positions=summary.positions + len(reading.tokens)
     )
 
 
@@ -210,17 +210,17 @@ def merge_summaries(parts: Sequence[tuple[Path, Summary]], name: str) -> Summary
 
 
 def shards_overlap(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
-    """Do two parts, of every so many lines, have a line in common?"""
+    """Do two parts, each every Nth line of a file, have a line in common?"""
     (lines, number, count), (other_lines, other_number, other_count) = one, other
     step = math.gcd(count, other_count)
     return lines == other_lines and (number - other_number) % step == 0
 
 
-def missing_shards(stats: Summary) -> list[str]:
+def missing_shards(summary: Summary) -> list[str]:
     """The parts of the lines that are not in a summary of parts."""
     absent = []
-    for lines in sorted({lines for lines, _, _ in stats.shards}):
-        held = [shard for shard in stats.shards if shard[0] == lines]
+    for lines in sorted({lines for lines, _, _ in summary.shards}):
+        held = [shard for shard in summary.shards if shard[0] == lines]
         count = math.lcm(*(shard_count for _, _, shard_count in held))
         if count > MOST_SHARDS:
             raise UsageError(
@@ -239,9 +239,9 @@ def missing_shards(stats: Summary) -> list[str]:
 # Numbers for people and programs
 
 
-def shares(stats: Summary, share: str) -> list[float | None]:
+def shares(summary: Summary, share: str) -> list[float | None]:
     """[layer] a share over all positions."""
-    tally = stats.tallies[share]
+    tally = summary.tallies[share]
     return [
         sum(totals) * UNIT / sum(counts) if sum(counts) else None
         for totals, counts in zip(tally.totals, tally.counts, strict=True)
@@ -258,10 +258,10 @@ def is_whole(metric: str) -> bool:
     return metric == LOCK_IN or METRICS[metric].whole
 
 
-def summary_numbers(stats: Summary) -> dict[str, Any]:
+def summary_numbers(summary: Summary) -> dict[str, Any]:
     """The numbers, by metric: [layer] mean and quantiles; shares; lock-in."""
     numbers: dict[str, Any] = {}
-    for metric, sketches in stats.sketches.items():
+    for metric, sketches in summary.sketches.items():
         kept = [quantiles(sketch, is_whole(metric)) for sketch in sketches]
         numbers[metric] = {
             "count": [sketch.count for sketch in sketches],
@@ -269,20 +269,20 @@ def summary_numbers(stats: Summary) -> dict[str, Any]:
             **{name: [row[n] for row in kept] for n, name in enumerate(QUANTILE_NAMES)},
         }
     for share in SHARES:
-        numbers[share] = {"share": rounded(shares(stats, share))}
+        numbers[share] = {"share": rounded(shares(summary, share))}
     return numbers
 
 
 QUANTILE_NAMES = tuple(f"p{round(100 * q)}" for q in QUANTILES)
 
 
-def summary_to_json(stats: Summary) -> bytes:
+def summary_to_json(summary: Summary) -> bytes:
     """The summary for people and programs, and what a merge needs."""
-    for sketches in stats.sketches.values():
+    for sketches in summary.sketches.values():
         for sketch in sketches:
             sketch.buckets = dict(sorted(sketch.buckets.items()))  # whatever the order of prompts
-    raw: Any = msgspec.to_builtins(stats)
-    return msgspec.json.encode({**raw, "summary": summary_numbers(stats)}) + b"\n"
+    raw: Any = msgspec.to_builtins(summary)
+    return msgspec.json.encode({**raw, "summary": summary_numbers(summary)}) + b"\n"
 
 
 def load_summary(path: Path) -> Summary:
@@ -308,21 +308,21 @@ def key_of_summary(path: Path) -> str | None:
         return None
 
 
-def summary_to_csv(stats: Summary) -> bytes:
+def summary_to_csv(summary: Summary) -> bytes:
     """A line for each metric and layer."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["metric", "layer", "count", "mean", *QUANTILE_NAMES])
-    for metric, numbers in summary_numbers(stats).items():
+    for metric, numbers in summary_numbers(summary).items():
         if metric in SHARES:
             continue
         for n, count in enumerate(numbers["count"]):
-            row = "" if metric == LOCK_IN else stats.layers[n].label
+            row = "" if metric == LOCK_IN else summary.layers[n].label
             kept = [numbers[name][n] for name in ("mean", *QUANTILE_NAMES)]
             table.writerow([metric, row, count, *("" if v is None else v for v in kept)])
     for share in SHARES:
-        for layer, value in zip(stats.layers, shares(stats, share), strict=True):
+        for layer, value in zip(summary.layers, shares(summary, share), strict=True):
             table.writerow(
-                [share, layer.label, stats.positions, rounded(value), *[""] * len(QUANTILES)]
+                [share, layer.label, summary.positions, rounded(value), *[""] * len(QUANTILES)]
             )
     return text.getvalue().encode()

@@ -32,8 +32,8 @@ def written_by(ran: Ran, folder: Path) -> list[str]:
     ("command", "limit", "said"),
     [
         ("rank", ["--vmin", "0"], "--vmin 0 on a logarithmic scale"),
-        ("all", ["--vmin", "31"], "--vmin makes the colours run backwards, from 31 to 30"),
-        ("topk", ["--color", "prob", "--vmin", "2"], "--vmin makes the colours run backwards"),
+        ("all", ["--vmin", "31"], "--vmin 31 is above the upper colour limit 30"),
+        ("topk", ["--color", "prob", "--vmin", "2"], "--vmin 2 is above the upper colour limit 1"),
     ],
 )
 def test_limits_of_colours_are_refused_before_any_work(

@@ -156,7 +156,7 @@ def test_a_path_with_a_zero_byte() -> None:
     assert "embedded null byte" in refusal(prompts.from_file, Path("a\0b"), None)
 
 
-# ---- a text a line
+# ---- one text per line
 
 
 def lines(folder: Path, text: str, name: str | None = None, file: str = "two.txt") -> list[Prompt]:
@@ -213,11 +213,11 @@ TWICE = "--lines {}: lines 1 and 2 would both write 'x'; give them different nam
 @pytest.mark.parametrize(
     ("file", "text", "name", "said"),
     [
-        ("a.txt", "", None, "--lines {} has no line with text; give a prompt a line"),
-        ("a.txt", " \n\n", None, "--lines {} has no line with text; give a prompt a line"),
+        ("a.txt", "", None, "--lines {} has no line with text; write one prompt per line"),
+        ("a.txt", " \n\n", None, "--lines {} has no line with text; write one prompt per line"),
         (
             *("a.txt", "a\nb\n", "x"),
-            "--name 'x' is one name for 2 prompts; put {{n}} where the number goes",
+            "--name 'x' cannot name 2 prompts; put {{n}} where the number goes",
         ),
         (
             "a.jsonl",

@@ -156,7 +156,7 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     } | {options.command: command(options) for options in asked}
 
 
-def batch(  # noqa: PLR0915  # a closure a row
+def batch(  # noqa: PLR0915  # one closure per row
     shape: str, ids: list[int]
 ) -> dict[str, Callable[[], float | None]]:
     """A text of 128 tokens alone; the next sentences as a batch (a hundred), one by one (twenty)

@@ -11,9 +11,8 @@ from conftest import Shell
 from typer.exceptions import TyperException
 
 from logitlens_cli import errors
+from logitlens_cli.cli.exit_codes import EXIT_CODES, USAGE
 from logitlens_cli.cli.messages import (
-    EXIT_CODES,
-    USAGE,
     print_error,
     print_path,
     usage_message,

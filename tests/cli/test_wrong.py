@@ -385,7 +385,7 @@ USAGE: list[Row] = [
     (
         "topk --vmin 1e90",
         2,
-        "--vmin makes the colours run backwards, from 1e+90 to …; give --vmax too",
+        "--vmin 1e+90 is above the upper colour limit …; give --vmax too",
     ),
     (
         "topk --title \udcff",
@@ -472,7 +472,12 @@ USAGE: list[Row] = [
 PROMPTS: list[Row] = [
     ("bare rank -m tiny", 2, "there is no prompt; give --text, --file or --lines"),
     ("rank -t ''", 2, "--text: the prompt is empty; give some text"),
-    ("rank -t a -f b", 2, "--text and --file are both given; give one prompt source"),
+    ("rank -t a -f b", 2, "--text and --file cannot be combined; give one prompt source"),
+    (
+        "rank -t a -f b --lines c",
+        2,
+        "--text, --file and --lines cannot be combined; give one prompt source",
+    ),
     ("rank -f none.txt", 2, "--file none.txt does not exist; name a text file"),
     ("rank -f folder", 2, "--file folder is a folder; name a text file"),
     ("rank -f latin.txt", 2, "--file latin.txt is not UTF-8 (byte 0xE9 at 3); save it as UTF-8"),
@@ -485,7 +490,11 @@ PROMPTS: list[Row] = [
         "--text: the prompt is not valid Unicode at character 1; give it as UTF-8",
     ),
     ("rank --lines none.txt", 2, "--lines none.txt does not exist; name a text file"),
-    ("rank --lines blank.txt", 2, "--lines blank.txt has no line with text; give a prompt a line"),
+    (
+        "rank --lines blank.txt",
+        2,
+        "--lines blank.txt has no line with text; write one prompt per line",
+    ),
     (
         "rank --lines bad.jsonl",
         2,
@@ -512,9 +521,13 @@ PROMPTS: list[Row] = [
     (
         "topk --lines two.txt --name one",
         2,
-        "--name 'one' is one name for 2 prompts; put {n} where…",
+        "--name 'one' cannot name 2 prompts; put {n} where…",
     ),
-    ("topk --lines two.txt -t a", 2, "--text and --lines are both given; give one prompt source"),
+    (
+        "topk --lines two.txt -t a",
+        2,
+        "--text and --lines cannot be combined; give one prompt source",
+    ),
 ]
 METRICS: list[Row] = [
     (
@@ -588,7 +601,7 @@ PRESETS: list[Row] = [
     (
         "bare topk --config rivals.toml",
         2,
-        "--text and --file are both given; give one prompt source",
+        "--text and --file cannot be combined; give one prompt source",
     ),
     ("topk --config folder", 2, "--config folder: Is a directory; name a preset file"),
     ("topk --config ''", 2, "--config .: Is a directory; name a preset file"),

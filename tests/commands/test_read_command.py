@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 TEXT = "the cat sat"  # t h e ·cat · s a t
 FIGURES = ("topk", "rank", "kl-final", "kl-input")
 UNTIED = (
-    "logitlens: the input row of {} decodes to the input token in 0 of 8 columns (its embedding is "
-    "a matrix of its own); --one-hot measures from the token itself"
+    "logitlens: the input row of {} decodes to the input token in 0 of 8 columns (the model "
+    "does not tie its embeddings); --one-hot measures from the token itself"
 )
 HEADS = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF-", "json": b'{"schema":'}
 HEADS |= {"txt": b"Top guess of every layer", "md": b"| layer | t | h", "csv": b"layer,t,h,e,"}

@@ -74,7 +74,7 @@ def test_what_would_write_one_file_twice_is_refused(
     assert ran.code == 2
     assert "would both write" in ran.err[0]
     said = logitlens("render", *two, "--name", "x").refusal(2)
-    assert said == "--name 'x' is one name for 2 dumps; leave it out"
+    assert said == "--name 'x' cannot name 2 dumps; leave it out"
 
 
 def test_the_last_word_is_a_metric_unless_it_is_a_file(tmp_path: Path) -> None:

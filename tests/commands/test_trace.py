@@ -81,7 +81,7 @@ def test_traces(name: str) -> None:
         ),
         (
             {"log": True, "metric": "rank"},
-            "--log is not an option of rank; ranks are logarithmic anyhow, the ",
+            "--log works only with --metric prob; ranks are logarithmic anyhow, the ",
         ),
         ({"one_hot": True}, "--one-hot is not an option of prob; take kl-input"),
         (

@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from logitlens_cli.figures import fonts
-from logitlens_cli.figures.fonts import BASE, Ruler, ends, escaped, fallback
+from logitlens_cli.figures.fonts import BASE, Ruler, cut_points, escaped, fallback
 
 UNASSIGNED = "\U000e0100"  # a variation selector, which no text font has
 
@@ -66,7 +66,7 @@ def test_notes_are_wrapped_into_few_lines() -> None:
     ],
 )
 def test_texts_are_cut_where_nothing_is_torn(text: str, cuts: list[int]) -> None:
-    assert ends(text) == cuts
+    assert cut_points(text) == cuts
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_tilted_labels_stand_a_line_apart(columns: int, width: Width) -> None:
     for labels in (layout.input_labels, layout.next_labels):
         named = [i for i, label in enumerate(labels) if label]
         apart = np.diff(named) * layout.cell[0] * SLOPE
-        assert (apart >= layout.page.label * GLYPH * 0.999).all()
+        assert (apart >= layout.page.label_size * GLYPH * 0.999).all()
     assert layout.input_labels[-1]  # the last column is always named
 
 

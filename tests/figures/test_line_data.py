@@ -125,7 +125,7 @@ def test_a_metric_over_positions() -> None:
     np.testing.assert_allclose(band.quantiles[4], [49, 28.625, 0])  # nine tenths from there
     assert (band.unit, band.log, band.limits) == ("nats", False, (None, None))
     assert "positions 4–6 of 20 tokens" in made.notes
-    with pytest.raises(UsageError, match="run backwards"):
+    with pytest.raises(UsageError, match="--vmin 1000 is above the upper colour limit"):
         line_panel(reading, FigureStyle(vmin=1000))
 
 

@@ -18,7 +18,7 @@ from logitlens_cli.figures import line_figure
 from logitlens_cli.figures.drawing import Drawing
 from logitlens_cli.figures.line_figure import LINE_COLORS, MARKERS, spread
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.metrics.table import LINES
+from logitlens_cli.metrics.table import MOST_LINES
 from logitlens_cli.reading.record import Followed, Reading
 
 
@@ -71,7 +71,7 @@ def test_rank_one_is_at_the_top() -> None:
 
 
 def test_eight_lines_differ_in_colour_and_in_shape() -> None:
-    assert len(set(LINE_COLORS)) == len(set(MARKERS)) == LINES
+    assert len(set(LINE_COLORS)) == len(set(MARKERS)) == MOST_LINES
     _, ax = drawn(traced("prob", followed=followed(list("abcdefgh"), [0.1] * 8)))
     shapes = [line.get_marker() for line in ax.lines[:8]]
     assert shapes == list(MARKERS)

@@ -29,7 +29,7 @@ def panel(rows: int, columns: int) -> Panel:
         next_labels=[cell] * columns,
         title="long words of a title " * 20,
         notes=["a note that tells the reader of something"] * 8,
-        bar="a quantity of many words that goes over lines [unit]",
+        bar_label="a quantity of many words that goes over lines [unit]",
         colors=Colors("linear", 0, 1, "viridis"),
         next_is_guess=[True] * columns,
         second_lines=[["<.01"] * columns] * rows,

@@ -35,12 +35,14 @@ from logitlens_cli.reading.record import Reading
         (
             cut(reading_of(), 2),
             "one has 3 columns and two 2; column 2 is sat at position 6 in one and missing in two; "
-            "choose as many with --window, or compare prompts of one length",
+            "select the same number of columns with --window, or compare "
+            "prompts of one length",
         ),
         (
             cut(reading_of("the dog sat"), 2),
             "one has 3 columns and two 2; column 1 is cat at position 5 in one and dog at "
-            "position 5 in two; choose as many with --window, or compare prompts of one length",
+            "position 5 in two; select the same number of columns with --window, or compare "
+            "prompts of one length",
         ),
         (
             reading_of("the dog ran", lens=lens(text_tokens=7)),
@@ -268,7 +270,7 @@ def test_what_is_there_is_skipped(logitlens: Shell, dumps: dict[str, Path], tmp_
         ("ran", ["--format", "none", "--over"], "--format none leaves nothing to write; "),
         ("ran", ["--format", "none", "--no-json"], "--format none leaves nothing to write; "),
         ("ran", ["--skip-first", "9"], "--skip-first 9 leaves no column; "),
-        ("ran", ["rank", "--vmax", "-9"], "--vmax makes the colours run backwards, from "),
+        ("ran", ["rank", "--vmax", "-9"], "--vmax -9 is below the lower colour limit "),
         ("ran", ["rank", "--over", "--vmin", "0"], "--vmin 0 on a logarithmic scale; "),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_lies_over_b_on_one_scale() -> None:
     )
     assert (panel.colors.kind, panel.colors.low, panel.colors.high) == ("linear", 1, 60)
     assert panel.texts[1] == ["4.0", "5.0", "60.0"]
-    assert panel.bar == "own logit [logit]"
+    assert panel.bar_label == "own logit [logit]"
 
 
 def test_top_guesses_over_one_another_keep_their_outlines() -> None:

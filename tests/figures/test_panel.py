@@ -76,7 +76,7 @@ def test_differences_to_the_layer_below() -> None:
     assert np.isnan(made.values[0]).all()
     assert made.texts == [["", "", ""], ["-33", "-50", "+29"], ["-7.2", "0.0", "-31"]]
     assert (made.colors.low, made.colors.high, made.colors.cmap) == (-50, 50, "vlag")
-    assert made.bar == "KL(final || layer), minus the layer below's [nats]"
+    assert made.bar_label == "KL(final || layer), minus the layer below's [nats]"
 
 
 def test_differences_of_ranks_are_ratios() -> None:
@@ -84,7 +84,7 @@ def test_differences_of_ranks_are_ratios() -> None:
     made = panel("rank", delta=True)
     assert made.values[1].tolist() == [0, 0, pytest.approx(-math.log10(101))]
     assert made.texts[1] == ["0.0", "0.0", "-2.0"]
-    assert made.bar == "rank of the final top guess, to the layer below [log10 of the ratio]"
+    assert made.bar_label == "rank of the final top guess, to the layer below [log10 of the ratio]"
 
 
 def test_guesses_stay_words_where_their_colours_are_differences() -> None:

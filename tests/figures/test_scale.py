@@ -52,7 +52,9 @@ def test_colour_limits_can_leave_out_the_first_tokens() -> None:
 def test_refusals() -> None:
     with pytest.raises(UsageError, match="logarithmic"):
         heatmap.draw_heatmaps(make(), "rank", FigureStyle(vmin=0))
-    with pytest.raises(UsageError, match=r"--vmin makes the colours run backwards.*give --vmax"):
+    with pytest.raises(
+        UsageError, match="--vmin 99 is above the upper colour limit 30; give --vmax too"
+    ):
         heatmap.draw_heatmaps(make(), "kl-final", FigureStyle(vmin=99))
     with pytest.raises(UsageError, match="--skip-first 7 leaves no column"):
         heatmap.draw_heatmaps(make(), "topk", FigureStyle(skip_first=7))

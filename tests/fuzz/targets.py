@@ -251,7 +251,7 @@ def require_name(name: str) -> None:
 
 
 def targets(data: bytes, folder: Path) -> None:
-    """A target a line, of one of the commands that take them."""
+    """One target per line, of one of the commands that take them."""
     with suppress(UsageError):
         chosen((ranked, subtracted, followed), data)(as_text(data).split("\n"))
 

@@ -69,7 +69,7 @@ def test_words_and_colours(spec: MetricSpec, words: tuple[object, ...]) -> None:
     ],
 )
 def test_values_as_printed(metric: str, value: float, text: str) -> None:
-    assert METRICS[metric].text(value) == text
+    assert METRICS[metric].format_value(value) == text
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ RICH = Metric(
     quantity=lambda spec: "y",
     formula=formula,
     needs=lambda spec: Needs(best=spec.k),
-    tokens=lambda spec: {"target": spec.target, "minus": spec.minus},
+    targets=lambda spec: {"target": spec.target, "minus": spec.minus},
     parameters=("target", "minus", "k"),
     defaults={"target": "next"},
     check=require_small_k,
@@ -75,7 +75,7 @@ def test_an_entry_without_more_needs_nothing_and_has_open_limits() -> None:
     assert PLAIN.all_needs(spec) == Needs()
     assert PLAIN.scale(spec) == Scale("linear", None, None, "viridis", None)
     assert PLAIN.reference(spec) is None
-    assert PLAIN.text(2.25) == "2.2"
+    assert PLAIN.format_value(2.25) == "2.2"
 
 
 def test_needs_hold_those_of_the_tokens() -> None:

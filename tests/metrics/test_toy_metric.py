@@ -31,7 +31,7 @@ def _margin(monkeypatch: pytest.MonkeyPatch) -> None:
         quantity=lambda spec: "margin of the best guess over the second",
         formula=margin,
         needs=lambda spec: Needs(best=2),
-        text=lambda value: f"{value:.3f}",
+        format_value=lambda value: f"{value:.3f}",
         input_row=True,
         summarized=True,
     )

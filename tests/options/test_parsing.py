@@ -163,7 +163,9 @@ def test_rivals_of_the_same_strength_are_refused(
     preset: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = preset('text = "a"\nfile = "b"\n')
-    assert "--text and --file are both given" in refusal(lambda: parsed("topk", "--config", config))
+    assert "--text and --file cannot be combined" in refusal(
+        lambda: parsed("topk", "--config", config)
+    )
     monkeypatch.setenv("LOGITLENS_TEXT", "a")
     monkeypatch.setenv("LOGITLENS_LINES", "b")
-    assert "--text and --lines are both given" in refusal(lambda: parsed("topk"))
+    assert "--text and --lines cannot be combined" in refusal(lambda: parsed("topk"))

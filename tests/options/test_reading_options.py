@@ -86,7 +86,7 @@ def test_layers_beyond_the_model() -> None:
         (lambda: TopK(), "there is no prompt; give --text, --file or --lines"),
         (
             lambda: TopK(text="a", lines=Path("b")),
-            "--text and --lines are both given; give one prompt source",
+            "--text and --lines cannot be combined; give one prompt source",
         ),
         (
             lambda: TopK(text="a", layers="1", every=2),

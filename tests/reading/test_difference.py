@@ -28,7 +28,7 @@ def test_difference_by_hand() -> None:
     assert [layer.label for layer in made.layers] == panel.rows == ["input", "0", "1"]
     assert panel.texts == [["-10", "0.0", ""], ["-0.2", "+2.5", "-30"], ["0.0", "0.0", "0.0"]]
     assert (made.metric, made.unit) == ("kl-final", "nats")
-    assert panel.bar == "KL(final || layer), B minus A [nats]"
+    assert panel.bar_label == "KL(final || layer), B minus A [nats]"
     assert panel.title == "KL(final || layer), B minus A – hand-made"
     assert not panel.outlined.any()
     assert panel.all_notes()[:2] == ["A: one", "B: two"]
@@ -43,7 +43,7 @@ def test_ranks_are_divided() -> None:
     by_hand = np.array([[2, 0, -1], [0, 0.30103, 3]])
     np.testing.assert_allclose(np.array(made.values, float), by_hand, rtol=1e-6)
     assert panel.texts == [["+2.0", "0.0", "-1.0"], ["0.0", "+0.3", "+3.0"]]
-    assert panel.bar == "rank of the final top guess, log10(B / A) [powers of ten]"
+    assert panel.bar_label == "rank of the final top guess, log10(B / A) [powers of ten]"
     assert "below 0: better in B" in panel.all_notes()
     assert (panel.colors.low, panel.colors.high) == (-3, 3)  # a difference, with no scale of ranks
 

@@ -24,7 +24,7 @@ def cells(fig: Figure) -> dict[tuple[float, float], str]:
     return {(cell.x, cell.y): cell.text for cell in texts_of(fig)}
 
 
-def texts_of(fig: Figure) -> list[cell_texts.Cell]:
+def texts_of(fig: Figure) -> list[cell_texts.CellText]:
     artists = fig.axes[0].get_children()
     return [cell for a in artists if isinstance(a, cell_texts.CellTexts) for cell in a.cells]
 
