@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import Direction, MetricSpec
 from logitlens_cli.metrics.table import METRICS, MOST_LINES, TRACE
-from logitlens_cli.metrics.target import AUTO
+from logitlens_cli.metrics.target_names import AUTO
 from logitlens_cli.options.metric import DirectionOption, OneHotOption
 from logitlens_cli.options.option import COLUMNS, FIGURE, METRIC, option
 from logitlens_cli.options.reading import TextReadOptions

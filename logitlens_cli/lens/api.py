@@ -11,7 +11,7 @@ from logitlens_cli.lens.targets import with_token_ids
 from logitlens_cli.metrics.sets import all_metrics
 from logitlens_cli.metrics.spec import Direction
 from logitlens_cli.metrics.table import COLORS
-from logitlens_cli.metrics.target import AUTO
+from logitlens_cli.metrics.target_names import AUTO
 from logitlens_cli.reading.record import Reading
 
 

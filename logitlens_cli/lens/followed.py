@@ -14,7 +14,7 @@ from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import target_ids
 from logitlens_cli.metrics.sums import Needs, Sums
-from logitlens_cli.metrics.target import token_target
+from logitlens_cli.metrics.target_names import token_target
 from logitlens_cli.model import tokenizer
 from logitlens_cli.reading.record import Followed
 from logitlens_cli.reading.rounding import rounded

@@ -17,7 +17,7 @@ from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Sums
 from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.metrics.target import target_token_id
+from logitlens_cli.metrics.target_names import target_token_id
 from logitlens_cli.model.tokenizer import label, labels
 from logitlens_cli.reading.record import (
     DUMP_SCHEMA,

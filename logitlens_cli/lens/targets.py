@@ -8,7 +8,12 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt
 from logitlens_cli.lens.spec import ReadSpec
-from logitlens_cli.metrics.target import ID_PREFIX, TARGET_WORDS, target_token_id, token_target
+from logitlens_cli.metrics.target_names import (
+    ID_PREFIX,
+    TARGET_WORDS,
+    target_token_id,
+    token_target,
+)
 from logitlens_cli.model.tokenizer import target_id
 
 

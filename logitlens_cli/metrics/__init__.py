@@ -6,7 +6,8 @@ Logarithms are natural, z are logits, p probabilities. Knows no model, no figure
 numpy only when it computes, since the command line takes names and words from here.
 
 In the order of reading: ``sums`` (what one pass over the vocabulary leaves behind), ``spec`` (a
-metric's entry and its parameters), ``target`` (whose logit or rank), ``guesses``, ``tokens`` and
-``distributions`` (the entries), ``table`` (all of them by name), ``sets``
+metric's entry and its parameters), ``target_names`` (whose logit or rank); the entries: ``guesses``
+(what may colour top guesses), ``rank``, ``divergence`` (KL, Jensen-Shannon), ``overlap``,
+``entropy``, ``cross_entropy``, ``target_probability``; ``table`` (all of them by name), ``sets``
 (those behind a figure).
 """

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.table import FOLLOWED, METRICS
-from logitlens_cli.metrics.target import AUTO
+from logitlens_cli.metrics.target_names import AUTO
 
 
 def rank_metrics(targets: Sequence[str] | None) -> dict[str, MetricSpec]:

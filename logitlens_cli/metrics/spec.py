@@ -117,6 +117,11 @@ class Metric:
         return self.needs(spec) | Needs(targets=frozenset(self.targets(spec).values()))
 
 
+def target_alone(spec: MetricSpec) -> Mapping[str, str]:
+    """The targets of a metric of one token."""
+    return {"target": spec.target}
+
+
 def clamp(values: Floats) -> Floats:
     """Divergences and entropies are not negative; rounding makes them so by a hair."""
     return values.clip(min=0.0)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from logitlens_cli.metrics import distributions, guesses, tokens
+from logitlens_cli.metrics import (
+    cross_entropy,
+    divergence,
+    entropy,
+    guesses,
+    overlap,
+    rank,
+    target_probability,
+)
 from logitlens_cli.metrics.spec import Metric, MetricSpec
 from logitlens_cli.metrics.sums import Needs
 
@@ -12,9 +20,13 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         *(guesses.OWN_LOGIT, guesses.FINAL_LOGIT, guesses.PROB),
-        *(tokens.RANK, distributions.KL_FINAL, distributions.KL_INPUT),
-        *(distributions.JS, distributions.OVERLAP, distributions.ENTROPY),
-        *(tokens.CROSS_ENTROPY, tokens.TOKEN_PROB, tokens.LOGIT_DIFF),
+        *(rank.RANK, divergence.KL_FINAL, divergence.KL_INPUT),
+        *(divergence.JS, overlap.OVERLAP, entropy.ENTROPY),
+        *(
+            cross_entropy.CROSS_ENTROPY,
+            target_probability.TOKEN_PROB,
+            target_probability.LOGIT_DIFF,
+        ),
     )
 }
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import Direction
 from logitlens_cli.metrics.table import COLORS
-from logitlens_cli.metrics.target import AUTO
+from logitlens_cli.metrics.target_names import AUTO
 from logitlens_cli.options.option import METRIC, option
 
 Color = StrEnum("Color", {name.replace("-", "_"): name for name in COLORS})  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Metrics of one token, or of two: numbers worked out by hand, words, needs."""
+"""The probability of a token, the difference of two logits: numbers worked out by hand."""
 
 import pytest
 from hand_sums import (
@@ -14,22 +14,13 @@ from hand_sums import (
 )
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import tokens
+from logitlens_cli.metrics import target_probability
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs
 from logitlens_cli.metrics.table import METRICS
 
 NATS = ("nats", "linear", 0, 30)
 CASES: list[Case] = [
-    # of 0 and 2: two are above a[0]; only b[0] is above b[2], for b[1] is level
-    (MetricSpec(metric="rank"), [[3, 2], [1, 1]]),
-    # of 2 and 0: a[2] and b[0] are best; b[2] has b[0] above; a[0] has two above
-    (MetricSpec(metric="rank", target="input"), [[1, 1], [2, 3]]),
-    # of 1 and none: a[1] has a[2] above, b[1] has b[0] above
-    (MetricSpec(metric="rank", target="next"), [[2, NAN], [2, NAN]]),
-    (MetricSpec(metric="rank", target="id:1"), [[2, 2], [2, 2]]),
-    # - ln p of 1 and none: p[1] is 2/8 in both
-    (MetricSpec(metric="cross-entropy", target="next"), [[2 * LN2, NAN], [2 * LN2, NAN]]),
     # of 0 and 2: a[0], b[2]; b[0], a[2]
     (MetricSpec(metric="token-prob"), [[1 / 8, 2 / 8], [4 / 8, 5 / 8]]),
     (MetricSpec(metric="token-prob", target="next"), [[2 / 8, NAN], [2 / 8, NAN]]),
@@ -43,34 +34,22 @@ CASES: list[Case] = [
 
 
 def test_every_metric_is_pinned() -> None:
-    assert {spec.metric for spec, _ in CASES} == metrics_in(tokens).keys()
+    assert {spec.metric for spec, _ in CASES} == metrics_in(target_probability).keys()
 
 
 @BY_BOTH
 @pytest.mark.parametrize(
     ("spec", "expected"), CASES, ids=[f"{s.metric}-{n}" for n, (s, _) in enumerate(CASES)]
 )
-def test_tokens_by_hand(spec: MetricSpec, expected: list[list[float]], sums: SumsOf) -> None:
+def test_target_probability_by_hand(
+    spec: MetricSpec, expected: list[list[float]], sums: SumsOf
+) -> None:
     require_by_hand(sums(), spec, expected)
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (MetricSpec(metric="rank"), ("rank of the final top guess", "1 is best", "log", 1, 100)),
-        (
-            MetricSpec(metric="rank", target="input"),
-            ("rank of the input token", "1 is best", "log", 1, 1000),
-        ),
-        (
-            MetricSpec(metric="rank", target="next"),
-            ("rank of the true next token", "1 is best", "log", 1, 100),
-        ),
-        (MetricSpec(metric="rank", target="id:7"), ("rank of token 7", "1 is best", "log", 1, 100)),
-        (
-            MetricSpec(metric="cross-entropy", target="next"),
-            ("cross-entropy of the true next token", *NATS),
-        ),
         (
             MetricSpec(metric="token-prob", target="id:7"),
             ("probability of token 7", "probability", "linear", 0, 1),
@@ -91,12 +70,9 @@ def test_words_and_colours(spec: MetricSpec, words: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     ("metric", "value", "text"),
     [
-        ("rank", 1.0, "1"),
-        ("rank", 49152.0, "49152"),
         ("token-prob", 0.004, "0.00"),
         ("logit-diff", -12.345, "-12.3"),
         ("logit-diff", -0.04, "0.0"),
-        ("cross-entropy", 12.6, "13"),
     ],
 )
 def test_values_as_printed(metric: str, value: float, text: str) -> None:
@@ -106,7 +82,6 @@ def test_values_as_printed(metric: str, value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "needs"),
     [
-        (MetricSpec(metric="rank", target="id:7"), Needs(targets=frozenset({"id:7"}))),
         (MetricSpec(metric="token-prob", target="next"), Needs(targets=frozenset({"next"}))),
         (MetricSpec(metric="logit-diff"), Needs(targets=frozenset({"final", "input"}))),
     ],

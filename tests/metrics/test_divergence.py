@@ -1,4 +1,4 @@
-"""Metrics of whole distributions: numbers worked out by hand, words, needs."""
+"""KL divergence, and Jensen-Shannon divergence: numbers worked out by hand, words, needs."""
 
 import math
 
@@ -8,8 +8,6 @@ from hand_sums import (
     A_TO_B,
     B_TO_A,
     BY_BOTH,
-    H_A,
-    H_B,
     JS,
     LN2,
     Case,
@@ -20,14 +18,13 @@ from hand_sums import (
 )
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.metrics import distributions
+from logitlens_cli.metrics import divergence
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs, ReferenceSums, Sums
 from logitlens_cli.metrics.table import METRICS
 
 NATS = ("nats", "linear", 0, 30)
 CASES: list[Case] = [
-    (MetricSpec(metric="entropy"), [[H_A, H_B], [H_B, H_A]]),
     # the final distribution is b, then a
     (MetricSpec(metric="kl-final"), [[B_TO_A, A_TO_B], [0, 0]]),
     (MetricSpec(metric="kl-final", direction="reverse"), [[A_TO_B, B_TO_A], [0, 0]]),
@@ -41,34 +38,24 @@ CASES: list[Case] = [
     ),
     # the same both ways
     (MetricSpec(metric="js"), [[JS, JS], [0, 0]]),
-    # the best of a is 2, of b 0
-    (MetricSpec(metric="overlap", k=1), [[0, 0], [1, 1]]),
-    # the two best of a are 2 and 1, of b 0 and 1, for 1 comes before 2 where they are level
-    (MetricSpec(metric="overlap", k=2), [[1 / 2, 1 / 2], [1, 1]]),
-    # three tokens are all that there are
-    (MetricSpec(metric="overlap", k=10), [[1, 1], [1, 1]]),
 ]
 
 
 def test_every_metric_is_pinned() -> None:
-    assert {spec.metric for spec, _ in CASES} == metrics_in(distributions).keys()
+    assert {spec.metric for spec, _ in CASES} == metrics_in(divergence).keys()
 
 
 @BY_BOTH
 @pytest.mark.parametrize(
     ("spec", "expected"), CASES, ids=[f"{s.metric}-{n}" for n, (s, _) in enumerate(CASES)]
 )
-def test_distributions_by_hand(spec: MetricSpec, expected: list[list[float]], sums: SumsOf) -> None:
+def test_divergence_by_hand(spec: MetricSpec, expected: list[list[float]], sums: SumsOf) -> None:
     require_by_hand(sums(), spec, expected)
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (
-            MetricSpec(metric="entropy"),
-            ("entropy of the layer's distribution", "nats", "linear", 0, None),
-        ),
         (MetricSpec(metric="kl-final"), ("KL(final || layer)", *NATS)),
         (MetricSpec(metric="kl-final", direction="reverse"), ("KL(layer || final)", *NATS)),
         (MetricSpec(metric="kl-input"), ("KL(input || layer)", *NATS)),
@@ -77,10 +64,6 @@ def test_distributions_by_hand(spec: MetricSpec, expected: list[list[float]], su
         (
             MetricSpec(metric="js"),
             ("Jensen-Shannon divergence of layer and output", "nats", "linear", 0, 0.6931472),
-        ),
-        (
-            MetricSpec(metric="overlap", k=3),
-            ("overlap of the 3 best tokens with the output's", "share", "linear", 0, 1),
         ),
     ],
 )
@@ -91,14 +74,12 @@ def test_words_and_colours(spec: MetricSpec, words: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     ("metric", "value", "text"),
     [
-        ("entropy", 10.8, "10.8"),
         ("kl-final", 0.0, "0.0"),
         ("kl-final", 0.3421, "0.3"),
         ("kl-input", 9.94, "9.9"),
         ("kl-input", 9.96, "10"),
         ("kl-input", 28.4, "28"),
         ("js", 0.6931, "0.69"),
-        ("overlap", 0.7, "0.70"),
     ],
 )
 def test_values_as_printed(metric: str, value: float, text: str) -> None:
@@ -108,7 +89,6 @@ def test_values_as_printed(metric: str, value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "needs"),
     [
-        (MetricSpec(metric="entropy"), Needs(mean=True)),
         (MetricSpec(metric="kl-final"), Needs(references=frozenset({"final"}))),
         (
             MetricSpec(metric="kl-input", direction="reverse"),
@@ -116,7 +96,6 @@ def test_values_as_printed(metric: str, value: float, text: str) -> None:
         ),
         (MetricSpec(metric="kl-input", one_hot=True), Needs(targets=frozenset({"input"}))),
         (MetricSpec(metric="js"), Needs(references=frozenset({"final"}), js=True)),
-        (MetricSpec(metric="overlap", k=7), Needs(best=7)),
     ],
 )
 def test_no_more_is_computed_than_needed(spec: MetricSpec, needs: Needs) -> None:

@@ -1,35 +1,18 @@
-"""Metrics of one token, or of two."""
+"""The probability of a token, and the difference of two logits."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import (
     DIFFERENCE_SCALE,
-    KL_SCALE,
     Metric,
     MetricSpec,
     Scale,
-    clamp,
-    short_number,
+    target_alone,
     two_decimals,
 )
 from logitlens_cli.metrics.sums import Floats, Sums
-from logitlens_cli.metrics.target import target_words
-
-
-def rank(sums: Sums, spec: MetricSpec) -> Floats:
-    """1 + the number of strictly larger logits."""
-    import numpy as np
-
-    above = sums.targets[spec.target].above
-    return np.where(above >= 0, above + 1.0, np.nan)
-
-
-def cross_entropy(sums: Sums, spec: MetricSpec) -> Floats:
-    """- log p[target] = log sum exp z - z[target], in nats."""
-    return clamp(sums.lse - sums.targets[spec.target].logit)
+from logitlens_cli.metrics.target_names import target_words
 
 
 def token_prob(sums: Sums, spec: MetricSpec) -> Floats:
@@ -44,10 +27,6 @@ def logit_diff(sums: Sums, spec: MetricSpec) -> Floats:
     return sums.targets[spec.target].logit - sums.targets[spec.minus].logit
 
 
-def of_target(spec: MetricSpec) -> Mapping[str, str]:
-    return {"target": spec.target}
-
-
 def require_two_tokens(spec: MetricSpec) -> None:
     if spec.target == spec.minus:
         raise UsageError(
@@ -55,34 +34,6 @@ def require_two_tokens(spec: MetricSpec) -> None:
         )
 
 
-RANK = Metric(
-    name="rank",
-    about="Rank of a token at every layer, by default the final guess.",
-    unit="1 is best",
-    quantity=lambda spec: f"rank of {target_words(spec.target, spec.target_label)}",
-    formula=rank,
-    # The post lets colours bottom out at 100, and at 1000 for the input token.
-    scale=lambda spec: Scale("log", 1, 1000 if spec.target == "input" else 100, "mako_r"),
-    format_value=lambda value: f"{value:.0f}",
-    targets=of_target,
-    parameters=("target",),
-    whole=True,
-    ties=True,
-    summarized=True,
-)
-CROSS_ENTROPY = Metric(
-    name="cross-entropy",
-    about="Cross-entropy of a token at every layer, by default the true next one.",
-    unit="nats",
-    quantity=lambda spec: f"cross-entropy of {target_words(spec.target, spec.target_label)}",
-    formula=cross_entropy,
-    scale=lambda spec: KL_SCALE,
-    format_value=short_number,
-    targets=of_target,
-    parameters=("target",),
-    defaults={"target": "next"},
-    summarized=True,
-)
 TOKEN_PROB = Metric(
     name="token-prob",
     about="Probability of a token at every layer, by default the final guess.",
@@ -91,7 +42,7 @@ TOKEN_PROB = Metric(
     formula=token_prob,
     scale=lambda spec: Scale("linear", 0, 1),
     format_value=two_decimals,
-    targets=of_target,
+    targets=target_alone,
     parameters=("target",),
 )
 LOGIT_DIFF = Metric(

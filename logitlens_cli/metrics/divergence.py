@@ -1,4 +1,4 @@
-"""Metrics of a layer's whole distribution, by itself or against another one."""
+"""KL divergence to the output or the input, and Jensen-Shannon divergence."""
 
 from __future__ import annotations
 
@@ -20,29 +20,11 @@ from logitlens_cli.metrics.sums import Floats, Needs, Sums
 LN2 = math.log(2)
 
 
-def entropy(sums: Sums, spec: MetricSpec) -> Floats:
-    """- sum p log p = log sum exp z - sum p z, in nats."""
-    assert sums.mean is not None
-    return clamp(sums.lse - sums.mean)
-
-
 def jensen_shannon(sums: Sums, spec: MetricSpec) -> Floats:
     """1/2 KL(p || m) + 1/2 KL(q || m) with m = (p + q) / 2, in nats; at most ln 2 (Lin, 1991)."""
     js = sums.references["final"].js
     assert js is not None
     return (js / 2).clip(0.0, LN2)
-
-
-def overlap(sums: Sums, spec: MetricSpec) -> Floats:
-    """The share of a layer's k best tokens that are among the output's k best."""
-    import numpy as np
-
-    assert sums.output_ids is not None
-    layers, output = sums.top_ids[..., : spec.k], sums.output_ids[..., : spec.k]
-    # Numbered anew for every position, so that one look-up serves all cells.
-    column = np.arange(layers.shape[1])[:, None] * (1 + max(layers.max(), output.max()))
-    share: Floats = np.isin(layers + column, output + column).mean(-1)
-    return share
 
 
 def divergence(name: str) -> Callable[[Sums, MetricSpec], Floats]:
@@ -139,27 +121,4 @@ JS = Metric(
     reference=lambda spec: "final",
     input_row=True,
     colors_guesses=True,
-)
-OVERLAP = Metric(
-    name="overlap",
-    about="Share of a layer's best tokens that are among the output's best.",
-    unit="share",
-    quantity=lambda spec: f"overlap of the {spec.k} best tokens with the output's",
-    formula=overlap,
-    scale=lambda spec: Scale("linear", 0, 1),
-    format_value=two_decimals,
-    needs=lambda spec: Needs(best=spec.k),
-    reference=lambda spec: "final",
-    parameters=("k",),
-)
-ENTROPY = Metric(
-    name="entropy",
-    about="Entropy of every layer's distribution.",
-    unit="nats",
-    quantity=lambda spec: "entropy of the layer's distribution",
-    formula=entropy,
-    scale=lambda spec: Scale("linear", 0, None, "mako_r"),
-    needs=lambda spec: Needs(mean=True),
-    colors_guesses=True,
-    summarized=True,
 )

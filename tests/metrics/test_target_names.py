@@ -2,7 +2,7 @@
 
 import pytest
 
-from logitlens_cli.metrics.target import target_token_id, target_words, token_target
+from logitlens_cli.metrics.target_names import target_token_id, target_words, token_target
 
 
 @pytest.mark.parametrize(
