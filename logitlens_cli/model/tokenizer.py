@@ -76,7 +76,7 @@ def target_id(tokenizer: Any, text: str, option: str = "--target") -> int:
         pieces = " + ".join(label(tokenizer, i) for i in ids) or "nothing"
         raise UsageError(
             f"{option} {text!r} is not one token but {len(ids)}: {pieces}",
-            "give one token, mind the leading space, or use id:N",
+            "give a single token (a leading space counts), or use id:N",
         )
     return int(ids[0])
 

@@ -533,8 +533,8 @@ METRICS: list[Row] = [
     (
         "rank --target cat",
         2,
-        "--target 'cat' is not one token but 3: c + a + t; give one token, mind the leading "
-        "space, or use id:N",
+        "--target 'cat' is not one token but 3: c + a + t; give a single token (a leading "
+        "space counts), or use id:N",
     ),
     ("rank --target id:300", 2, "--target id:300 is not a token; ids are 0 to 299"),
     ("rank --target id:-1", 2, "--target id:-1 is not a token; ids are 0 to 299"),
@@ -554,7 +554,7 @@ METRICS: list[Row] = [
     (
         "rank --target ''",
         2,
-        "--target '' is not one token but 0: nothing; give one token, mind the…",
+        "--target '' is not one token but 0: nothing; give a single token (a…",
     ),
     (
         "rank --target \udcff",

@@ -350,5 +350,5 @@ def test_a_target_is_found_without_the_start_token() -> None:
 def test_targets_that_are_not_one_token(tokenizer: Any, text: str, pieces: str) -> None:
     with pytest.raises(UsageError) as caught:
         target_id(tokenizer, text)
-    hint = "give one token, mind the leading space, or use id:N"
+    hint = "give a single token (a leading space counts), or use id:N"
     assert str(caught.value) == f"--target {text!r} is not one token but {pieces}; {hint}"
