@@ -1,0 +1,249 @@
+"""Models that were built to fool the lens are read right or refused by name, never read wrong.
+
+OUTCOMES
+"""
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import adversaries
+import numpy as np
+import pytest
+import torch
+from adversaries import ADVERSARIES, Adversary, Truth
+from torch import Tensor
+
+import logitlens_cli
+from logitlens_cli.errors import LogitLensError, ProofError, UsageError, WorkError
+from logitlens_cli.lens.lens_model import lens_model_of
+from logitlens_cli.lens.prompt import tokenize_prompt
+from logitlens_cli.lens.read import read_prompts
+from logitlens_cli.lens.sharing import can_share_pass
+from logitlens_cli.lens.spec import Norm, ReadSpec
+from logitlens_cli.metrics.sets import all_metrics
+from logitlens_cli.reading.record import Reading
+
+SHORT = "a zebra"
+TEXT = "the cat saw a zebra?"
+LONG = "A quick zebra jumps over the lazy dog, and the cat looks at it; then it goes home in 1 hour, or two. Zzz"
+WINDOW = "5:12"
+KL_ERROR = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+"""absolute up to a KL of 1, relative above"""
+NEAR = {torch.float32: 5e-4, torch.bfloat16: 0.15}
+"""Logits that are nearer to each other than this may change places."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    case: str
+    kind: Literal["right", "refused", "wrong", "crash"]
+    words: str = ""
+    """what was said, or what is wrong"""
+
+    @property
+    def fails(self) -> bool:
+        return self.kind in ("wrong", "crash")
+
+
+class WrongError(Exception):
+    """A reading is not right; says how far it is off."""
+
+
+# ---------------------------------------------------------------------------------------------
+# A reading against the truth
+
+
+def kl(reference: Tensor, rows: Tensor) -> Tensor:
+    """KL(reference || row), (row, position); what is forbidden in the reference counts nothing."""
+    log_p, log_q = reference.log_softmax(-1), rows.log_softmax(-1)
+    p = log_p.exp()
+    return torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1)
+
+
+def shown_labels(model: Adversary, truth: Truth) -> list[list[str]]:
+    """The names that the rows may have. Turns may be counted from 0 too."""
+    choices = [truth.labels, *([m.get(x, x) for x in truth.labels] for m in model.relabelled)]
+    return choices + [[counted_from_0(label) for label in labels] for labels in choices]
+
+
+def counted_from_0(label: str) -> str:
+    block, dot, turn = label.removesuffix(" mid").partition(".")
+    mid = " mid" if label.endswith(" mid") else ""
+    return f"{block}.{int(turn) - 1}{mid}" if dot else label
+
+
+def require_right(
+    model: Adversary, reading: Reading, truth: Truth, *, mids: bool = False, shared: bool = False
+) -> None:
+    """Hold every cell of a reading against the truth; raises WrongError."""
+    kept = [n for n, label in enumerate(truth.labels) if is_shown(label, mids)]
+    truth = Truth([truth.labels[n] for n in kept], truth.logits[kept], truth.final)
+    labels = [layer.label for layer in reading.layers]
+    if labels not in shown_labels(model, truth):
+        raise WrongError(f"rows {' '.join(labels)}, not {' '.join(truth.labels)}")
+    columns = [token.position for token in reading.tokens]
+    rows, final = truth.logits[:, columns], truth.final[columns]
+    # In low precision the streams of texts that share a pass are rounded in another way.
+    error = KL_ERROR[model.dtype] * (5 if shared and model.dtype != torch.float32 else 1)
+    entering = rows[truth.labels.index("input")]
+    off: dict[str, float] = {}
+    for name, reference in (("kl-final", final), ("kl-input", entering)):
+        values, expected = reading.values(name), kl(reference, rows).numpy()
+        differences = np.abs(values - expected) / np.maximum(1, np.abs(expected))
+        if not differences.max() <= error:  # also where it is not a number
+            off[name] = float(np.abs(values - expected).max())
+    near = NEAR[model.dtype] * max(1.0, float(spread(rows)) / 20)
+    guesses = wrong_guesses(torch.tensor(reading.guesses.ids), rows, near)
+    finals = wrong_guesses(torch.tensor(reading.final_ids)[None, :, None], final[None], near)
+    ranks = wrong_ranks(reading, rows, near)
+    if off or guesses or finals or ranks:
+        raise WrongError(
+            ", ".join(f"{name} off by {value:.2g}" for name, value in off.items())
+            + f"; {guesses} guesses, {ranks} ranks of {rows[..., 0].numel()}, {finals} final wrong"
+        )
+
+
+def is_shown(label: str, mids: bool) -> bool:
+    return not label.endswith(" mid") or (mids and not label.startswith(" "))
+
+
+def spread(rows: Tensor) -> Tensor:
+    """How far the best logit of a cell is from the middle one, at most."""
+    return (rows.max(-1).values - rows.median(-1).values).max()
+
+
+def wrong_guesses(ids: Tensor, logits: Tensor, near: float) -> int:
+    """Cells (row, position) whose best tokens ``ids`` (row, position, k) are not the best."""
+    best = logits.topk(ids.shape[-1]).values
+    return int(((logits.gather(-1, ids) - best).abs() > near).any(-1).sum())
+
+
+def wrong_ranks(reading: Reading, rows: Tensor, near: float) -> int:
+    """Cells where the rank of the final guess is wrong by more than near ties make it."""
+    target = torch.tensor(reading.final_ids)[None, :, None].expand(len(rows), -1, 1)
+    own = rows.gather(-1, target)
+    least = 1 + (rows > own + near).sum(-1)
+    most = 1 + (rows > own - near).sum(-1) - 1  # without itself
+    ranks = torch.tensor(reading.values("rank"))
+    return int(((ranks < least) | (ranks > most.clamp(min=1))).sum())
+
+
+def require_unchanged(model: Adversary, before: dict[str, Any]) -> None:
+    """Is what a model remembers what it was?"""
+    after = memory_of(model)
+    for name, value in before.items():
+        same = (
+            torch.equal(value, after[name]) if isinstance(value, Tensor) else value == after[name]
+        )
+        if not same:
+            raise WrongError(f"the model is left changed: {name}")
+
+
+def memory_of(model: Adversary) -> dict[str, Any]:
+    """Copies of parameters, buffers, and plain attributes that are numbers or lists of them."""
+    plain = {
+        f"{name}.{key}": copy.copy(value)
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, (int, float, list))
+    }
+    return {name: value.clone() for name, value in model.state_dict().items()} | plain
+
+
+# ---------------------------------------------------------------------------------------------
+# The ways in which a model is read
+
+
+def outcome_of(case: str, attempt: Callable[[], None]) -> Outcome:
+    try:
+        attempt()
+    except WrongError as wrong:
+        return Outcome(case, "wrong", str(wrong))
+    except (UsageError, ProofError, WorkError) as refusal:
+        if "internal error" in str(refusal):
+            return Outcome(case, "crash", str(refusal))
+        return Outcome(case, "refused", refusal.problem)
+    except Exception as error:
+        if os.environ.get("ADVERSARIES_DEBUG"):
+            raise
+        return Outcome(case, "crash", f"{type(error).__name__}: {error}".splitlines()[0])
+    return Outcome(case, "right")
+
+
+def read_once(name: str, tokenizer: Any, text: str, **options: Any) -> None:
+    """A fresh model, read through the library's face."""
+    model = adversaries.build(name)
+    fresh = copy.deepcopy(model)
+    before = memory_of(model)
+    reading = logitlens_cli.read(model, tokenizer, text, k=3, **options)
+    right = adversaries.truths(fresh, reading.text_ids, options.get("norm", "full"))
+    require_any(model, reading, right, mids=options.get("subblocks", False))
+    require_unchanged(model, before)
+
+
+def require_any(
+    model: Adversary, reading: Reading, right: Sequence[Truth], **options: bool
+) -> None:
+    """Is a reading like one of those that are right?"""
+    reasons = ["it should have been refused"]
+    for truth in right:
+        try:
+            require_right(model, reading, truth, **options)
+        except WrongError as wrong:
+            reasons.append(str(wrong))
+        else:
+            return
+    raise WrongError(reasons[min(1, len(reasons) - 1)])
+
+
+def read_together(name: str, tokenizer: Any) -> None:
+    """Texts of unequal lengths on one open model: in one pass where the program says that they may
+    share it, and else one after the other."""
+    model = adversaries.build(name)
+    fresh = copy.deepcopy(model)
+    before = memory_of(model)
+    lens_model = lens_model_of(model, tokenizer, name=name, context=adversaries.CONTEXT)
+    spec = ReadSpec(metrics=all_metrics("own-logit", ["final"], "forward", False), k=3)
+    texts = [TEXT, LONG, SHORT] if can_share_pass(lens_model, spec) else [TEXT, SHORT]
+    prompts = [tokenize_prompt(lens_model, spec, text, "x") for text in texts]
+    groups = [prompts] if len(texts) == 3 else [[prompt] for prompt in prompts]
+    for group in groups:
+        for reading in read_prompts(lens_model, spec, group):
+            right = adversaries.truths(fresh, reading.text_ids)
+            require_any(model, reading, right, shared=len(group) > 1)
+    require_unchanged(model, before)
+
+
+CASES: dict[str, Callable[[str, Any], None]] = {
+    "text": lambda name, tokenizer: read_once(name, tokenizer, TEXT),
+    "window": lambda name, tokenizer: read_once(name, tokenizer, TEXT, window=WINDOW),
+    "short": lambda name, tokenizer: read_once(name, tokenizer, SHORT),
+    "long": lambda name, tokenizer: read_once(name, tokenizer, LONG),
+    "together": read_together,
+    "no-affine": lambda name, tokenizer: read_once(name, tokenizer, TEXT, norm=Norm.no_affine),
+    "none": lambda name, tokenizer: read_once(name, tokenizer, TEXT, norm=Norm.none),
+    "subblocks": lambda name, tokenizer: read_once(name, tokenizer, TEXT, subblocks=True),
+}
+
+
+def outcomes(name: str, tokenizer: Any) -> Iterator[Outcome]:
+    for case, read in CASES.items():
+        yield outcome_of(case, lambda read=read: read(name, tokenizer))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ADVERSARIES)
+def test_a_model_is_read_right_or_refused(name: str, tokenizer: Any) -> None:
+    found = list(outcomes(name, tokenizer))
+    assert not [outcome for outcome in found if outcome.fails]
+
+
+def test_an_ordinary_model_is_read_right_in_every_way(tokenizer: Any) -> None:
+    """Else all others might be refused for the same reason."""
+    assert {outcome.kind for outcome in outcomes("ordinary-model", tokenizer)} == {"right"}
+
+
+def test_refusals_are_errors_of_the_package() -> None:
+    assert all(issubclass(kind, LogitLensError) for kind in (UsageError, ProofError, WorkError))
