@@ -13,7 +13,7 @@ import adversaries
 import numpy as np
 import pytest
 import torch
-from adversaries import ADVERSARIES, Adversary, Truth
+from adversaries import ADVERSARIES, HUGE, Adversary, Truth
 from torch import Tensor
 
 import logitlens_cli
@@ -28,7 +28,10 @@ from logitlens_cli.reading.record import Reading
 
 SHORT = "a zebra"
 TEXT = "the cat saw a zebra?"
-LONG = "A quick zebra jumps over the lazy dog, and the cat looks at it; then it goes home in 1 hour, or two. Zzz"
+LONG = (
+    "A quick zebra jumps over the lazy dog, and the cat looks at it; then it goes home in 1 hour, "
+    "or two. Zzz"
+)
 WINDOW = "5:12"
 KL_ERROR = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 """absolute up to a KL of 1, relative above"""
@@ -107,7 +110,7 @@ def require_right(
 
 
 def is_shown(label: str, mids: bool) -> bool:
-    return not label.endswith(" mid") or (mids and not label.startswith(" "))
+    return mids or not label.endswith(" mid")
 
 
 def spread(rows: Tensor) -> Tensor:
@@ -238,6 +241,20 @@ def outcomes(name: str, tokenizer: Any) -> Iterator[Outcome]:
 def test_a_model_is_read_right_or_refused(name: str, tokenizer: Any) -> None:
     found = list(outcomes(name, tokenizer))
     assert not [outcome for outcome in found if outcome.fails]
+
+
+@pytest.mark.parametrize("name", [n for n, kind in ADVERSARIES.items() if kind.has_truth])
+def test_the_last_row_of_a_truth_is_what_the_model_says(name: str, tokenizer: Any) -> None:
+    model = adversaries.build(name)
+    ids = tokenizer(TEXT)["input_ids"]
+    right = adversaries.truths(model, ids)
+    with torch.no_grad():
+        own = model(torch.tensor([ids])).logits[0].double()
+    own.clamp_(min=HUGE)
+    off = 0.3 if model.dtype == torch.bfloat16 else 1e-4
+    for truth in right:
+        torch.testing.assert_close(truth.final.clamp(min=HUGE), own, atol=off, rtol=off)
+        torch.testing.assert_close(truth.logits[-1].clamp(min=HUGE), own, atol=off, rtol=off)
 
 
 def test_an_ordinary_model_is_read_right_in_every_way(tokenizer: Any) -> None:
