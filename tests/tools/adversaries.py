@@ -176,6 +176,8 @@ class Adversary(nn.Module):
     """Which rows there are and what decodes them; each way is right by itself."""
     relabelled: ClassVar[Sequence[dict[str, str]]] = ()
     """Other names of the rows that are right too."""
+    remembers: ClassVar[bool] = False
+    """Does its tail leave something behind in the model?"""
     has_truth: ClassVar[bool] = True
     """False: there is no right reading, only a refusal."""
     mode = "full"
@@ -1536,6 +1538,7 @@ class CountsItsCalls(Adversary):
     """Logits get hotter with every call."""
 
     item = 10
+    remembers = True
 
     def build(self) -> None:
         self.calls = 0
@@ -1547,6 +1550,7 @@ class CountsItsCalls(Adversary):
 
 class MemoryInTheTail(Adversary):
     item = 10
+    remembers = True
     memory: Tensor
 
     def build(self) -> None:
@@ -2049,27 +2053,27 @@ def truth_of(model: Adversary, ids: Tensor, norm: str, run: str, tail: str) -> T
     with noting() as notes:
         stream, context = getattr(twin, run)(ids)
     noted = [(label, row) for label, row in notes if not label.startswith(" ")]  # of no row
-    # A tail may write into what it is given, or into the model.
+
+    def tail_of(row: Stream) -> Any:  # which may write into what it is given, or into the model
+        own = copy.deepcopy(twin) if model.remembers else twin
+        return getattr(own, tail)(in_dtype(row, twin.dtype), in_dtype(context, twin.dtype))[0]
+
     with noting() as head_notes:
-        output = getattr(copy.deepcopy(twin), tail)(copy.deepcopy(stream), copy.deepcopy(context))
+        output = tail_of(stream)
     twin.double()
     if head_notes and head_notes[-1][0] == "head":  # what a body of low precision hands to its head
-        output = nn.functional.linear(head_notes[-1][1].double(), twin.head.weight)
+        output = nn.functional.linear(head_notes[-1][1][0].double(), twin.head.weight)
     for module in twin.modules():
         module.mode = norm  # type: ignore[assignment]  # read by final norms only
 
-    def decoded(row: Stream) -> Tensor:
-        logits = getattr(copy.deepcopy(twin), tail)(in_float64(row), in_float64(context))
-        return logits[0]  # type: ignore[no-any-return]
-
-    logits = torch.stack([decoded(row) for _, row in noted])
-    return Truth([label for label, _ in noted], logits, output[0].double())
+    logits = torch.stack([tail_of(row) for _, row in noted])
+    return Truth([label for label, _ in noted], logits, output.double())
 
 
-def in_float64(value: Any) -> Any:
-    """Copies of tensors, those of floats in float64."""
+def in_dtype(value: Any, dtype: torch.dtype) -> Any:
+    """Copies of tensors, those of floats in a dtype."""
     if isinstance(value, tuple):
-        return tuple(map(in_float64, value))
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.detach().clone().double()
+        return tuple(in_dtype(item, dtype) for item in value)
+    if isinstance(value, Tensor):
+        return value.detach().clone().to(dtype if value.is_floating_point() else value.dtype)
     return copy.deepcopy(value)
