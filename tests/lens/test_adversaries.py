@@ -5,15 +5,17 @@ OUTCOMES
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import adversaries
+import adversary
 import numpy as np
 import pytest
 import torch
-from adversaries import ADVERSARIES, HUGE, Adversary, Truth
+from adversaries import ADVERSARIES
+from adversary import HUGE, Adversary, Truth
 from torch import Tensor
 
 import logitlens_cli
@@ -68,14 +70,18 @@ def kl(reference: Tensor, rows: Tensor) -> Tensor:
 
 def shown_labels(model: Adversary, truth: Truth) -> list[list[str]]:
     """The names that the rows may have. Turns may be counted from 0 too."""
-    choices = [truth.labels, *([m.get(x, x) for x in truth.labels] for m in model.relabelled)]
+    choices = [truth.labels, *([renamed(x, m) for x in truth.labels] for m in model.relabelled)]
     return choices + [[counted_from_0(label) for label in labels] for labels in choices]
+
+
+def renamed(label: str, names: Mapping[str, str]) -> str:
+    block = label.removesuffix(" mid")
+    return names.get(block, block) + label.removeprefix(block)
 
 
 def counted_from_0(label: str) -> str:
     block, dot, turn = label.removesuffix(" mid").partition(".")
-    mid = " mid" if label.endswith(" mid") else ""
-    return f"{block}.{int(turn) - 1}{mid}" if dot else label
+    return renamed(label, {f"{block}.{turn}": f"{block}.{int(turn) - 1}"}) if dot else label
 
 
 def require_right(
@@ -182,7 +188,7 @@ def read_once(name: str, tokenizer: Any, text: str, **options: Any) -> None:
     fresh = copy.deepcopy(model)
     before = memory_of(model)
     reading = logitlens_cli.read(model, tokenizer, text, k=3, **options)
-    right = adversaries.truths(fresh, reading.text_ids, options.get("norm", "full"))
+    right = adversary.truths(fresh, reading.text_ids, options.get("norm", "full"))
     require_any(model, reading, right, mids=options.get("subblocks", False))
     require_unchanged(model, before)
 
@@ -208,14 +214,14 @@ def read_together(name: str, tokenizer: Any) -> None:
     model = adversaries.build(name)
     fresh = copy.deepcopy(model)
     before = memory_of(model)
-    lens_model = lens_model_of(model, tokenizer, name=name, context=adversaries.CONTEXT)
+    lens_model = lens_model_of(model, tokenizer, name=name, context=adversary.CONTEXT)
     spec = ReadSpec(metrics=all_metrics("own-logit", ["final"], "forward", False), k=3)
     texts = [TEXT, LONG, SHORT] if can_share_pass(lens_model, spec) else [TEXT, SHORT]
     prompts = [tokenize_prompt(lens_model, spec, text, "x") for text in texts]
     groups = [prompts] if len(texts) == 3 else [[prompt] for prompt in prompts]
     for group in groups:
         for reading in read_prompts(lens_model, spec, group):
-            right = adversaries.truths(fresh, reading.text_ids)
+            right = adversary.truths(fresh, reading.text_ids)
             require_any(model, reading, right, shared=len(group) > 1)
     require_unchanged(model, before)
 
@@ -247,7 +253,7 @@ def test_a_model_is_read_right_or_refused(name: str, tokenizer: Any) -> None:
 def test_the_last_row_of_a_truth_is_what_the_model_says(name: str, tokenizer: Any) -> None:
     model = adversaries.build(name)
     ids = tokenizer(TEXT)["input_ids"]
-    right = adversaries.truths(model, ids)
+    right = adversary.truths(model, ids)
     with torch.no_grad():
         own = model(torch.tensor([ids])).logits[0].double()
     own.clamp_(min=HUGE)
