@@ -5,6 +5,7 @@ OUTCOMES
 
 import copy
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +29,8 @@ from logitlens_cli.lens.spec import Norm, ReadSpec
 from logitlens_cli.metrics.sets import all_metrics
 from logitlens_cli.reading.record import Reading
 
+FIRST = "the cat and a cow"
+"""without the tokens that some models treat in another way"""
 SHORT = "a zebra"
 TEXT = "the cat saw a zebra?"
 LONG = (
@@ -152,12 +155,13 @@ def require_unchanged(model: Adversary, before: dict[str, Any]) -> None:
 
 
 def memory_of(model: Adversary) -> dict[str, Any]:
-    """Copies of parameters, buffers, and plain attributes that are numbers or lists of them."""
+    """Copies of parameters, buffers, and all else that a module holds, by name."""
+    own = frozenset(vars(torch.nn.Module()))
     plain = {
-        f"{name}.{key}": copy.copy(value)
+        f"{name}.{key}": pickle.dumps(value)
         for name, module in model.named_modules()
         for key, value in vars(module).items()
-        if isinstance(value, (int, float, list))
+        if key not in own
     }
     return {name: value.clone() for name, value in model.state_dict().items()} | plain
 
@@ -209,17 +213,17 @@ def require_any(
 
 
 def read_together(name: str, tokenizer: Any) -> None:
-    """Texts of unequal lengths on one open model: in one pass where the program says that they may
-    share it, and else one after the other."""
+    """Texts of unequal lengths on one open model, after another text: in one pass where the program
+    says that they may share it, and else one after the other."""
     model = adversaries.build(name)
     fresh = copy.deepcopy(model)
     before = memory_of(model)
     lens_model = lens_model_of(model, tokenizer, name=name, context=adversary.CONTEXT)
     spec = ReadSpec(metrics=all_metrics("own-logit", ["final"], "forward", False), k=3)
-    texts = [TEXT, LONG, SHORT] if can_share_pass(lens_model, spec) else [TEXT, SHORT]
-    prompts = [tokenize_prompt(lens_model, spec, text, "x") for text in texts]
-    groups = [prompts] if len(texts) == 3 else [[prompt] for prompt in prompts]
-    for group in groups:
+    shared = can_share_pass(lens_model, spec)
+    groups = [[FIRST], [TEXT, LONG, SHORT]] if shared else [[FIRST], [TEXT], [SHORT]]
+    for texts in groups:
+        group = [tokenize_prompt(lens_model, spec, text, "x") for text in texts]
         for reading in read_prompts(lens_model, spec, group):
             right = adversary.truths(fresh, reading.text_ids)
             require_any(model, reading, right, shared=len(group) > 1)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from adversary import (
     CONTEXT,
@@ -327,6 +328,36 @@ class SecondTurnForLongTexts(Adversary):
                 h = block(h, label)
                 note(label, h)
         return h, ids
+
+
+class RefinesFromTheStart(Adversary):
+    """What the first turn leaves is added to the embeddings, and the blocks run again."""
+
+    item = 3
+
+    def run(self, ids: Tensor) -> Run:
+        x0 = self.embed(ids)
+        note("input", x0)
+        left = torch.zeros_like(x0)
+        for turn in (1, 2):
+            h = x0 + 0.5 * left
+            for n, block in enumerate(self.blocks):
+                h = block(h, f"{n}.{turn}")
+                note(f"{n}.{turn}", h)
+            left = h
+        return left, ids
+
+
+class OneRowAtATime(Adversary):
+    """Blocks run for every text of a batch by itself: once for a lone one."""
+
+    item = 3
+
+    def run(self, ids: Tensor) -> Run:
+        def step(block: Any, h: Any, label: str) -> Any:
+            return torch.cat([block(row[None], label) for row in h])
+
+        return through(self.embed(ids), self.blocks, step), ids
 
 
 class TwoCycles(Adversary):
@@ -1186,7 +1217,7 @@ class ChunkedHead(Adversary):
 
     def tail(self, h: Any, context: Any) -> Any:
         h = self.norm(h)
-        return torch.cat([self.head(part) for part in h.split(8, 1)], 1)
+        return torch.cat([self.head(part) for part in torch.split(h, 8, 1)], 1)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -1251,6 +1282,21 @@ class ParallelHalves(Adversary):
 
     def stack(self) -> nn.ModuleList:
         return blocks(3, self.Parallel)
+
+
+class ChunkedMlp(Adversary):
+    """The MLP of a block runs on eight positions at a time."""
+
+    item = 8
+
+    class Chunked(Halves):
+        def forward(self, h: Tensor, label: str = "") -> Any:
+            h = h + self.attention(self.norm1(h))
+            note(f"{label} mid", h)
+            return torch.cat([part + self.mlp(self.norm2(part)) for part in torch.split(h, 8, 1)], 1)
+
+    def stack(self) -> nn.ModuleList:
+        return blocks(3, self.Chunked)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -1373,6 +1419,38 @@ class TailReadsAnAttribute(Adversary):
 
     def tail(self, h: Any, context: Any) -> Any:
         return self.head(self.norm(h + 0.5 * self.blocks[0].kept))
+
+
+class CountsInSlots(Adversary):
+    """Every call finds another input; the count is in an object that has no dictionary."""
+
+    item = 10
+
+    class Count:
+        __slots__ = ("calls",)
+
+        def __init__(self) -> None:
+            self.calls = 1
+
+    def build(self) -> None:
+        self.count = self.Count()
+
+    def run(self, ids: Tensor) -> Run:
+        self.count.calls += 1
+        return through(self.embed(ids) * (1 - 0.5 / self.count.calls), self.blocks), ids
+
+
+class CountsInAnArray(Adversary):
+    """The same in an array of numpy."""
+
+    item = 10
+
+    def build(self) -> None:
+        self.count = np.ones(1)
+
+    def run(self, ids: Tensor) -> Run:
+        self.count += 1
+        return through(self.embed(ids) * (1 - 0.5 / float(self.count[0])), self.blocks), ids
 
 
 # ---------------------------------------------------------------------------------------------
@@ -1773,6 +1851,42 @@ class RunsBackwards(Adversary):
             h = self.blocks[n](h, str(n))
             note(str(n), h)
         return h, ids
+
+
+class SharedNormTailReadsInput(Adversary):
+    """The final norm stands before the first block too, and the tail adds what it gave there."""
+
+    def run(self, ids: Tensor) -> Run:
+        x0 = self.norm(self.embed(ids))
+        return through(x0, self.blocks), x0
+
+    def tail(self, h: Any, context: Any) -> Any:
+        return self.head(self.norm(h) + 0.5 * context)
+
+
+class HeadOfItsOwnKind(Adversary):
+    """A head that does more than to multiply."""
+
+    class Doubling(nn.Linear):
+        def forward(self, x: Tensor) -> Any:
+            y = super().forward(x)
+            return y + 0.02 * y.square()
+
+    def build(self) -> None:
+        self.head = self.Doubling(WIDTH, VOCABULARY, bias=False)
+        nn.init.normal_(self.head.weight, std=0.8)
+
+
+class HeadReadsPositions(Adversary):
+    """A head that does something else at every position that it is given."""
+
+    class Heated(nn.Linear):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x) * (1 + 0.05 * positions_of(x))
+
+    def build(self) -> None:
+        self.head = self.Heated(WIDTH, VOCABULARY, bias=False)
+        nn.init.normal_(self.head.weight, std=0.8)
 
 
 class RandomTail(Adversary):
