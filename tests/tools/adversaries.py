@@ -1293,7 +1293,9 @@ class ChunkedMlp(Adversary):
         def forward(self, h: Tensor, label: str = "") -> Any:
             h = h + self.attention(self.norm1(h))
             note(f"{label} mid", h)
-            return torch.cat([part + self.mlp(self.norm2(part)) for part in torch.split(h, 8, 1)], 1)
+            return torch.cat(
+                [part + self.mlp(self.norm2(part)) for part in torch.split(h, 8, 1)], 1
+            )
 
     def stack(self) -> nn.ModuleList:
         return blocks(3, self.Chunked)
