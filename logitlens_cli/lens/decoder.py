@@ -8,7 +8,7 @@ rows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -30,6 +30,8 @@ class Route:
     """a replay can skip the blocks; else it runs them all"""
     float32: bool = True
     """a replay can run in float32; else its code insists on the model's own dtype"""
+    exact: bool = field(default=True, compare=False)
+    """was it proven in float32? else in the model's own dtype, whose rounding hides small errors"""
 
     @property
     def name(self) -> str:

@@ -52,7 +52,7 @@ def shared_pass_agrees(model: Any, parts: ModelParts, texts: Sequence[Sequence[i
 
 def streams_agree(a: Any, b: Any) -> bool:
     """Are two streams equal but for rounding?"""
-    error, allowed = rounding.logit_difference(a, b)
+    error, allowed = rounding.agreement(a, b)
     return error <= allowed
 
 
