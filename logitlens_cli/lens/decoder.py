@@ -14,6 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from logitlens_cli.lens.capture import Stream
+from logitlens_cli.model.anatomy.parts import ModelParts
 
 TILE_ROWS = 1024
 TILE_ENTRIES = 1024
@@ -41,6 +42,7 @@ class Route:
 class Decoder(Protocol):
     """A map from the residual stream to logits. ``resid`` is (layer, position, width)."""
 
+    parts: ModelParts
     whole_vocabulary: bool
     """does a tile hold the whole vocabulary?"""
     per_position: bool

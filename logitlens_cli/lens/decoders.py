@@ -6,7 +6,7 @@ from typing import Any
 from logitlens_cli.lens.decoder import Decoder, Route
 from logitlens_cli.lens.direct import Direct
 from logitlens_cli.lens.norms import no_norm_error
-from logitlens_cli.lens.replay import Replay, ReplayBlocks
+from logitlens_cli.lens.replay import Replay, ReplayBlocks, bare_norms
 from logitlens_cli.model.anatomy.parts import ModelParts
 
 
@@ -31,3 +31,10 @@ def make_decoder(
             raise no_norm_error(type(model).__name__, norm)
         return direct
     return Replay(model, parts, route, norm, ids, window)
+
+
+def norm_names(model: Any, parts: ModelParts, route: Route, norm: str) -> list[str]:
+    """The norms that a decoder with another than the "full" norm changes, by qualified name."""
+    if route.direct:
+        return Direct(parts, norm).norm_names
+    return list(bare_norms(model, parts, route))

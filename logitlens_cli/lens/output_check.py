@@ -8,9 +8,15 @@ import torch
 from logitlens_cli.errors import ProofError
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import Decoder
-from logitlens_cli.lens.rounding import agreement
+from logitlens_cli.lens.direct import Direct
+from logitlens_cli.lens.rounding import TOLERANCE, agreement, allowed_differences, coarsest
 from logitlens_cli.metrics.sums import Sums
 from logitlens_cli.model.anatomy.parts import ModelParts
+
+HEAD_INPUT = 10.0
+"""what the head receives may differ by so many times what a logit may, relative to its largest"""
+CELLS = 4.0
+"""a cell's sums may differ by so many times what its logits may"""
 
 # ---------------------------------------------------------------------------------------------
 # The proof
@@ -40,14 +46,16 @@ class OutputCheck:
 @torch.inference_mode()
 def check_output(decoder: Decoder, route: str, stream: Stream) -> OutputCheck:
     """Decode the last block's stream and hold it against the model's own logits."""
-    result = agreement(decoder.last_layer(stream), stream.logits)
+    decoded, output = decoder.last_layer(stream), stream.logits
+    # Logits that are given in float32 may be computed in less.
+    result = agreement(decoded, output, decoder.parts.weight.dtype)
     return OutputCheck(
         columns=len(stream.checked),
         max_abs_logit_error=result.error,
         tolerance=result.allowed,
         max_kl=result.kl,
         top1_agreement=result.same_top,
-        passed=result.agrees,
+        passed=result.agrees and head_input_agrees(decoder, stream),
         route=route,
         allowed_kl=result.allowed_kl,
     )
@@ -62,4 +70,41 @@ def require_agreement(result: OutputCheck, parts: ModelParts) -> None:
             f"{result.max_kl:.3g} nats, allowed is {result.allowed_kl:.3g} "
             f"({' -> '.join(parts.describe(result.route == 'direct'))})",
             "no figure is drawn of this model, since it would be wrong",
+        )
+
+
+def head_input_agrees(decoder: Decoder, stream: Stream) -> bool:
+    """Is what the direct route gives the head what the model's own head received, at every
+    position?"""
+    if stream.final is None or not isinstance(decoder, Direct):
+        return True
+    made, received = decoder.prepare(stream.resid[-1:])[0], stream.final.float()
+    if made.shape != received.shape:
+        return False
+    tolerance = TOLERANCE[coarsest(stream.final.dtype, decoder.parts.weight.dtype)]
+    allowed = HEAD_INPUT * tolerance * received.abs().amax(-1)
+    error = (made - received).abs().amax(-1)
+    return bool(((error <= allowed) | error.isnan()).all())  # the grid has named what is no number
+
+
+def require_cells(sums: Sums, row: int | None, stream: Stream, dtype: torch.dtype) -> None:
+    """Hold the sums of the last block's ``row``, if given, and the final guesses against the
+    model's own logits; ``dtype``: of the weights. Raises ProofError.
+
+    Another way than the decoder's of finding that threads, tiles and compiled code did their work.
+    """
+    columns, output = stream.checked.cpu(), stream.logits.float()
+    dtype = coarsest(stream.logits.dtype, stream.resid.dtype, dtype)
+    allowed = CELLS * allowed_differences(output, TOLERANCE[dtype])[1].double().cpu()
+    best, total = output.max(-1).values, output.double().logsumexp(-1).cpu()
+    guesses = torch.from_numpy(sums.final_ids)[columns].to(output.device)
+    found = [best - output.gather(-1, guesses[:, None])[:, 0]]
+    if row is not None:
+        found.append(torch.from_numpy(sums.top_logits)[row, columns, 0] - best.double().cpu())
+        found.append(torch.from_numpy(sums.lse)[row, columns] - total)
+    if any(bool((error.double().cpu().abs() > allowed).any()) for error in found):
+        raise ProofError(
+            "the grid's last row is not the model's own output, though its decoder is right: "
+            f"off by up to {max(float(error.abs().max()) for error in found):.3g}",
+            "report this, with the versions of torch and numba",
         )

@@ -1,5 +1,6 @@
 """Is a decoder right? Its logits are held against the model's own."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from logitlens_cli.errors import ProofError
 from logitlens_cli.lens.decoder import Route
 from logitlens_cli.lens.direct import Direct
 from logitlens_cli.lens.machine import free_memory
-from logitlens_cli.lens.replay import inner_replay, replay, tail_logits, tail_parameters
+from logitlens_cli.lens.replay import inner_replay, replay, tail_parameters
 from logitlens_cli.lens.rounding import Agreement, agreement
 from logitlens_cli.lens.state import kept
 from logitlens_cli.model.anatomy import passes, tensors
@@ -29,10 +30,11 @@ OFFSET = 3
 def prove(model: Any, parts: ModelParts) -> Route:
     """The fastest route that decodes inner rows as the model itself would.
 
-    Two inner streams of the probe are put in the place of the last block's, each in a whole pass of
-    its own: the model's logits are the truth, whatever the family does after its blocks. In float32
-    where the tail runs in it, whatever the model's dtype. A route must give them in every
-    arrangement in which it is used: stacked, alone, out of order, and from a later position on.
+    Two inner streams of the probe are put in the place of the last block's, in a whole pass over a
+    text that is alone in its batch: the model's logits are the truth, whatever the family does
+    after its blocks. In float32 where the tail runs in it, whatever the model's dtype. A route must
+    give them in every arrangement in which it is used: stacked, alone, out of order, and from a
+    later position on.
     Raises ProofError where the last block's stream makes no difference to the logits.
     """
     truth, exact = inner_truth(model, parts)
@@ -42,14 +44,12 @@ def prove(model: Any, parts: ModelParts) -> Route:
     if parts.traceable and route_agrees(model, parts, route, truth):
         return route
     require_influence(model, parts)
-    for skips in (True, False):
-        for float32 in (True, False):
-            route = Route(direct=False, skips=skips, float32=float32, exact=exact and float32)
-            if exact and not float32:
-                truth, exact = own_truth(model, parts, float32=False), False
-            if route_agrees(model, parts, route, truth):
-                return route
-        truth, exact = inner_truth(model, parts)
+    half = not is_float32(parts)
+    own = own_truth(model, parts, float32=False) if exact and half else truth
+    for skips, float32 in itertools.product((True, False), (True, False)):
+        route = Route(False, skips, float32, exact=exact and (float32 or not half))
+        if route_agrees(model, parts, route, truth if float32 else own):
+            return route
     raise ProofError(
         f"the tail of {type(model).__name__} gives other logits each time it runs",
         tensors.UNSUPPORTED,
@@ -59,7 +59,7 @@ def prove(model: Any, parts: ModelParts) -> Route:
 def inner_truth(model: Any, parts: ModelParts) -> tuple[Tensor, bool]:
     """The model's own logits where its last block leaves the inner streams of the probe, (2,
     position, vocabulary); and whether in float32."""
-    if parts.dtype in (torch.float32, torch.float64):
+    if is_float32(parts):
         return own_truth(model, parts, float32=False), True
     # The head's copy takes twice the memory of the head itself.
     if parts.weight.numel() * 4 < free_memory(parts.weight.device) / 4:
@@ -72,8 +72,14 @@ def inner_truth(model: Any, parts: ModelParts) -> tuple[Tensor, bool]:
     return own_truth(model, parts, float32=False), False
 
 
+def is_float32(parts: ModelParts) -> bool:
+    """Is the tail in float32 as it is?"""
+    own = (p for module in parts.after for p in module.parameters(recurse=False))
+    return all(p.dtype == torch.float32 for p in own if p.is_floating_point())
+
+
 def own_truth(model: Any, parts: ModelParts, *, float32: bool) -> Tensor:
-    """The same, with the tail in float32 or as it is. Each text is a batch to itself."""
+    """The same, with the tail in float32 or as it is."""
     route = Route(direct=False, skips=False, float32=float32)
     return inner_replay(model, parts, route, parts.inner, tail_parameters(parts, float32))
 
@@ -82,8 +88,8 @@ def require_influence(model: Any, parts: ModelParts) -> None:
     """Refuse a model whose logits are not made of what its last block leaves."""
     ids = passes.probe_ids(parts.weight.shape[0], passes.device_of(model))
     with kept(model):
-        logits = passes.forward(model, ids[:1])
-    if torch.equal(own_truth(model, parts, float32=False)[:1], logits):
+        logits = passes.forward(model, ids.reshape(1, -1))
+    if torch.equal(own_truth(model, parts, float32=False).flatten(0, 1), logits[0]):
         raise ProofError(
             f"what leaves {parts.names[parts.blocks[-1]]} makes no difference to the logits",
             tensors.UNSUPPORTED,
@@ -126,12 +132,10 @@ def mixed(z: Tensor) -> Tensor:
 @torch.inference_mode()
 def inner_agreement(model: Any, parts: ModelParts, route: Route) -> Agreement:
     """How well a route agrees with the model itself on inner rows."""
-    if route.exact:
-        truth = inner_truth(model, parts)[0]
-    else:
-        truth = own_truth(model, parts, float32=False)
+    own = None if route.exact else own_truth(model, parts, float32=False)
+    truth = inner_truth(model, parts)[0] if own is None else own
     arrange, logits = arrangements(model, parts, route)[0]
-    return agreement(logits(), arrange(truth))
+    return agreement(logits(), arrange(truth), None if route.exact else parts.weight.dtype)
 
 
 def direct_logits(direct: Direct, resid: Tensor) -> Tensor:
@@ -142,12 +146,13 @@ def direct_logits(direct: Direct, resid: Tensor) -> Tensor:
 
 def route_agrees(model: Any, parts: ModelParts, route: Route, truth: Tensor) -> bool:
     """Does a route give the model's own logits? One that does not fit the model may fail."""
+    dtype = None if route.exact else parts.weight.dtype
     for arrange, logits in arrangements(model, parts, route):
         expected = arrange(truth)
         try:
             decoded = logits()
         except MISFITS:
             return False
-        if decoded.shape != expected.shape or not agreement(decoded, expected).agrees:
+        if decoded.shape != expected.shape or not agreement(decoded, expected, dtype).agrees:
             return False
     return True

@@ -170,14 +170,16 @@ def bare_norms(model: Any, parts: ModelParts, route: Route) -> dict[str, dict[st
 def inner_replay(
     model: Any, parts: ModelParts, route: Route, resid: Tensor, parameters: Mapping[str, Tensor]
 ) -> Tensor:
-    """The logits of inner streams of the probe (2, position, width) by a replay, each by itself."""
+    """The logits of the inner streams of the probe (2, position, width) by a replay; one after the
+    other in one text, so that nothing stands beside it in the batch."""
     resid = resid if route.float32 else resid.to(parts.dtype)
     if route.skips:
         return replay(model, parts, resid, parameters)
     ids = passes.probe_ids(parts.weight.shape[0], passes.device_of(model))
-    return torch.cat(
-        [tail_logits(model, parts, ids[n, None], resid[n, None], parameters) for n in range(2)]
+    logits = tail_logits(
+        model, parts, ids.reshape(1, -1), resid.reshape(1, -1, resid.shape[-1]), parameters
     )
+    return logits.reshape(*resid.shape[:2], -1)
 
 
 def replay(

@@ -1,5 +1,6 @@
 """How far logits may differ by rounding alone, cell by cell."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,34 +47,40 @@ class Agreement:
     """are all logits, the KL and the top guesses (but near-ties) equal but for rounding?"""
 
 
-def agreement(decoded: Tensor, truth: Tensor) -> Agreement:
+def agreement(decoded: Tensor, truth: Tensor, dtype: torch.dtype | None = None) -> Agreement:
     """Hold logits (..., vocabulary) against the truth, row by row: one huge entry, or one huge row,
-    widens what is allowed for itself only."""
-    tolerance = TOLERANCE[truth.dtype]
-    pairs = zip(
-        decoded.reshape(-1, decoded.shape[-1]).split(ROWS_AT_ONCE),
-        truth.reshape(-1, truth.shape[-1]).split(ROWS_AT_ONCE),
-        strict=True,
-    )
-    parts = [rows_agreement(a.float(), b.float().to(a.device), tolerance) for a, b in pairs]
+    widens what is allowed for itself only. ``dtype``: of what the truth was computed in, if that is
+    not its own.
+    """
+    tolerance = TOLERANCE[coarsest(truth.dtype, dtype or truth.dtype)]
+    decoded_rows = torch.split(decoded.reshape(-1, decoded.shape[-1]), ROWS_AT_ONCE)
+    rows = torch.split(truth.reshape(-1, truth.shape[-1]), ROWS_AT_ONCE)
+    parts = [
+        rows_agreement(a.float(), b.float().to(a.device), tolerance)
+        for a, b in zip(decoded_rows, rows, strict=True)
+    ]
     worst = max(parts, key=lambda part: ratio(part.error, part.allowed))
     worst_kl = max(parts, key=lambda part: ratio(part.kl, part.allowed_kl))
-    rows = truth.shape[:-1].numel()
     return Agreement(
         worst.error,
         worst.allowed,
         worst_kl.kl,
         worst_kl.allowed_kl,
-        sum(part.same_top for part in parts) / rows,
+        sum(part.same_top for part in parts) / truth.shape[:-1].numel(),
         all(part.agrees for part in parts),
     )
+
+
+def coarsest(*dtypes: torch.dtype) -> torch.dtype:
+    """The one that rounds most."""
+    return max(dtypes, key=lambda dtype: TOLERANCE[dtype])
 
 
 def ratio(value: float, allowed: float) -> float:
     """How much of what is allowed is used up; infinite for what is not a number."""
     if value == 0:
         return 0.0
-    return value / allowed if allowed > 0 and value == value else float("inf")
+    return value / allowed if allowed > 0 and not math.isnan(value) else float("inf")
 
 
 def rows_agreement(a: Tensor, b: Tensor, tolerance: float) -> Agreement:
@@ -83,8 +90,7 @@ def rows_agreement(a: Tensor, b: Tensor, tolerance: float) -> Agreement:
     error = torch.where(a == b, 0.0, (a - b).abs())
     used = torch.where(error == 0, 0.0, error / allowed).flatten()
     worst = int(used.argmax())  # NaN is the largest
-    log_p, log_q = b.double().log_softmax(-1), a.double().log_softmax(-1)
-    kl = torch.where(log_p.isneginf(), 0.0, log_p.exp() * (log_p - log_q)).sum(-1).clamp(min=0)
+    kl = divergence(b, a)
     # The largest error of thousands of entries is some four times the usual one.
     allowed_kl = LEAST_KL + (of_row.double() / 4).square()
     worst_row = int((kl / allowed_kl).argmax())
@@ -99,6 +105,22 @@ def rows_agreement(a: Tensor, b: Tensor, tolerance: float) -> Agreement:
         float((guess[:, 0] == b.argmax(-1)).sum()),
         bool((used <= 1).all() and (kl <= allowed_kl).all() and near.all()),
     )
+
+
+def divergence(truth: Tensor, decoded: Tensor) -> Tensor:
+    """KL(truth || decoded) in nats, (row,) in float64.
+
+    Of logits that differ little it is a sum over what they differ by, which float32 is enough for:
+    log sum p e^d - sum p d.
+    """
+    difference = decoded - truth
+    if bool((difference.abs() < 1).all()):
+        p = truth.softmax(-1)
+        grown = (p * difference.expm1()).sum(-1).double().log1p()
+        return (grown - (p * difference).sum(-1).double()).clamp(min=0)
+    log_p, log_q = truth.double().log_softmax(-1), decoded.double().log_softmax(-1)
+    kl = torch.where(log_p.isneginf(), 0.0, log_p.exp() * (log_p - log_q)).sum(-1)
+    return kl.clamp(min=0)
 
 
 def allowed_differences(truth: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:

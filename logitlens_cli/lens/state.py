@@ -73,7 +73,7 @@ def writes(tensor: Tensor) -> int | None:
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Do two tensors hold the same, where not a number is the same as not a number?"""
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
 def items_of(value: Any) -> list[tuple[Any, Any]] | None:
