@@ -90,6 +90,7 @@ def check_record(check: output_check.OutputCheck) -> CheckRecord:
         tolerance=rounded(check.tolerance),
         max_kl=rounded(check.max_kl),
         top1_agreement=rounded(check.top1_agreement),
+        proven=list(check.proven),
     )
 
 

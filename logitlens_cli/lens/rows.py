@@ -1,7 +1,10 @@
 """The rows of the grid."""
 
+from collections.abc import Sequence
+
 from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.capture import INPUT, StreamSite, resid_mid, resid_post
+from logitlens_cli.lens.decoders import norm_names
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.model.anatomy.parts import ModelParts
@@ -42,9 +45,24 @@ def chain_of(lens_model: LensModel, spec: ReadSpec) -> list[str]:
     """How the streams were decoded, a step a line."""
     direct = lens_model.route.direct and not spec.decoder_blocks
     chain = lens_model.parts.describe(direct)
+    if spec.norm != "full":
+        names = norm_names(lens_model.model, lens_model.parts, lens_model.route, spec.norm)
+        chain = [with_norm(line, spec.norm, names) for line in chain]
     if spec.decoder_blocks:
         return [f"the last {spec.decoder_blocks} blocks", *chain]
     return chain
+
+
+def with_norm(line: str, norm: str, names: Sequence[str]) -> str:
+    """A step of the chain, with what was done to the norms in it."""
+    module = line.partition(" (")[0]
+    done = "without gain and bias" if norm == "no-affine" else "left out"
+    for name in names:
+        if name == module:
+            return f"{line} {done}"
+        if name.startswith(f"{module}."):
+            return f"{line}, its {name.removeprefix(f'{module}.')} {done}"
+    return line
 
 
 def layer(site: StreamSite) -> Layer:
