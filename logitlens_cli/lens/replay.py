@@ -1,6 +1,7 @@
 """The replay route: the model's own code after its last block, run on the stream."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,17 +162,32 @@ def replay(
 
 @contextmanager
 def blocks_skipped(parts: ModelParts, resid: Tensor, count: int | None = None) -> Iterator[None]:
-    """Have the first ``count`` blocks, or all, return ``resid`` (row, position, width) at once,
-    each in its own form."""
-    blocks = parts.blocks[:count]
-    overrides = [block.__dict__.get("forward") for block in blocks]
+    """Have the first ``count`` runs of blocks, or all, return ``resid`` (row, position, width) at
+    once, each in its own form."""
+    last = len(parts.runs) if count is None else count
+    skipped = {run.block for run in parts.runs[:last]}
+    overrides = {block: block.__dict__.get("forward") for block in skipped}
+
+    def stand_in(block: nn.Module) -> Callable[..., Any]:
+        own, times, turns = block.forward, itertools.count(), parts.blocks.count(block)
+        outputs = {
+            run.number: parts.written(n, resid)
+            for n, run in enumerate(parts.runs[:last])
+            if run.block is block
+        }
+
+        def forward(*args: Any, **keywords: Any) -> Any:
+            number = next(times) % turns
+            return outputs[number] if number in outputs else own(*args, **keywords)
+
+        return forward
+
     try:
-        for block, returned in zip(blocks, parts.returned, strict=False):
-            output = parts.layout.write(returned, resid)
-            block.forward = lambda *_, _output=output, **__: _output
+        for block in skipped:
+            block.forward = stand_in(block)
         yield
     finally:
-        for block, forward in zip(blocks, overrides, strict=True):
+        for block, forward in overrides.items():
             block.__dict__.pop("forward", None)
             if forward is not None:  # somebody's own, such as accelerate's
                 block.__dict__["forward"] = forward

@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import torch
 
+from logitlens_cli.errors import ProofError
 from logitlens_cli.lens import capture, rounding
 from logitlens_cli.lens.capture import INPUT, PromptSlice, resid_post
 from logitlens_cli.lens.lens_model import LensModel
@@ -40,7 +41,7 @@ def shared_pass_agrees(model: Any, parts: ModelParts, texts: Sequence[Sequence[i
     slices = [PromptSlice(ids, range(len(ids)), [len(ids) - 1]) for ids in texts]
     try:
         together = capture.capture(model, parts, slices, sites).resid
-    except (RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
+    except (ProofError, RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
         return False
     singly = [capture.capture(model, parts, [text], sites).resid for text in slices]
     edges = [*starts_of([text.window for text in slices]), together.shape[1]]
