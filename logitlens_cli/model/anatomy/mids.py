@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from logitlens_cli.model.anatomy.parts import MidSite
-from logitlens_cli.model.anatomy.passes import PROBE_TOKENS
 from logitlens_cli.model.anatomy.tensors import ModuleCall, Slot, equal_tensors, tensor_at
-from logitlens_cli.model.anatomy.trials import Place, Trial, nudge
+from logitlens_cli.model.anatomy.trials import Place, Trial
 
 
 def find_mids(
@@ -83,29 +82,8 @@ def only_mixing(sums: Sequence[MidSite], block: ModuleCall, slot: Slot, trial: T
         return None
     starts, ends = [*entering, *between], [*between, leaving]
     pairs = enumerate(zip(starts, ends, strict=True))
-    mixing = [n for n, (start, end) in pairs if moves_later(trial, start, end)]
+    mixing = [n for n, (start, end) in pairs if trial.moves_later(start, end)]
     return mixing[0] if len(mixing) == 1 else None
-
-
-def moves_later(trial: Trial, start: Place, end: Place) -> bool:
-    """Does a change of the first position at one place move later positions at another?"""
-
-    def change(tensor: Tensor) -> Tensor:
-        nudged = nudge(tensor)
-        changed = by_position(nudged)
-        changed[:, 1:] = by_position(tensor)[:, 1:]
-        return nudged
-
-    (before,), _ = trial.run({}, [end])
-    (after,), _ = trial.run({start: change}, [end])
-    return not torch.equal(by_position(before)[:, 1:], by_position(after)[:, 1:])
-
-
-def by_position(tensor: Tensor) -> Tensor:
-    """(2, position, ...) as a view; some families flatten both axes or have them the other way."""
-    if len(tensor) == 2 * PROBE_TOKENS:
-        return tensor.view(2, PROBE_TOKENS, *tensor.shape[1:])
-    return tensor if len(tensor) == 2 else tensor.movedim(1, 0)
 
 
 def adds_inside(child: ModuleCall, entering: list[Tensor], returned: Tensor) -> bool:

@@ -8,6 +8,7 @@ several stacks one after the other.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -133,13 +134,12 @@ class StreamSearch:
         if not before:
             return main
         if not self.is_block(main.end):
+            if main.entry > before[0].end and self.looks_back(main):
+                self.refuse(main)
             return None
-        shape, joined = stream_shape(self.calls[main.end]), [main]
+        joined = [main]
         for stack in before:
-            last = self.calls[stack.end]
-            if stream_shape(last) != shape or not self.is_block(stack.end):
-                continue
-            if self.trial.matters(left_by(last)) and not self.is_branch(stack, joined):
+            if self.is_in_stream(stack, joined):
                 joined.append(stack)
         runs = sorted(n for stack in joined for n in stack.runs)
         of = {n: stack for stack in joined for n in stack.runs}
@@ -148,6 +148,20 @@ class StreamSearch:
                 self.require_handed_on(a, b)
         blocks = tuple(dict.fromkeys(self.calls[n].module for n in runs))
         return Stack(blocks, tuple(runs), all(s.chained for s in joined), runs[0])
+
+    def is_in_stream(self, stack: Stack, joined: Sequence[Stack]) -> bool:
+        """Are an earlier stack's modules blocks, too? False if they do not matter to the logits,
+        work on something else, or are beside the stream; ProofError where they should be blocks."""
+        last = self.calls[stack.end]
+        if stream_shape(last) != stream_shape(self.calls[joined[0].end]) or returns_input(last):
+            return False
+        if not self.trial.matters(left_by(last)) or self.is_branch(stack, joined):
+            return False
+        if self.is_block(stack.end):
+            return True
+        if len(stack.runs) > 1 or self.looks_back(stack):
+            self.refuse(stack)
+        return False
 
     def without_tail(self, stack: Stack) -> Stack:
         """A stack without modules at its end that are no blocks: a final norm in the same list."""
@@ -171,22 +185,39 @@ class StreamSearch:
                 return float(moved.abs().max()) > 1e-2 * float(more.abs().max())
         return False
 
+    def looks_back(self, stack: Stack) -> bool:
+        """Does a stack use earlier positions, as no part of a tail does?"""
+        first, last = self.calls[stack.entry], self.calls[stack.end]
+        if stream_shape(first) is None or stream_shape(last) is None:
+            return False
+        return any(self.trial.moves_later(place, left_by(last)) for place in taken_by(first))
+
+    def refuse(self, stack: Stack) -> NoReturn:
+        name = self.names[self.calls[stack.end].module]
+        raise ProofError(
+            f"no residual stream runs through all blocks: {name} is beside it",
+            UNSUPPORTED,
+        )
+
     def is_branch(self, stack: Stack, joined: Sequence[Stack]) -> bool:
         """Do the modules of a stack run singly between blocks (cross-attention before each block),
         so that the stream passes them by, and what they return is added to it?"""
-        others = sorted(n for other in joined for n in other.runs)
-        others += [n for other in self.outer for n in other.runs if other is not stack]
-        others = sorted(set(others))
+        others = sorted(
+            {n for other in (*joined, *self.outer) for n in other.runs if other is not stack}
+        )
         for a, b in itertools.pairwise(others):
             between = [n for n in stack.runs if a < n < b]
             if len(between) != 1 or stream_shape(self.calls[a]) != stream_shape(self.calls[b]):
                 continue
-            held = self.calls[between[0]]
-            before, after = left_by(self.calls[a]), taken_by(self.calls[b])[0]
-            still = {left_by(held): constant(first_stream(held))}
-            (old,), _ = self.trial.run(still, [after])
-            (new,), _ = self.trial.run({**still, before: nudge}, [after])
-            return not torch.equal(old, new)
+            held, before = self.calls[between[0]], left_by(self.calls[a])
+            still, after = {left_by(held): constant(first_stream(held))}, taken_by(self.calls[b])
+            old, _ = self.trial.run(still, after)
+            new, _ = self.trial.run({**still, before: nudge}, after)
+            if all(torch.equal(x, y) for x, y in zip(old, new, strict=True)):
+                return False
+            if not any(self.trial.carries(left_by(held), place) for place in after):
+                self.refuse(stack)
+            return True
         return False
 
     def require_handed_on(self, a: int, b: int) -> None:

@@ -6,18 +6,23 @@ stream, whether a module adds to the stream, whether one stack of blocks hands o
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from logitlens_cli.model.anatomy.passes import forward, hooked
+from logitlens_cli.model.anatomy.passes import PROBE_TOKENS, forward, hooked
 from logitlens_cli.model.anatomy.tensors import Slot, tensor_at, with_tensor
 
 Change = Callable[[Tensor], Tensor]
 
 STEP = {torch.float32: 1e-2, torch.float64: 1e-2}
 """size of a nudge, relative to the tensor; in half precision larger, or it would be rounded away"""
+DRAWS = 4
+"""of noise, to tell a summand from chance"""
+SAME_SIGN = 0.85
+"""share of the channels in which a summand comes out with its own sign"""
 
 
 class Place(NamedTuple):
@@ -80,28 +85,53 @@ class Trial(NamedTuple):
         return after.double() - before.double(), new.double() - old.double()
 
     def carries(self, place: Place, watched: Place) -> bool:
-        """Is the one tensor a summand of the other, so that a nudge goes through as it is, beside
-        whatever else it does?"""
-        nudged, moved = self.difference(place, watched, nudge)
-        return nudged.shape == moved.shape and goes_through(nudged, moved)
+        """Is the one tensor a summand of the other, so that noise comes out again, times a
+        constant, beside whatever else it does?
+
+        By chance alone, N numbers have a correlation of 1 / sqrt(N). What is multiplied by another
+        tensor comes out with either sign, what is a summand does not.
+        """
+        pairs = [
+            self.difference(place, watched, partial(nudge, seed=seed)) for seed in range(DRAWS)
+        ]
+        if pairs[0][0].shape != pairs[0][1].shape:
+            return False
+        noise, moved = (torch.stack(of) for of in zip(*pairs, strict=True))
+        norms = float(noise.norm() * moved.norm())
+        correlation = float((noise * moved).sum()) / norms if norms else 0.0
+        by_channel = (noise * moved).flatten(0, -2).sum(0)
+        is_one_sign = float((by_channel > 0).double().mean()) > SAME_SIGN
+        return is_one_sign and correlation > max(0.1, 4 / noise.numel() ** 0.5)
 
     def matters(self, place: Place) -> bool:
-        """Does a nudge change the logits?"""
-        return not torch.equal(self.run({})[1], self.run({place: nudge})[1])
+        """Does a very small change move the logits? Such as only turns a choice does not."""
+        small = partial(nudge, part=0.01)
+        before, after = (self.run(changes)[1] for changes in ({}, {place: small}))
+        return not torch.equal(before, after)
+
+    def moves_later(self, place: Place, watched: Place) -> bool:
+        """Does a change of the first position at one place move later positions at another?"""
+
+        def change(tensor: Tensor) -> Tensor:
+            nudged = nudge(tensor)
+            by_position(nudged)[:, 1:] = by_position(tensor)[:, 1:]
+            return nudged
+
+        (before,), _ = self.run({}, [watched])
+        (after,), _ = self.run({place: change}, [watched])
+        return not torch.equal(by_position(before)[:, 1:], by_position(after)[:, 1:])
 
 
-def nudge(tensor: Tensor) -> Tensor:
-    """A tensor with a little noise, the same each time."""
-    generator = torch.Generator().manual_seed(0)
+def nudge(tensor: Tensor, seed: int = 0, part: float = 1.0) -> Tensor:
+    """A tensor with a little noise, the same for each seed."""
+    generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(tensor.shape, generator=generator).to(tensor.device, tensor.dtype)
     size = float(tensor.double().square().mean().sqrt()) or 1.0
-    return tensor + noise * size * STEP.get(tensor.dtype, 0.1)
+    return tensor + noise * size * STEP.get(tensor.dtype, 0.1 / part) * part
 
 
-def goes_through(nudged: Tensor, moved: Tensor) -> bool:
-    """Does noise come out again, times a constant, more than by chance? Chance would make the
-    correlation of N numbers some 1 / sqrt(N)."""
-    a, b = nudged.reshape(-1), moved.reshape(-1)
-    norms = float(a.norm() * b.norm())
-    correlation = float(a @ b) / norms if norms else 0.0
-    return correlation > max(0.1, 6 / a.numel() ** 0.5)
+def by_position(tensor: Tensor) -> Tensor:
+    """(2, position, ...) as a view; some families flatten both axes or have them the other way."""
+    if len(tensor) == 2 * PROBE_TOKENS:
+        return tensor.view(2, PROBE_TOKENS, *tensor.shape[1:])
+    return tensor if len(tensor) == 2 else tensor.movedim(1, 0)
