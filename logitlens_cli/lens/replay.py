@@ -1,7 +1,8 @@
 """The replay route: the model's own code after its last block, run on the stream."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -204,19 +205,31 @@ def tail_logits(
 
 @contextmanager
 def blocks_skipped(parts: ModelParts, resid: Tensor, count: int | None = None) -> Iterator[None]:
-    """Have the first ``count`` blocks, or all, return ``resid`` (row, position, width) at once,
-    each in its own form."""
-    blocks = parts.blocks[:count]
-    overrides = [block.__dict__.get("forward") for block in blocks]
-    try:
-        for block, returned in zip(blocks, parts.returned, strict=False):
+    """Have the first ``count`` runs of blocks, or all, return ``resid`` (row, position, width) at
+    once, each in its own form."""
+    last = len(parts.runs) if count is None else count
+    skipped = {run.block for run in parts.runs[:last]}
+    overrides = {block: block.__dict__.get("forward") for block in skipped}
+
+    def stand_in(block: nn.Module) -> Callable[..., Any]:
+        own, times, turns = block.forward, itertools.count(), parts.blocks.count(block)
+        outputs = {run.number: n for n, run in enumerate(parts.runs[:last]) if run.block is block}
+
+        def forward(*args: Any, **keywords: Any) -> Any:
+            number = next(times) % turns
+            if number not in outputs:
+                return own(*args, **keywords)
             # A copy each time, since what follows may work in place.
-            block.forward = lambda *_, _form=returned, **__: parts.layout.write(
-                _form, resid.clone()
-            )
+            return parts.written(outputs[number], resid.clone())
+
+        return forward
+
+    try:
+        for block in skipped:
+            block.forward = stand_in(block)
         yield
     finally:
-        for block, forward in zip(blocks, overrides, strict=True):
+        for block, forward in overrides.items():
             block.__dict__.pop("forward", None)
             if forward is not None:  # somebody's own, such as accelerate's
                 block.__dict__["forward"] = forward

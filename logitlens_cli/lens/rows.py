@@ -34,7 +34,8 @@ def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
             name = type(parts.blocks[without[0]]).__name__
             raise UsageError(
                 f"--subblocks: block {without[0]} ({name}) has no state between attention and MLP "
-                "that both add to (parallel halves, a state-space layer, or norms after the sums)",
+                "that both add to (parallel halves, a state-space layer, norms after the sums, or "
+                "more than one attention)",
                 "leave the option out",
             )
         rows = [site(block) for block in chosen for site in (resid_mid, resid_post)]
@@ -65,5 +66,10 @@ def with_norm(line: str, norm: str, names: Sequence[str]) -> str:
     return line
 
 
-def layer(site: StreamSite) -> Layer:
-    return Layer(label=site.label, kind=site.kind, block=None if site == INPUT else site.block)
+def layer(parts: ModelParts, site: StreamSite) -> Layer:
+    """The row of a site; where blocks run more than once, the number of the run and the label of
+    its block."""
+    if site == INPUT:
+        return Layer(label=site.label, kind=site.kind, block=None)
+    label = parts.labels[site.block]
+    return Layer(label=label if site.is_post else f"{label} mid", kind=site.kind, block=site.block)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from logitlens_cli.errors import ProofError
 from logitlens_cli.lens import capture
 from logitlens_cli.lens.capture import INPUT, PromptSlice, resid_post
 from logitlens_cli.lens.lens_model import LensModel
@@ -55,7 +56,7 @@ def shared_pass_agrees(model: Any, parts: ModelParts, texts: Sequence[Sequence[i
     try:
         with kept(model):
             together = capture.capture(model, parts, slices, sites)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
+    except (ProofError, RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
         return False
     edges = [*starts_of([text.window for text in slices]), together.resid.shape[1]]
     for n, (start, stop) in enumerate(pairwise(edges)):

@@ -26,7 +26,7 @@ from logitlens_cli.lens.direct import Direct
 from logitlens_cli.metrics.spec import MetricSpec, clamp
 from logitlens_cli.metrics.sums import Floats, Needs, ReferenceSums, Sums, TargetSums
 from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.model.anatomy.parts import ModelParts, StreamLayout
+from logitlens_cli.model.anatomy.parts import BlockRun, ModelParts, StreamLayout
 
 LN2, LN5, LN8 = math.log(2), math.log(5), math.log(8)
 A, B = [0.0, LN2, LN5], [2 * LN2, LN2, LN2]
@@ -141,8 +141,9 @@ def engine_sums() -> Sums:
     with torch.no_grad():
         head.weight.copy_(torch.eye(3))
     parts = ModelParts(
-        blocks=(nn.Identity(),),
+        runs=(BlockRun(nn.Identity(), 0, ((),), None),),
         entry=nn.Identity(),
+        entry_slots=((),),
         layout=StreamLayout(0, 1, (3,), 1),
         after=(),
         chain=(),
@@ -151,7 +152,6 @@ def engine_sums() -> Sums:
         traceable=True,
         vocabulary=3,
         names={head: "head"},
-        returned=(),
         inner=torch.zeros(2, 1, 3),
         mids=(),
         samples_columns=True,

@@ -72,7 +72,8 @@ def assert_exact(key: str, model: Any, parts: ModelParts, route: Route) -> None:
     check = output_check.check_output(decoder, route.name, stream)
     assert check.passed, f"{key}: last row off by {check.max_abs_logit_error}"
     reference = families.reference_stream(model, ids)
-    assert len(reference) == len(rows), f"{key}: {len(rows) - 1} blocks, not {len(reference) - 1}"
+    runs = len(reference) - 1
+    assert len(rows) == runs + 1, f"{key}: {len(rows) - 1} runs of blocks, not {runs}"
     for row, resid, expected in zip(rows, stream.resid, reference, strict=True):
         canonical = parts.layout.canonical(expected, count)[0]
         if parts.layout.count == 1:
