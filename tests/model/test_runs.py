@@ -113,7 +113,7 @@ def test_each_run_has_a_middle() -> None:
 class EarlyExit(Looped):
     """Text that starts with another token than the probe's skips the last block."""
 
-    order = (0, 1, 2)
+    order: tuple[int, ...] = (0, 1, 2)
 
     def forward(self, input_ids: Tensor, return_dict: bool = True) -> Any:
         first = toys.WORDS // (passes.PROBE_TOKENS + 2)
