@@ -33,7 +33,7 @@ def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
         if without:
             name = type(parts.blocks[without[0]]).__name__
             raise UsageError(
-                f"--subblocks: block {without[0]} ({name}) has no state between attention and MLP "
+                f"--subblocks: block {parts.labels[without[0]]} ({name}) has no state between attention and MLP "
                 "that both add to (parallel halves, a state-space layer, norms after the sums, or "
                 "more than one attention)",
                 "leave the option out",

@@ -113,7 +113,7 @@ def test_each_run_has_a_middle() -> None:
 class EarlyExit(Looped):
     """Text that starts with another token than the probe's skips the last block."""
 
-    order = (0, 1, 2)
+    order: tuple[int, ...] = (0, 1, 2)
 
     def forward(self, input_ids: Tensor, return_dict: bool = True) -> Any:
         first = toys.WORDS // (passes.PROBE_TOKENS + 2)
@@ -185,6 +185,59 @@ class Alone(Toy):
         return h
 
 
+class AloneOther(Alone):
+    """The last one is of another class than the list."""
+
+    def parts(self) -> None:
+        self.first, self.layers, self.last = Block(), blocks(2), Other()
+
+
+class Plain(nn.Module):
+    """A block without children."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(toys.WIDTH, toys.WIDTH) / 4)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + (h.cumsum(-2) @ self.weight).tanh()
+
+
+class PlainStacks(Stacks):
+    def parts(self) -> None:
+        self.prelude, self.core, self.coda = (
+            nn.ModuleList(Plain() for _ in range(count)) for count in (2, 2, 1)
+        )
+
+
+class InPlace(Block):
+    def forward(self, h: Tensor) -> Tensor:
+        h += self.attention(self.norm1(h))
+        h += self.mlp(self.norm2(h))
+        return h
+
+
+class InPlaceStacks(Stacks):
+    def parts(self) -> None:
+        self.prelude, self.core, self.coda = (
+            nn.ModuleList(InPlace() for _ in range(count)) for count in (2, 2, 1)
+        )
+
+
+class Again(Toy):
+    """The first block runs again at the end, from a list of its own."""
+
+    def parts(self) -> None:
+        self.again = blocks(1)
+        self.layers = nn.ModuleList([*self.again, *blocks(2)])
+
+    def body(self, h: Tensor) -> Tensor:
+        self.keep(h)
+        for block in (*self.layers, *self.again):
+            h = self.keep(block(h))
+        return h
+
+
 class Turns(Toy):
     """Two lists whose members take turns, each adding to the stream."""
 
@@ -203,7 +256,11 @@ def test_all_stacks_are_read() -> None:
     require_right(Stacks(), "0", "1", "2.1", "3.1", "2.2", "3.2", "4")
     require_right(NormBetween(), "0", "1", "2")
     require_right(Alone(), "0", "1", "2", "3")
+    require_right(AloneOther(), "0", "1", "2", "3")
     require_right(Turns(), "0", "1", "2", "3", "4", "5")
+    require_right(PlainStacks(), "0", "1", "2.1", "3.1", "2.2", "3.2", "4")
+    require_right(InPlaceStacks(), "0", "1", "2.1", "3.1", "2.2", "3.2", "4")
+    require_right(Again(), "0.1", "1", "2", "0.2")
 
 
 class Adapter(Stacks):

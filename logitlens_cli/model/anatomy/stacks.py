@@ -17,7 +17,6 @@ from logitlens_cli.errors import ProofError
 from logitlens_cli.model.anatomy.tensors import (
     UNSUPPORTED,
     ModuleCall,
-    equal_tensors,
     feeds,
     float_slots,
 )
@@ -43,6 +42,11 @@ class Stack:
     def end(self) -> int:
         return self.runs[-1]
 
+    @property
+    def is_plain(self) -> bool:
+        """Has a member no children, unlike a block?"""
+        return not all(any(True for _ in block.children()) for block in self.blocks)
+
 
 def find_stacks(model: nn.Module, calls: list[ModuleCall]) -> tuple[list[Stack], list[Stack]]:
     """What may be the blocks, that which returns last in time first; and rows of parallel lists of
@@ -51,7 +55,7 @@ def find_stacks(model: nn.Module, calls: list[ModuleCall]) -> tuple[list[Stack],
     Children that did not run (cross-attention on a text without pictures) are left out. A block has
     children, unlike the members of a tail that is written as a list.
     """
-    composite: list[Stack] = []
+    stacks: list[Stack] = []
     plain: list[Stack] = []
     for parent in model.modules():
         if not isinstance(parent, (nn.ModuleList, nn.Sequential)):
@@ -59,15 +63,15 @@ def find_stacks(model: nn.Module, calls: list[ModuleCall]) -> tuple[list[Stack],
         found = stack_of(tuple(parent.children()), calls)
         if found is None:
             continue
-        if all(any(True for _ in child.children()) for child in found.blocks):
-            composite.append(found)
-        elif len(found.blocks) > 1 and len({type(child) for child in found.blocks}) == 1:
+        if found.chained or all(any(True for _ in child.children()) for child in found.blocks):
+            stacks.append(found)
+        if found.is_plain and len({type(child) for child in found.blocks}) == 1:
             plain.append(replace(found, chained=False))
-    first = min((stack.entry for stack in composite + plain), default=0)
-    outer = outermost(calls, composite)
+    first = min((stack.entry for stack in stacks + plain), default=0)
+    outer = outermost(calls, stacks)
     outer.sort(key=lambda stack: -stack.end)
     plain.sort(key=lambda stack: -stack.end)
-    return outer, [replace(stack, entry=first) for stack in plain]
+    return outer, [replace(stack, entry=first) for stack in plain if len(stack.blocks) > 1]
 
 
 def stack_of(members: tuple[nn.Module, ...], calls: list[ModuleCall]) -> Stack | None:
@@ -88,20 +92,26 @@ def stack_of(members: tuple[nn.Module, ...], calls: list[ModuleCall]) -> Stack |
     return Stack(blocks, tuple(runs), chained, runs[0])
 
 
-def outermost(calls: list[ModuleCall], composite: Sequence[Stack]) -> list[Stack]:
-    """Stacks that are not inside a block of another, and single modules outside of all stacks: of
-    the same class as a block, or before all blocks with a result of the shape of its input."""
-    members = {block for stack in composite for block in stack.blocks}
+def outermost(calls: list[ModuleCall], stacks: Sequence[Stack]) -> list[Stack]:
+    """Stacks that are not inside a block of another nor a part of it, and single modules outside of
+    all stacks that have children and a result of the shape of their input."""
+    members = {block for stack in stacks for block in stack.blocks}
     inside = {m for block in members for m in block.modules() if m is not block}
-    outer = [stack for stack in composite if not inside.intersection(stack.blocks)]
-    kinds = {type(block) for stack in outer for block in stack.blocks}
-    first = min((stack.entry for stack in outer), default=0)
+    outer = [stack for stack in stacks if not inside.intersection(stack.blocks)]
+    outer = [
+        stack
+        for n, stack in enumerate(outer)
+        if not any(
+            set(stack.blocks) < set(other.blocks)
+            or (m < n and set(stack.blocks) == set(other.blocks))
+            for m, other in enumerate(outer)
+        )
+    ]
     singles: dict[nn.Module, None] = {}
-    for n, call in enumerate(calls):
+    for call in calls:
         module = call.module
-        is_candidate = type(module) in kinds or (n < first and any(True for _ in module.children()))
         is_outside = module not in inside and not members.intersection(module.modules())
-        if is_candidate and is_outside and stream_shape(call) is not None:
+        if is_outside and any(True for _ in module.children()) and stream_shape(call) is not None:
             singles[module] = None
     held = {m for module in singles for m in module.modules() if m is not module}
     found = (stack_of((module,), calls) for module in singles if module not in held)
@@ -130,18 +140,17 @@ class StreamSearch:
         """
         main = self.without_tail(main)
         before = [stack for stack in self.outer if stack.entry < main.end and stack.end < main.end]
-        before = [stack for stack in before if not set(stack.blocks) & set(main.blocks)]
-        if not before:
+        if not before and not main.is_plain:
             return main
         if not self.is_block(main.end):
-            if main.entry > before[0].end and self.looks_back(main):
+            if before and main.entry > before[0].end and self.looks_back(main):
                 self.refuse(main)
             return None
         joined = [main]
         for stack in before:
             if self.is_in_stream(stack, joined):
                 joined.append(stack)
-        runs = sorted(n for stack in joined for n in stack.runs)
+        runs = sorted({n for stack in joined for n in stack.runs})
         of = {n: stack for stack in joined for n in stack.runs}
         for a, b in itertools.pairwise(runs):
             if of[a] is not of[b]:
@@ -153,7 +162,9 @@ class StreamSearch:
         """Are an earlier stack's modules blocks, too? False if they do not matter to the logits,
         work on something else, or are beside the stream; ProofError where they should be blocks."""
         last = self.calls[stack.end]
-        if stream_shape(last) != stream_shape(self.calls[joined[0].end]) or returns_input(last):
+        if stream_shape(last) != stream_shape(self.calls[joined[0].end]) or self.returns_input(
+            last
+        ):
             return False
         if not self.trial.matters(left_by(last)) or self.is_branch(stack, joined):
             return False
@@ -176,7 +187,7 @@ class StreamSearch:
         """Does a module add to the stream that it receives? A norm does not: it returns the same
         where all is twice as large. Neither does what returns its input as it is."""
         call = self.calls[run]
-        if stream_shape(call) is None or returns_input(call):
+        if stream_shape(call) is None or self.returns_input(call):
             return False
         leaving = left_by(call)
         for entering in taken_by(call):
@@ -198,6 +209,12 @@ class StreamSearch:
             f"no residual stream runs through all blocks: {name} is beside it",
             UNSUPPORTED,
         )
+
+    def returns_input(self, call: ModuleCall) -> bool:
+        """Does a module return what it received? It is looked at again, since modules that work in
+        place change what the probe has seen."""
+        (left, *taken), _ = self.trial.run({}, [left_by(call), *taken_by(call)])
+        return any(torch.equal(left, tensor) for tensor in taken)
 
     def is_branch(self, stack: Stack, joined: Sequence[Stack]) -> bool:
         """Do the modules of a stack run singly between blocks (cross-attention before each block),
@@ -266,8 +283,3 @@ def taken_by(call: ModuleCall) -> list[Place]:
         for slot, tensor in zip(call.slots, call.received, strict=True)
         if tuple(tensor.shape) == shape
     ]
-
-
-def returns_input(call: ModuleCall) -> bool:
-    """Does a module return nothing but what it received?"""
-    return all(any(equal_tensors(t, own) for own in call.received) for t in call.returned)
