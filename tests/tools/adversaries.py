@@ -1624,15 +1624,19 @@ class SoftPrompt(Adversary):
 
 
 class Hourglass(Adversary):
-    """The middle block sees every second position only."""
+    """The middle block sees every second position only, so it has no row."""
 
-    has_truth = False
+    relabelled = ({"2": "1"},)
 
     def run(self, ids: Tensor) -> Run:
-        h = self.blocks[0](self.embed(ids))
+        h = self.embed(ids)
+        note("input", h)
+        h = self.blocks[0](h, "0")
+        note("0", h)
         short = self.blocks[1](h[:, ::2])
-        h = h + short.repeat_interleave(2, 1)[:, : h.shape[1]]
-        return self.blocks[2](h), ids
+        h = self.blocks[2](h + short.repeat_interleave(2, 1)[:, : h.shape[1]], "2")
+        note("2", h)
+        return h, ids
 
 
 class FunctionalHead(Adversary):
