@@ -23,6 +23,7 @@ class StreamSite(NamedTuple):
     """Where the residual stream is looked at; sites sort from the lowest up."""
 
     block: int
+    """which run of a block, from 0 in the order of time; -1 is before all"""
     is_post: bool
     """resid_post, what leaves the block; else resid_mid, what is between its attention and MLP"""
 
@@ -150,13 +151,10 @@ class Hooks:
             if next(calls) == mid.number:
                 received = tensors.tensor_at([args, kwargs], mid.slot)
                 # Some families flatten batch and position before their MLP.
-                self.keep_rows(site, received)
+                resid = received.reshape(len(self.prompts), self.length, -1)
+                self.buffer[site] = self.windows(resid)
 
         return mid.module.register_forward_pre_hook(keep_mid, with_kwargs=True)
-
-    def keep_rows(self, site: StreamSite, resid: Tensor) -> None:
-        """Keep a stream whose axes are batch and position, or both as one."""
-        self.buffer[site] = self.windows(resid.reshape(len(self.prompts), self.length, -1))
 
     def count_last(self) -> Any:
         """Hook the last block, to count how often it runs."""
@@ -170,15 +168,13 @@ class Hooks:
         last = self.parts.runs[-1]
         missing = [site for site in self.buffer.sites if site not in self.buffer.filled]
         if missing or len(self.last_runs) != last.number + 1:
-            name = self.parts.names[last.block if not missing else self.block_of(missing[0])]
+            run = self.parts.runs[max(0, missing[0].block)] if missing else last
+            name = self.parts.names[run.block]
             raise ProofError(
                 f"{name} did not run as often on this text as on the probe: which blocks run "
                 "depends on the text",
                 tensors.UNSUPPORTED,
             )
-
-    def block_of(self, site: StreamSite) -> Any:
-        return self.parts.entry if site == INPUT else self.parts.runs[site.block].block
 
     def sample_head(self, head: Any, args: Any) -> Any:
         """Let the head run on the checked columns only, and keep what it would have received."""

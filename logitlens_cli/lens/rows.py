@@ -31,9 +31,9 @@ def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
     else:
         without = [block for block in chosen if parts.mids[block] is None]
         if without:
-            name = type(parts.blocks[without[0]]).__name__
+            name, label = type(parts.blocks[without[0]]).__name__, parts.labels[without[0]]
             raise UsageError(
-                f"--subblocks: block {parts.labels[without[0]]} ({name}) has no state between attention and MLP "
+                f"--subblocks: block {label} ({name}) has no state between attention and MLP "
                 "that both add to (parallel halves, a state-space layer, norms after the sums, or "
                 "more than one attention)",
                 "leave the option out",

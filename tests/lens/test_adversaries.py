@@ -1,7 +1,7 @@
 """Models that were built to fool the lens are read right or refused by name, never read wrong.
 
-A text, a part of it, a long one, several on one open model ("together"), without the norm's gain,
-without the norm, with rows between the halves of blocks. The truth about each is in
+A part of a text, a long one, one with rows between the halves of blocks, several on one open model
+("together"), without the norm's gain, without the norm. The truth about each is in
 `adversary`; `python tests/tools/adversary_readings.py` writes this table.
 
 What becomes of each:

@@ -350,6 +350,8 @@ VARIANTS: dict[str, tuple[str, Kwargs]] = {
     ),
     "gpt2-untied": ("gpt2", {"tie_word_embeddings": False}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False}),
+    # other numbers of turns
+    "hrm_text-turns": ("hrm_text", {"H_cycles": 3, "L_cycles": 1}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
     # norms without gain or bias
     "opt-no-affine": ("opt", {"layer_norm_elementwise_affine": False}),

@@ -49,6 +49,8 @@ def find_parts(model: Any, *, subblocks: bool = False) -> ModelParts:
     require_causal(model, head, probe)
     try:
         return parts_of(model, head, probe, ids, subblocks)
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ProofError(
