@@ -53,7 +53,7 @@ def require_together(key: str) -> None:
     model = families.build(key)
     parts = find.find_parts(model)
     lens_model = SimpleNamespace(
-        model=model, parts=parts, route=proof.prove(model, parts), context=None
+        model=model, parts=parts, route=proof.prove(model, parts), context=None, shared_lengths={}
     )
     spec: Any = SimpleNamespace(decoder_blocks=0)
     if sharing.can_share_pass(lens_model, spec):  # type: ignore[arg-type]

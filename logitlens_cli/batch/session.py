@@ -68,9 +68,17 @@ class Session:
                     tokenized.append(self.tokenize(prompt))
                 except Exception as error:  # a tokenizer may raise anything
                     yield prompt.name, as_known_error(error)
-            for group in packing.packed(tokenized, budget):
-                for text, outcome in zip(group, self.read_group(group), strict=True):
-                    yield text.name, outcome
+            for packed in packing.packed(tokenized, budget):
+                for group in self.shareable(packed):
+                    for text, outcome in zip(group, self.read_group(group), strict=True):
+                        yield text.name, outcome
+
+    def shareable(self, group: Sequence[TokenizedPrompt]) -> list[Sequence[TokenizedPrompt]]:
+        """A group as it is where texts as long as its longest may share a pass, else each text."""
+        longest = max(len(text.ids) for text in group)
+        if len(group) == 1 or can_share_pass(self.lens_model, self.spec, longest):
+            return [group]
+        return [[text] for text in group]
 
     def read_group(self, group: Sequence[TokenizedPrompt]) -> "Sequence[Reading | LogitLensError]":
         """The readings of texts in one pass; where that fails, one of them is to blame, or there

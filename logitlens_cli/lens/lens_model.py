@@ -1,9 +1,9 @@
 """A model in memory that has been taken apart and proven."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from logitlens_cli.lens import decoder, proof
+from logitlens_cli.lens import decoder, proof, state
 from logitlens_cli.model.anatomy import find
 from logitlens_cli.model.anatomy.parts import ModelParts
 from logitlens_cli.reading.record import ModelRecord
@@ -21,6 +21,12 @@ class LensModel:
     record: ModelRecord
     context: int | None
     """the longest text that the model can take, in tokens"""
+    remembers: tuple[str, ...] = ()
+    """buffers and attributes that a forward pass changes; they are put back after each"""
+    proven_lengths: set[int] = field(default_factory=set, repr=False, compare=False)
+    """the lengths of texts up to which inner rows were proven on a text of that class"""
+    shared_lengths: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
+    """by length: whether texts up to it may share a pass, as far as it was tried"""
 
 
 def lens_model_of(
@@ -36,13 +42,19 @@ def lens_model_of(
 
     Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
     """
-    parts = find.find_parts(model, subblocks=subblocks)
+    with state.kept(model) as changed:
+        parts = find.find_parts(model, subblocks=subblocks)
+    route = proof.prove(model, parts)
+    if not route.direct and not route.skips:
+        # What a tail like that makes of some columns may be another thing than of all.
+        parts = replace(parts, samples_columns=False)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)
     return LensModel(
         model=model,
         tokenizer=tokenizer,
         parts=parts,
-        route=proof.prove(model, parts),
+        route=route,
+        remembers=tuple(changed),
         record=ModelRecord(
             name=name,
             revision=revision,

@@ -1,6 +1,8 @@
 """The replay route: the model's own code after its last block, run on the stream."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from logitlens_cli.errors import UsageError
+from logitlens_cli.lens import norms
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, Decoder, Route
-from logitlens_cli.lens.direct import in_float32
+from logitlens_cli.lens.state import kept
 from logitlens_cli.model.anatomy import passes
-from logitlens_cli.model.anatomy.parts import ModelParts, is_norm
+from logitlens_cli.model.anatomy.parts import ModelParts
 
 # ---------------------------------------------------------------------------------------------
 # Replay
@@ -46,7 +49,13 @@ class Replay:
         self.model, self.parts, self.route, self.norm = model, parts, route, norm
         self.ids, self.window = ids, window
         self.per_position = route.skips
-        self.parameters = tail_parameters(parts, norm, route.float32)
+        self.parameters = tail_parameters(parts, route.float32)
+        self.norm_names: list[str] = []
+        if norm != "full":
+            bare = bare_norms(model, parts, route)
+            self.norm_names = list(bare)
+            for parameters in bare.values():
+                self.parameters |= parameters
 
     def tile_shape(self, positions: int) -> tuple[int, int]:
         if not self.route.skips:
@@ -67,7 +76,7 @@ class Replay:
         columns = slice(self.window.start, self.window.stop)
         resid[:, columns] = prepared
         ids = self.text(prepared)
-        logits = passes.logits_after(self.model, self.parts, ids, resid, self.parameters)
+        logits = tail_logits(self.model, self.parts, ids, resid, self.parameters)
         return logits[:, columns].float()
 
     def text(self, prepared: Tensor) -> Tensor:
@@ -111,7 +120,8 @@ class ReplayBlocks(Replay):
         self.decoder_blocks = decoder_blocks
 
     def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
-        with blocks_skipped(self.parts, prepared, len(self.parts.blocks) - self.decoder_blocks):
+        skipped = len(self.parts.blocks) - self.decoder_blocks
+        with kept(self.model), blocks_skipped(self.parts, prepared, skipped):
             return passes.forward(self.model, self.text(prepared), self.parameters).float()
 
     def full(self) -> Replay:
@@ -120,32 +130,57 @@ class ReplayBlocks(Replay):
         return ReplayBlocks(self.model, self.parts, "full", self.ids, self.decoder_blocks)
 
 
-def tail_parameters(parts: ModelParts, norm: str, float32: bool) -> dict[str, Tensor]:
-    """Parameters that replace those of the tail, by qualified name: in float32 if so wanted, of
-    norms without gain and bias if so wanted."""
-    replaced: dict[str, Tensor] = {}
-    for module in parts.after:
-        prefix = f"{parts.names[module]}."
-        replacements = module_parameters(module, norm, float32)
-        replaced |= {prefix + name: value.detach() for name, value in replacements.items()}
-    return replaced
-
-
-def module_parameters(module: nn.Module, norm: str, float32: bool) -> dict[str, Tensor]:
-    """Those of one module that change, by their names in it."""
-    originals: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
-    if norm == "no-affine" and is_norm(module):
-        neutral: dict[str, Tensor] = dict(in_float32(module, norm).named_parameters(recurse=False))
-        if float32:
-            return neutral
-        return {name: value.to(originals[name].dtype) for name, value in neutral.items()}
+def tail_parameters(parts: ModelParts, float32: bool) -> dict[str, Tensor]:
+    """Parameters that replace those of the tail, by qualified name: in float32 if so wanted."""
     if not float32:
         return {}
     return {
-        name: parameter.float()
-        for name, parameter in originals.items()
+        f"{parts.names[module]}.{name}": parameter.detach().float()
+        for module in parts.after
+        for name, parameter in module.named_parameters(recurse=False)
         if parameter.is_floating_point() and parameter.dtype != torch.float32
     }
+
+
+def bare_norms(model: Any, parts: ModelParts, route: Route) -> dict[str, dict[str, Tensor]]:
+    """The norms of the tail, by qualified name, with the parameters that make them nothing but
+    norms, by qualified name too.
+
+    Raises UsageError where there is no norm, or one whose gain and bias cannot be told.
+    """
+    received: dict[nn.Module, Tensor] = {}
+    with passes.hooked(norms.keep_received(parts.after, received)):
+        inner_replay(model, parts, route, parts.inner, tail_parameters(parts, route.float32))
+    found = norms.outermost_norms(parts.after, received)
+    if not found:
+        raise norms.no_norm_error(type(model).__name__, "no-affine")
+    bare = {}
+    for norm in found:
+        prefix, twin = parts.names[norm], copy.deepcopy(norm).float()
+        norms.change_norm(twin, "no-affine", received[norm].float())
+        originals = dict(norm.named_parameters())
+        bare[prefix] = {
+            f"{prefix}.{name}": value.detach().to(
+                torch.float32 if route.float32 else originals[name].dtype
+            )
+            for name, value in twin.named_parameters()
+        }
+    return bare
+
+
+def inner_replay(
+    model: Any, parts: ModelParts, route: Route, resid: Tensor, parameters: Mapping[str, Tensor]
+) -> Tensor:
+    """The logits of the inner streams of the probe (2, position, width) by a replay; one after the
+    other in one text, so that nothing stands beside it in the batch."""
+    resid = resid if route.float32 else resid.to(parts.dtype)
+    if route.skips:
+        return replay(model, parts, resid, parameters)
+    ids = passes.probe_ids(parts.weight.shape[0], passes.device_of(model))
+    logits = tail_logits(
+        model, parts, ids.reshape(1, -1), resid.reshape(1, -1, resid.shape[-1]), parameters
+    )
+    return logits.reshape(*resid.shape[:2], -1)
 
 
 def replay(
@@ -155,23 +190,46 @@ def replay(
     # Which tokens they are does not matter: no block looks at them.
     token = passes.probe_ids(parts.weight.shape[0], passes.device_of(model))[0, 0]
     ids = token.expand(resid.shape[:2])
-    with blocks_skipped(parts, resid):
+    with kept(model), blocks_skipped(parts, resid):
         return passes.forward(model, ids, parameters)
+
+
+def tail_logits(
+    model: Any, parts: ModelParts, ids: Tensor, resid: Tensor, parameters: Mapping[str, Tensor]
+) -> Tensor:
+    """The model's own logits where its last block leaves ``resid`` after a whole pass over
+    ``ids``: from its owner's state, on a copy, since a tail may work in place."""
+    with kept(model):
+        return passes.logits_after(model, parts, ids, resid.clone(), parameters)
 
 
 @contextmanager
 def blocks_skipped(parts: ModelParts, resid: Tensor, count: int | None = None) -> Iterator[None]:
-    """Have the first ``count`` blocks, or all, return ``resid`` (row, position, width) at once,
-    each in its own form."""
-    blocks = parts.blocks[:count]
-    overrides = [block.__dict__.get("forward") for block in blocks]
+    """Have the first ``count`` runs of blocks, or all, return ``resid`` (row, position, width) at
+    once, each in its own form."""
+    last = len(parts.runs) if count is None else count
+    skipped = {run.block for run in parts.runs[:last]}
+    overrides = {block: block.__dict__.get("forward") for block in skipped}
+
+    def stand_in(block: nn.Module) -> Callable[..., Any]:
+        own, times, turns = block.forward, itertools.count(), parts.blocks.count(block)
+        outputs = {run.number: n for n, run in enumerate(parts.runs[:last]) if run.block is block}
+
+        def forward(*args: Any, **keywords: Any) -> Any:
+            number = next(times) % turns
+            if number not in outputs:
+                return own(*args, **keywords)
+            # A copy each time, since what follows may work in place.
+            return parts.written(outputs[number], resid.clone())
+
+        return forward
+
     try:
-        for block, returned in zip(blocks, parts.returned, strict=False):
-            output = parts.layout.write(returned, resid)
-            block.forward = lambda *_, _output=output, **__: _output
+        for block in skipped:
+            block.forward = stand_in(block)
         yield
     finally:
-        for block, forward in zip(blocks, overrides, strict=True):
+        for block, forward in overrides.items():
             block.__dict__.pop("forward", None)
             if forward is not None:  # somebody's own, such as accelerate's
                 block.__dict__["forward"] = forward

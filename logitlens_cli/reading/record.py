@@ -154,6 +154,8 @@ class CheckRecord(Record, frozen=True):
     max_kl: float
     """nats"""
     top1_agreement: float
+    proven: list[str] = []
+    """what was held against the model itself, when, and what cannot be told apart"""
 
 
 class ModelRecord(Record, frozen=True):

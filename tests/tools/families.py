@@ -2,8 +2,8 @@
 
 Test support, not a test: `build("gemma2")` gives a four-block float32 model whose every gain, bias,
 multiplier and soft-cap is large enough that a lens which misses it is visibly wrong, and
-`reference_logits` says by an independent route (a hook on the last block) how the model's own tail
-decodes any residual stream.
+`reference_logits` says by an independent route (a hook on the last run of a block) how the model's
+own tail decodes any residual stream.
 
 How a configuration gets small: every field that a configuration class declares and that `SMALL`
 names takes the value in `SMALL`; what `CONFIGS` says about a key goes on top. Keys that are not a
@@ -18,7 +18,7 @@ import dataclasses
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -350,6 +350,8 @@ VARIANTS: dict[str, tuple[str, Kwargs]] = {
     ),
     "gpt2-untied": ("gpt2", {"tie_word_embeddings": False}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False}),
+    # other numbers of turns
+    "hrm_text-turns": ("hrm_text", {"H_cycles": 3, "L_cycles": 1}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
     # norms without gain or bias
     "opt-no-affine": ("opt", {"layer_norm_elementwise_affine": False}),
@@ -386,15 +388,16 @@ LEAKY: dict[str, str] = {
 }
 """Key -> why logits of a decoder depend on later tokens all the same."""
 
-BLOCK_LISTS: dict[str, str] = {
-    # byte encoder, patch transformer, byte decoder: the last of them feeds the head
-    "BltForCausalLM": "model.local_decoder.layers",
-    # the slow stack of two that take turns; it runs last
-    "HrmTextForCausalLM": "model.H_module.layers",
+BLOCK_LISTS: dict[str, tuple[str, ...]] = {
+    # byte encoder, patch transformer, byte decoder: the stream of the bytes runs through the first
+    # and the last, that of the patches is another
+    "BltForCausalLM": ("model.local_encoder.layers", "model.local_decoder.layers"),
+    # a fast and a slow stack take turns, each several times
+    "HrmTextForCausalLM": ("model.L_module.layers", "model.H_module.layers"),
     # no block modules: four parallel lists, of which the second norm leaves the stream
-    "XLMWithLMHeadModel": "transformer.layer_norm2",
+    "XLMWithLMHeadModel": ("transformer.layer_norm2",),
 }
-"""Class name -> path of the module list with its blocks, where `blocks` would guess wrong."""
+"""Class name -> paths of the module lists with its blocks, where `blocks` would guess wrong."""
 
 ENTRIES: dict[str, str] = {"XLMWithLMHeadModel": "transformer.attentions.0"}
 """Class name -> path of the module that block 0's input enters, where that is not block 0."""
@@ -450,13 +453,13 @@ def configuration(key: str, extra: Mapping[str, Any] | None = None) -> PreTraine
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The text decoder's blocks in order, found by the names of their module lists.
+    """The text decoder's blocks, found by the names of their module lists.
 
     Without those that a text-only pass skips (Mllama's cross-attention blocks).
     """
-    path = BLOCK_LISTS.get(type(model).__name__)
-    if path is not None:
-        return list(model.get_submodule(path).children())
+    paths = BLOCK_LISTS.get(type(model).__name__)
+    if paths is not None:
+        return [block for path in paths for block in model.get_submodule(path).children()]
     lists = [
         (name.count("."), -len(module), name, module)
         for name, module in model.named_modules()
@@ -468,13 +471,8 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     return [block for block in found if "CrossAttention" not in type(block).__name__]
 
 
-def last_block(model: nn.Module) -> nn.Module:
-    """The last of `blocks`."""
-    return blocks(model)[-1]
-
-
 def reference_logits(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
-    """The logits of the model's own tail when its last block leaves `stream`.
+    """The logits of the model's own tail when the last run of a block leaves `stream`.
 
     `stream` has the shape of what the last block leaves. Runs in float64 where the family allows
     it, else in float32. The given model is left as it was.
@@ -486,33 +484,30 @@ def reference_logits(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Ten
 
 
 def reference_stream(model: PreTrainedModel, ids: Tensor) -> list[Tensor]:
-    """What enters block 0, then what leaves every block; clones, in the model's own dtype.
-
-    A block that runs more than once (HRM) counts by its last run.
-    """
+    """What enters the first block that runs, then what leaves every block at each of its runs, in
+    the order of time; clones, in the model's own dtype."""
     tensors = STREAMS.get(type(model).__name__, 1)
     found = blocks(model)
     path = ENTRIES.get(type(model).__name__)
-    rows: dict[int, Tensor] = {}
+    entered: list[Tensor] = []
+    left: list[Tensor] = []
 
-    def entry(_: nn.Module, args: tuple[Any, ...], kwargs: Kwargs) -> None:
-        rows[-1] = _read((*args, *kwargs.values()), tensors)
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: Kwargs) -> None:
+        if not entered:
+            entered.append(_read((*args, *kwargs.values()), tensors))
 
-    def leave(index: int) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            rows[index] = _read(output, tensors)
+    def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        left.append(_read(output, tensors))
 
-        return hook
-
-    first = model.get_submodule(path) if path else found[0]
-    handles = [first.register_forward_pre_hook(entry, with_kwargs=True)]
-    handles += [block.register_forward_hook(leave(i)) for i, block in enumerate(found)]
+    entries = [model.get_submodule(path)] if path else found
+    handles = [entry.register_forward_pre_hook(enter, with_kwargs=True) for entry in entries]
+    handles += [block.register_forward_hook(leave) for block in found]
     try:
         forward(model, ids)
     finally:
         for handle in handles:
             handle.remove()
-    return [rows[index] for index in range(-1, len(found))]
+    return entered + left
 
 
 def doubled(model: PreTrainedModel) -> PreTrainedModel:
@@ -534,7 +529,7 @@ def forward(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 
 def _decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
-    """One forward pass in which the last run of the last block leaves `stream`."""
+    """One forward pass in which the last run of a block leaves `stream`."""
     tensors = STREAMS.get(type(model).__name__, 1)
     runs = 0
 
@@ -548,11 +543,12 @@ def _decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
         return _write(output, stream.clone(), tensors) if runs == 0 else None
 
     for hook in (count, replace):
-        handle = last_block(model).register_forward_hook(hook)
+        handles = [block.register_forward_hook(hook) for block in blocks(model)]
         try:
             logits = forward(model, ids)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
     return logits
 
 

@@ -6,6 +6,7 @@ route.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import families
 import torch
+from torch import Tensor
 
 from logitlens_cli.errors import LogitLensError
 from logitlens_cli.lens import capture, decoders, output_check, proof
@@ -62,22 +64,42 @@ def route_words(route: Route) -> str:
     return route.name if route.skips else "replay of the whole pass"
 
 
+WINDOWS = (0, 3)
+"""where the windows start that are read of a text"""
+
+
 def assert_exact(key: str, model: Any, parts: ModelParts, route: Route) -> None:
     ids = families.inputs(key)
-    tokens, count = ids[0].tolist(), ids.shape[1]
-    rows = (INPUT, *(resid_post(block) for block in range(len(parts.blocks))))
-    every = list(range(count))
-    stream = capture.capture(model, parts, [capture.PromptSlice(tokens, range(count), every)], rows)
-    decoder = decoders.make_decoder(model, parts, route, "full", tokens, range(count))
+    reference = families.reference_stream(model, ids)
+    runs = len(reference) - 1
+    assert len(parts.runs) == runs, f"{key}: {len(parts.runs)} runs of blocks, not {runs}"
+    truths = [families.reference_logits(model, ids, expected)[0] for expected in reference]
+    for start in WINDOWS:
+        window = range(start, ids.shape[1])
+        assert_window(key, model, parts, route, window, list(zip(reference, truths, strict=True)))
+
+
+def assert_window(
+    key: str,
+    model: Any,
+    parts: ModelParts,
+    route: Route,
+    window: range,
+    truths: Sequence[tuple[Tensor, Tensor]],
+) -> None:
+    """Streams and logits of every row at the columns of a window; ``truths`` are of the text."""
+    tokens, columns = families.inputs(key)[0].tolist(), slice(window.start, window.stop)
+    rows = (INPUT, *(resid_post(run) for run in range(len(parts.runs))))
+    prompt = capture.PromptSlice(tokens, window, range(len(window)))
+    stream = capture.capture(model, parts, [prompt], rows)
+    decoder = decoders.make_decoder(model, parts, route, "full", tokens, window)
     check = output_check.check_output(decoder, route.name, stream)
     assert check.passed, f"{key}: last row off by {check.max_abs_logit_error}"
-    reference = families.reference_stream(model, ids)
-    assert len(reference) == len(rows), f"{key}: {len(rows) - 1} blocks, not {len(reference) - 1}"
-    for row, resid, expected in zip(rows, stream.resid, reference, strict=True):
-        canonical = parts.layout.canonical(expected, count)[0]
+    for row, resid, (expected, logits) in zip(rows, stream.resid, truths, strict=True):
         if parts.layout.count == 1:
+            canonical = parts.layout.canonical(expected, len(tokens))[0, columns]
             assert torch.equal(resid, canonical), f"{key}: stream of row {row.label}"
-        truth = families.reference_logits(model, ids, expected)[0]
+        truth = logits[columns]
         with torch.inference_mode():
             prepared = decoder.prepare(resid.unsqueeze(0))
             mine = torch.cat([decoder.tile(prepared, e)[0] for e in decoder.entries()], -1)

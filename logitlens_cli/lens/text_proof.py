@@ -1,0 +1,138 @@
+"""Inner rows of a text itself against the model's own tail: its tokens, its positions, its length.
+
+Once on an open model for each class of lengths; the probe of ``proof`` has a few tokens only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from logitlens_cli.errors import ProofError
+from logitlens_cli.lens.capture import Stream
+from logitlens_cli.lens.decoder import BLOCK_FLOATS, Decoder, Route
+from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.proof import MISFITS
+from logitlens_cli.lens.replay import blocks_skipped, tail_logits, tail_parameters
+from logitlens_cli.lens.rounding import agreement
+from logitlens_cli.lens.state import kept
+from logitlens_cli.lens.targets import sample_positions
+from logitlens_cli.model.anatomy import passes
+from logitlens_cli.model.anatomy.parts import ModelParts
+
+SHORTEST_CLASS = 32
+"""tokens: texts up to here are one class, those up to twice as many the next"""
+COMPARED = 16
+"""positions of a text that are compared"""
+
+
+@dataclass(frozen=True)
+class InnerText:
+    """A text with an inner row at every position, each another, as far as there are."""
+
+    ids: Tensor
+    """(1, position)"""
+    resid: Tensor
+    """(1, position, width)"""
+    cells: Tensor
+    """(2, position) row and column of the stream that each is taken from"""
+    compared: Sequence[int]
+    """positions"""
+
+
+@torch.inference_mode()
+def prove_on_text(
+    lens_model: LensModel, decoder: Decoder, ids: Sequence[int], stream: Stream
+) -> None:
+    """Hold the inner rows of a text against the model's own tail, unless a text of its class was;
+    raises ProofError."""
+    length = class_of(len(ids), lens_model.context)
+    if length in lens_model.proven_lengths or not decoder.per_position or len(stream.rows) < 2:
+        return
+    model, parts, route = lens_model.model, lens_model.parts, lens_model.route
+    text = inner_text(ids, length, stream, passes.device_of(model))
+    decoded = decoded_cells(decoder, stream, text)
+    dtype = None if route.exact else parts.weight.dtype
+    try:
+        result = agreement(decoded, tail_of(model, parts, route, text, skips=True), dtype)
+    except MISFITS:  # the blocks cannot be skipped
+        result = None
+    if result is None or not result.agrees:  # a whole pass has the last word
+        result = agreement(decoded, tail_of(model, parts, route, text, skips=False), dtype)
+    if not result.agrees:
+        raise ProofError(
+            f"inner rows of a text of {len(ids)} tokens are not decoded as the model's own tail "
+            f"decodes them: logits differ by up to {result.error:.3g}, allowed is "
+            f"{result.allowed:.3g}; KL is up to {result.kl:.3g} nats "
+            f"({' -> '.join(parts.describe(route.direct))})",
+            "no figure is drawn of this model, since it would be wrong",
+        )
+    lens_model.proven_lengths.add(length)
+
+
+def class_of(length: int, context: int | None) -> int:
+    """The longest text that is proven along with one of this length."""
+    longest = max(SHORTEST_CLASS, 1 << (length - 1).bit_length())
+    return max(length, min(longest, context or length))
+
+
+def inner_text(ids: Sequence[int], length: int, stream: Stream, device: torch.device) -> InnerText:
+    """The text, repeated up to ``length``. Inner rows go up by one from column to column; the
+    smallest and the largest vectors of all are there too."""
+    columns = stream.resid.shape[1]
+    column = torch.arange(length) % columns
+    row = torch.arange(length) % (len(stream.rows) - 1)
+    inner = stream.resid[:-1]
+    compared = sample_positions(range(length), COMPARED)
+    # In the place of others, since which vector stands where does not matter.
+    sizes = inner.float().norm(dim=-1).flatten().cpu()
+    for position, cell in zip(compared[1:3], (sizes.argmax(), sizes.argmin()), strict=False):
+        row[position], column[position] = divmod(int(cell), columns)
+    resid = inner[row.to(inner.device), column.to(inner.device)][None]
+    repeated = [ids[n % len(ids)] for n in range(length)]
+    return InnerText(
+        torch.tensor([repeated], device=device), resid, torch.stack([row, column]), compared
+    )
+
+
+def decoded_cells(decoder: Decoder, stream: Stream, text: InnerText) -> Tensor:
+    """The logits of the compared cells, (compared, vocabulary), decoded as the grid does: where the
+    model's own code decodes, with all the rows and columns beside them."""
+    if not decoder.whole_vocabulary:
+        prepared = decoder.prepare(text.resid[:, text.compared])
+        return torch.cat([decoder.tile(prepared, e)[0] for e in decoder.entries()], -1)
+    width, group = decoder.tile_shape(stream.resid.shape[1])
+    logits = []
+    for row, column in text.cells[:, text.compared].T.tolist():
+        first, start = row // group * group, column // width * width
+        beside = stream.resid[first : first + group, start : start + width]
+        tile = decoder.tile(decoder.prepare(beside), slice(None))
+        logits.append(tile[row - first, column - start])
+    return torch.stack(logits)
+
+
+def tail_of(model: Any, parts: ModelParts, route: Route, text: InnerText, *, skips: bool) -> Tensor:
+    """What the model's own tail makes of the compared cells, (compared, vocabulary), where the
+    last block leaves them; the blocks are skipped or run first."""
+    float32 = route.float32 and route.exact
+    resid = text.resid.float() if float32 else text.resid.to(parts.dtype)
+    parameters = tail_parameters(parts, float32)
+    compared = list(text.compared)
+    # The whole text in the head, unless it is long.
+    sampled = parts.samples_columns and len(text.ids[0]) * parts.vocabulary > BLOCK_FLOATS
+    handles = []
+    if sampled:
+        handles.append(
+            parts.head.register_forward_pre_hook(
+                lambda head, args: (args[0][:, compared], *args[1:])
+            )
+        )
+    with passes.hooked(handles):
+        if not skips:
+            logits = tail_logits(model, parts, text.ids, resid, parameters)
+        else:
+            with kept(model), blocks_skipped(parts, resid):
+                logits = passes.forward(model, text.ids, parameters)
+    return logits[0] if sampled else logits[0, compared]

@@ -1,0 +1,285 @@
+"""Which modules are the blocks, and in what order they run.
+
+A list of modules is a stack of blocks; so is a single module that adds to the stream outside of
+any list. Models have one stack that runs once, but for those with shared weights, and those with
+several stacks one after the other.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from logitlens_cli.errors import ProofError
+from logitlens_cli.model.anatomy.tensors import (
+    UNSUPPORTED,
+    ModuleCall,
+    feeds,
+    float_slots,
+)
+from logitlens_cli.model.anatomy.trials import Change, Place, Trial, nudge
+
+# ---------------------------------------------------------------------------------------------
+# Candidates
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Modules that may be blocks."""
+
+    blocks: tuple[nn.Module, ...]
+    runs: tuple[int, ...]
+    """when they returned, ascending, as indices of the calls"""
+    chained: bool
+    """does each run hand its result to the next?"""
+    entry: int
+    """the call that receives the stream first, as an index of the calls"""
+
+    @property
+    def end(self) -> int:
+        return self.runs[-1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Has a member no children, unlike a block?"""
+        return not all(any(True for _ in block.children()) for block in self.blocks)
+
+
+def find_stacks(model: nn.Module, calls: list[ModuleCall]) -> tuple[list[Stack], list[Stack]]:
+    """What may be the blocks, that which returns last in time first; and rows of parallel lists of
+    plain modules, to be tried if nothing else will do (XLM).
+
+    Children that did not run (cross-attention on a text without pictures) are left out. A block has
+    children, unlike the members of a tail that is written as a list.
+    """
+    stacks: list[Stack] = []
+    plain: list[Stack] = []
+    for parent in model.modules():
+        if not isinstance(parent, (nn.ModuleList, nn.Sequential)):
+            continue
+        found = stack_of(tuple(parent.children()), calls)
+        if found is None:
+            continue
+        if found.chained or all(any(True for _ in child.children()) for child in found.blocks):
+            stacks.append(found)
+        if found.is_plain and len({type(child) for child in found.blocks}) == 1:
+            plain.append(replace(found, chained=False))
+    first = min((stack.entry for stack in stacks + plain), default=0)
+    outer = outermost(calls, stacks)
+    outer.sort(key=lambda stack: -stack.end)
+    plain.sort(key=lambda stack: -stack.end)
+    return outer, [replace(stack, entry=first) for stack in plain if len(stack.blocks) > 1]
+
+
+def stack_of(members: tuple[nn.Module, ...], calls: list[ModuleCall]) -> Stack | None:
+    """The members that ran, if they work on tensors of one shape and run in a sensible order."""
+    wanted = set(members)
+    runs = [n for n, c in enumerate(calls) if c.module in wanted and c.received and c.returned]
+    if not runs:
+        return None
+    ran = {calls[n].module for n in runs}
+    blocks = tuple(member for member in dict.fromkeys(members) if member in ran)
+    last = {calls[n].module: n for n in runs}
+    ends = [last[block] for block in blocks]
+    chained = all(feeds(calls[a], calls[b]) for a, b in itertools.pairwise(runs))
+    if not chained and ends != sorted(ends):
+        return None
+    if not frozenset.intersection(*(frozenset(t.shape for t in calls[n].returned) for n in runs)):
+        return None
+    return Stack(blocks, tuple(runs), chained, runs[0])
+
+
+def outermost(calls: list[ModuleCall], stacks: Sequence[Stack]) -> list[Stack]:
+    """Stacks that are not inside a block of another nor a part of it, and single modules outside of
+    all stacks that have children and a result of the shape of their input."""
+    members = {block for stack in stacks for block in stack.blocks}
+    inside = {m for block in members for m in block.modules() if m is not block}
+    outer = [stack for stack in stacks if not inside.intersection(stack.blocks)]
+    outer = [
+        stack
+        for n, stack in enumerate(outer)
+        if not any(
+            set(stack.blocks) < set(other.blocks)
+            or (m < n and set(stack.blocks) == set(other.blocks))
+            for m, other in enumerate(outer)
+        )
+    ]
+    singles: dict[nn.Module, None] = {}
+    for call in calls:
+        module = call.module
+        is_outside = module not in inside and not members.intersection(module.modules())
+        if is_outside and any(True for _ in module.children()) and stream_shape(call) is not None:
+            singles[module] = None
+    held = {m for module in singles for m in module.modules() if m is not module}
+    found = (stack_of((module,), calls) for module in singles if module not in held)
+    return outer + [stack for stack in found if stack is not None]
+
+
+# ---------------------------------------------------------------------------------------------
+# All stacks that the stream runs through
+
+
+@dataclass(frozen=True)
+class StreamSearch:
+    """The stacks of a probe, and trials on its model."""
+
+    calls: list[ModuleCall]
+    trial: Trial
+    outer: Sequence[Stack]
+    """the last in time first"""
+    names: dict[nn.Module, str]
+
+    def whole(self, main: Stack) -> Stack | None:
+        """``main``, the last stack, with those that the stream runs through before it.
+
+        None where ``main`` is no stack of blocks but a part of the tail. Raises ProofError where
+        one stack leads to another by more than an addition: no stream runs through both.
+        """
+        main = self.without_tail(main)
+        before = [stack for stack in self.outer if stack.entry < main.end and stack.end < main.end]
+        if not before and not main.is_plain:
+            return main
+        if not self.is_block(main.end):
+            if before and main.entry > before[0].end and self.looks_back(main):
+                self.refuse(main)
+            return None
+        joined = [main]
+        for stack in before:
+            if self.is_in_stream(stack, joined):
+                joined.append(stack)
+        runs = sorted({n for stack in joined for n in stack.runs})
+        of = {n: stack for stack in joined for n in stack.runs}
+        for a, b in itertools.pairwise(runs):
+            if of[a] is not of[b]:
+                self.require_handed_on(a, b)
+        blocks = tuple(dict.fromkeys(self.calls[n].module for n in runs))
+        return Stack(blocks, tuple(runs), all(s.chained for s in joined), runs[0])
+
+    def is_in_stream(self, stack: Stack, joined: Sequence[Stack]) -> bool:
+        """Are an earlier stack's modules blocks, too? False if they do not matter to the logits,
+        work on something else, or are beside the stream; ProofError where they should be blocks."""
+        last = self.calls[stack.end]
+        if stream_shape(last) != stream_shape(self.calls[joined[0].end]) or self.returns_input(
+            last
+        ):
+            return False
+        if not self.trial.matters(left_by(last)) or self.is_branch(stack, joined):
+            return False
+        if self.is_block(stack.end):
+            return True
+        if len(stack.runs) > 1 or self.looks_back(stack):
+            self.refuse(stack)
+        return False
+
+    def without_tail(self, stack: Stack) -> Stack:
+        """A stack without modules at its end that are no blocks: a final norm in the same list."""
+        while len(stack.runs) > 1:
+            kinds = [type(self.calls[n].module) for n in stack.runs]
+            if kinds[-1] in kinds[:-1] or self.is_block(stack.end):
+                break
+            stack = replace(stack, runs=stack.runs[:-1], blocks=stack.blocks[:-1])
+        return stack
+
+    def is_block(self, run: int) -> bool:
+        """Does a module add to the stream that it receives? A norm does not: it returns the same
+        where all is twice as large. Neither does what returns its input as it is."""
+        call = self.calls[run]
+        if stream_shape(call) is None or self.returns_input(call):
+            return False
+        leaving = left_by(call)
+        for entering in taken_by(call):
+            if self.trial.carries(entering, leaving):
+                more, moved = self.trial.difference(entering, leaving, lambda tensor: 2 * tensor)
+                return float(moved.abs().max()) > 1e-2 * float(more.abs().max())
+        return False
+
+    def looks_back(self, stack: Stack) -> bool:
+        """Does a stack use earlier positions, as no part of a tail does?"""
+        first, last = self.calls[stack.entry], self.calls[stack.end]
+        if stream_shape(first) is None or stream_shape(last) is None:
+            return False
+        return any(self.trial.moves_later(place, left_by(last)) for place in taken_by(first))
+
+    def refuse(self, stack: Stack) -> NoReturn:
+        name = self.names[self.calls[stack.end].module]
+        raise ProofError(
+            f"no residual stream runs through all blocks: {name} is beside it",
+            UNSUPPORTED,
+        )
+
+    def returns_input(self, call: ModuleCall) -> bool:
+        """Does a module return what it received? It is looked at again, since modules that work in
+        place change what the probe has seen."""
+        (left, *taken), _ = self.trial.run({}, [left_by(call), *taken_by(call)])
+        return any(torch.equal(left, tensor) for tensor in taken)
+
+    def is_branch(self, stack: Stack, joined: Sequence[Stack]) -> bool:
+        """Do the modules of a stack run singly between blocks (cross-attention before each block),
+        so that the stream passes them by, and what they return is added to it?"""
+        others = sorted(
+            {n for other in (*joined, *self.outer) for n in other.runs if other is not stack}
+        )
+        for a, b in itertools.pairwise(others):
+            between = [n for n in stack.runs if a < n < b]
+            if len(between) != 1 or stream_shape(self.calls[a]) != stream_shape(self.calls[b]):
+                continue
+            held, before = self.calls[between[0]], left_by(self.calls[a])
+            still, after = {left_by(held): constant(first_stream(held))}, taken_by(self.calls[b])
+            old, _ = self.trial.run(still, after)
+            new, _ = self.trial.run({**still, before: nudge}, after)
+            if all(torch.equal(x, y) for x, y in zip(old, new, strict=True)):
+                return False
+            if not any(self.trial.carries(left_by(held), place) for place in after):
+                self.refuse(stack)
+            return True
+        return False
+
+    def require_handed_on(self, a: int, b: int) -> None:
+        """ProofError where what one run leaves is no summand of what the next receives."""
+        before, after = self.calls[a], self.calls[b]
+        if feeds(before, after):
+            return
+        if any(self.trial.carries(left_by(before), place) for place in taken_by(after)):
+            return
+        raise ProofError(
+            f"no residual stream runs through all blocks: what {self.names[before.module]} leaves "
+            f"is not a part of what {self.names[after.module]} receives",
+            UNSUPPORTED,
+        )
+
+
+def stream_shape(call: ModuleCall) -> tuple[int, ...] | None:
+    """The shape that a module both receives and returns, if there is one."""
+    received = {tensor.shape for tensor in call.received}
+    return next((tuple(t.shape) for t in call.returned if t.shape in received), None)
+
+
+def left_by(call: ModuleCall) -> Place:
+    """Where a call leaves its first tensor of the shape of the stream."""
+    shape = stream_shape(call)
+    slot = next(slot for slot, tensor in float_slots(call.output) if tuple(tensor.shape) == shape)
+    return Place(call.module, call.number, False, slot)
+
+
+def first_stream(call: ModuleCall) -> Tensor:
+    """The tensor itself."""
+    shape = stream_shape(call)
+    return next(tensor for tensor in call.returned if tuple(tensor.shape) == shape)
+
+
+def constant(tensor: Tensor) -> Change:
+    """The change that puts a tensor in the place of whatever was there."""
+    return lambda _: tensor.clone()
+
+
+def taken_by(call: ModuleCall) -> list[Place]:
+    """Where a call receives tensors of the shape of the stream."""
+    shape = stream_shape(call)
+    return [
+        Place(call.module, call.number, True, slot)
+        for slot, tensor in zip(call.slots, call.received, strict=True)
+        if tuple(tensor.shape) == shape
+    ]
