@@ -69,7 +69,8 @@ def normalized(module: nn.Module, like: Tensor) -> Tensor | None:
     """What a norm makes of the trial rows but for gain and bias; None where the module is none."""
     x = trial_input(like)
     try:
-        y = module(x.clone())
+        with torch.no_grad():
+            y = module(x.clone())
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return None
     if not isinstance(y, Tensor) or y.shape != x.shape:
