@@ -77,7 +77,7 @@ class Replay:
         # One by one: whoever looks at other positions may look at other texts of a batch too.
         logits = [
             tail_logits(self.model, self.parts, self.text(row), row, self.parameters)
-            for row in resid.split(1)
+            for row in torch.split(resid, 1)
         ]
         return torch.cat(logits)[:, columns].float()
 

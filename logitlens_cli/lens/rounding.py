@@ -94,7 +94,7 @@ def rows_agreement(a: Tensor, b: Tensor, tolerance: float) -> Agreement:
     error = torch.where(a == b, 0.0, (a - b).abs())
     used = torch.where(error == 0, 0.0, error / allowed).flatten()
     worst = int(used.argmax())  # NaN is the largest
-    kl = divergence(b, a)
+    kl = kl_of_logits(b, a)
     # The largest error of thousands of entries is some four times the usual one.
     allowed_kl = LEAST_KL + (of_row.double() / 4).square()
     worst_row = int((kl / allowed_kl).argmax())
@@ -111,7 +111,7 @@ def rows_agreement(a: Tensor, b: Tensor, tolerance: float) -> Agreement:
     )
 
 
-def divergence(truth: Tensor, decoded: Tensor) -> Tensor:
+def kl_of_logits(truth: Tensor, decoded: Tensor) -> Tensor:
     """KL(truth || decoded) in nats, (row,) in float64.
 
     Of logits that differ little it is a sum over what they differ by, which float32 is enough for:
@@ -145,5 +145,6 @@ def allowed_differences(truth: Tensor, tolerance: float) -> tuple[Tensor, Tensor
     size = truth.abs()
     size = torch.where(ordinary, torch.minimum(size, 64 * spread), size)
     size = torch.maximum(size, REACH * spread)
+    size = size.nan_to_num(0.0, 0.0, 0.0)  # what is infinite is so in both
     usual = torch.where(ordinary, size, 0.0).amax(-1)
     return tolerance * size, tolerance * usual

@@ -51,7 +51,7 @@ def with_tail(model: Any = None, **changes: Any) -> Any:
 
 
 def spec(**changes: Any) -> ReadSpec:
-    metrics = all_metrics("own-logit", ["final"], "forward", False)  # type: ignore[arg-type]
+    metrics = all_metrics("own-logit", ["final"], "forward", False)
     return ReadSpec(metrics=metrics, **changes)
 
 
@@ -228,6 +228,8 @@ def test_a_small_scale_in_half_precision(tokenizer: Any) -> None:
 class Remembering(nn.Module):
     """Adds what it has counted."""
 
+    count: Tensor
+
     def __init__(self, norm: nn.Module, kind: str) -> None:
         super().__init__()
         self.norm, self.kind = norm, kind
@@ -284,7 +286,7 @@ class Wide(nn.Module):
         self.gain = nn.Parameter(1 + torch.rand(1, 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.gain * nn.functional.rms_norm(x, x.shape[-1:])  # type: ignore[no-any-return]
+        return self.gain * nn.functional.rms_norm(x, x.shape[-1:])
 
 
 @pytest.mark.parametrize("kind", ["wrapper", "shape", "after a projection"])

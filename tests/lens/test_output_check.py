@@ -1,4 +1,4 @@
-"""The last row in every run: at which columns, in which norms of error, and the grid's own cells."""
+"""The last row in every run: at which columns, by which measures, and the grid's own cells."""
 
 import dataclasses
 
@@ -79,7 +79,9 @@ def test_divergence_is_that_of_the_textbook(scale: float) -> None:
     decoded = truth + scale * logits(entries=400).flip(-1)
     log_p, log_q = truth.double().log_softmax(-1), decoded.double().log_softmax(-1)
     by_hand = (log_p.exp() * (log_p - log_q)).sum(-1)
-    torch.testing.assert_close(rounding.divergence(truth, decoded), by_hand, rtol=1e-3, atol=1e-12)
+    torch.testing.assert_close(
+        rounding.kl_of_logits(truth, decoded), by_hand, rtol=1e-3, atol=1e-12
+    )
 
 
 def test_columns_hold_the_first_and_the_last() -> None:
