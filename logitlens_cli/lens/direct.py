@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from logitlens_cli.lens import norms
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, TILE_ENTRIES, TILE_ROWS, Decoder
+from logitlens_cli.lens.state import kept
 from logitlens_cli.model.anatomy.parts import ModelParts
 
 # ---------------------------------------------------------------------------------------------
@@ -38,7 +39,11 @@ class Direct:
         # A copy, since a step may work in place.
         value = resid.to(self.parts.weight.device, torch.float32, copy=True)
         for step in self.steps:
-            value = step * value if isinstance(step, float) else step(value)
+            if isinstance(step, float):
+                value = step * value
+            else:
+                with kept(step):
+                    value = step(value)
         return value
 
     def entries(self) -> Iterator[slice]:

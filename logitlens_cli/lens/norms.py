@@ -42,12 +42,12 @@ def outermost_norms(
     modules: Iterable[nn.Module], received: Mapping[nn.Module, Tensor]
 ) -> list[nn.Module]:
     """Those of the modules that are norms and not within another."""
-    norms = [m for m in modules if m in received and is_norm(m, received[m])]
+    norms = [m for m in modules if m in received and normalizes(m, received[m])]
     within = {inner for norm in norms for inner in norm.modules() if inner is not norm}
     return [norm for norm in norms if norm not in within]
 
 
-def is_norm(module: nn.Module, like: Tensor) -> bool:
+def normalizes(module: nn.Module, like: Tensor) -> bool:
     """Is a module a norm of tensors like this one? Nothing with a matrix is copied to find out."""
     vectors = all(max(p.shape, default=1) == p.numel() for p in module.parameters())
     if not vectors or not like.is_floating_point():
@@ -69,7 +69,8 @@ def normalized(module: nn.Module, like: Tensor) -> Tensor | None:
     """What a norm makes of the trial rows but for gain and bias; None where the module is none."""
     x = trial_input(like)
     try:
-        y = module(x.clone())
+        with torch.no_grad():
+            y = module(x.clone())
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return None
     if not isinstance(y, Tensor) or y.shape != x.shape:

@@ -15,6 +15,8 @@ from logitlens_cli.model.anatomy.parts import ModelParts
 
 HEAD_INPUT = 10.0
 """what the head receives may differ by so many times what a logit may, relative to its largest"""
+SUM_ROUNDING = 4e-6
+"""a log-sum-exp may differ by so much of itself, where logits are small"""
 CELLS = 4.0
 """a cell's sums may differ by so many times what its logits may"""
 
@@ -98,6 +100,7 @@ def require_cells(sums: Sums, row: int | None, stream: Stream, dtype: torch.dtyp
     allowed = CELLS * allowed_differences(output, TOLERANCE[dtype])[1].double().cpu()
     best, total = output.max(-1).values, output.double().logsumexp(-1).cpu()
     guesses = torch.from_numpy(sums.final_ids)[columns].to(output.device)
+    allowed += SUM_ROUNDING * (1 + total.abs())
     found = [best - output.gather(-1, guesses[:, None])[:, 0]]
     if row is not None:
         found.append(torch.from_numpy(sums.top_logits)[row, columns, 0] - best.double().cpu())

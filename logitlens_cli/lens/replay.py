@@ -75,9 +75,12 @@ class Replay:
         resid = prepared.new_zeros(len(prepared), len(self.ids), prepared.shape[-1])
         columns = slice(self.window.start, self.window.stop)
         resid[:, columns] = prepared
-        ids = self.text(prepared)
-        logits = tail_logits(self.model, self.parts, ids, resid, self.parameters)
-        return logits[:, columns].float()
+        # One by one: whoever looks at other positions may look at other texts of a batch too.
+        logits = [
+            tail_logits(self.model, self.parts, self.text(row), row, self.parameters)
+            for row in torch.split(resid, 1)
+        ]
+        return torch.cat(logits)[:, columns].float()
 
     def text(self, prepared: Tensor) -> Tensor:
         """The ids of the whole text, once for every row of ``prepared``."""

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 # Largest difference that rounding may make to a logit, relative to its size or to the spread of its
-# row. float32: only the order of summation differs, which came to MEASURED at most. In half
-# precision the model itself rounds the normed stream and the logits (to 8 or 11 bits), and the lens
-# does not.
+# row, whichever is more (``allowed_differences``). Measured as a share of what is allowed:
+# float32, where only the order of summation differs: 0.07 on the default model, 0.014 at most on
+# 23 families. Half precision, where the model itself rounds the normed stream and the logits (to 8
+# or 11 bits) and the lens does not: 0.30 at most in bfloat16 and 0.33 in float16 on 11 families,
+# KL 0.0019 nats (of 0.02 allowed) and 0.0001 (of 0.0005).
 TOLERANCE = {
     torch.float32: 1e-5,
     torch.float64: 1e-5,
@@ -26,6 +28,8 @@ MASKED = 3000.0
 """an entry that is so many nats below a row's upper end is forbidden by the model, not unlikely"""
 ORDINARY = 100.0
 """an entry that is so many spreads away from the middle of its row is none of the ordinary ones"""
+REACH = 5.5
+"""the largest of many logits is some so many spreads away from the middle of its row"""
 ROWS_AT_ONCE = 16
 
 
@@ -90,7 +94,7 @@ def rows_agreement(a: Tensor, b: Tensor, tolerance: float) -> Agreement:
     error = torch.where(a == b, 0.0, (a - b).abs())
     used = torch.where(error == 0, 0.0, error / allowed).flatten()
     worst = int(used.argmax())  # NaN is the largest
-    kl = divergence(b, a)
+    kl = kl_of_logits(b, a)
     # The largest error of thousands of entries is some four times the usual one.
     allowed_kl = LEAST_KL + (of_row.double() / 4).square()
     worst_row = int((kl / allowed_kl).argmax())
@@ -107,7 +111,7 @@ def rows_agreement(a: Tensor, b: Tensor, tolerance: float) -> Agreement:
     )
 
 
-def divergence(truth: Tensor, decoded: Tensor) -> Tensor:
+def kl_of_logits(truth: Tensor, decoded: Tensor) -> Tensor:
     """KL(truth || decoded) in nats, (row,) in float64.
 
     Of logits that differ little it is a sum over what they differ by, which float32 is enough for:
@@ -140,6 +144,7 @@ def allowed_differences(truth: Tensor, tolerance: float) -> tuple[Tensor, Tensor
     ordinary = (truth - middle).abs() <= ORDINARY * spread
     size = truth.abs()
     size = torch.where(ordinary, torch.minimum(size, 64 * spread), size)
-    size = torch.maximum(size, 8 * spread)
+    size = torch.maximum(size, REACH * spread)
+    size = size.nan_to_num(0.0, 0.0, 0.0)  # what is infinite is so in both
     usual = torch.where(ordinary, size, 0.0).amax(-1)
     return tolerance * size, tolerance * usual
