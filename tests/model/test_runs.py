@@ -175,6 +175,9 @@ class Other(Block):
 class Alone(Toy):
     """Blocks before and after the list that are in none."""
 
+    first: nn.Module
+    last: nn.Module
+
     def parts(self) -> None:
         self.first, self.layers, self.last = Other(), blocks(2), Block()
 
