@@ -98,7 +98,7 @@ def require_cells(sums: Sums, row: int | None, stream: Stream, dtype: torch.dtyp
     columns, output = stream.checked.cpu(), stream.logits.float()
     dtype = coarsest(stream.logits.dtype, stream.resid.dtype, dtype)
     allowed = CELLS * allowed_differences(output, TOLERANCE[dtype])[1].double().cpu()
-    best, total = output.max(-1).values, output.double().logsumexp(-1).cpu()
+    best, total = output.max(-1).values, output.logsumexp(-1).double().cpu()
     guesses = torch.from_numpy(sums.final_ids)[columns].to(output.device)
     allowed += SUM_ROUNDING * (1 + total.abs())
     found = [best - output.gather(-1, guesses[:, None])[:, 0]]
