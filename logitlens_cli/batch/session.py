@@ -52,7 +52,7 @@ class Session:
     @cached_property
     def budget(self) -> int:
         """Most tokens of a pass; 1 where every prompt takes one of its own."""
-        if not can_share_pass(self.lens_model, self.spec):
+        if not can_share_pass(self.lens_model, self.spec, longest=0):
             return 1
         rows = len(rows_of(self.lens_model.parts, self.spec))
         return self.job.batch_tokens or token_budget(self.lens_model, rows)

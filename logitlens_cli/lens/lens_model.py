@@ -45,8 +45,7 @@ def lens_model_of(
     with state.kept(model) as changed:
         parts = find.find_parts(model, subblocks=subblocks)
     route = proof.prove(model, parts)
-    if not route.direct and not route.skips:
-        # What a tail like that makes of some columns may be another thing than of all.
+    if parts.samples_columns and not proof.samples_agree(model, parts, route):
         parts = replace(parts, samples_columns=False)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)
     return LensModel(
