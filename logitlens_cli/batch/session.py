@@ -54,7 +54,7 @@ class Session:
     @cached_property
     def budget(self) -> int:
         """Most tokens of a pass; 1 where every prompt takes one of its own."""
-        if not can_share_pass(self.lens_model, self.spec):
+        if not can_share_pass(self.lens_model, self.spec, longest=0):
             return 1
         return self.job.batch_tokens or token_budget(self.lens_model, len(self.rows))
 

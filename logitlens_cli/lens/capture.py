@@ -178,6 +178,12 @@ class Hooks:
 
     def sample_head(self, head: Any, args: Any) -> Any:
         """Let the head run on the checked columns only, and keep what it would have received."""
+        if self.final is not None or args[0].shape[:2] != (len(self.prompts), self.length):
+            raise ProofError(
+                f"{self.parts.names[head]} does not run once on the whole of a text of "
+                f"{self.length} tokens",
+                tensors.UNSUPPORTED,
+            )
         self.final = self.windows(args[0])
         return (self.final[self.checked].unsqueeze(0), *args[1:])
 

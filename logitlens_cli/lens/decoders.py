@@ -37,4 +37,4 @@ def norm_names(model: Any, parts: ModelParts, route: Route, norm: str) -> list[s
     """The norms that a decoder with another than the "full" norm changes, by qualified name."""
     if route.direct:
         return Direct(parts, norm).norm_names
-    return list(bare_norms(model, parts, route))
+    return [parts.names[norm] for norm in bare_norms(model, parts, route)]

@@ -23,8 +23,8 @@ class LensModel:
     """the longest text that the model can take, in tokens"""
     remembers: tuple[str, ...] = ()
     """buffers and attributes that a forward pass changes; they are put back after each"""
-    proven_lengths: set[int] = field(default_factory=set, repr=False, compare=False)
-    """the lengths of texts up to which inner rows were proven on a text of that class"""
+    proven_lengths: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+    """by class of lengths: the length up to which inner rows were proven on a text"""
     shared_lengths: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """by length: whether texts up to it may share a pass, as far as it was tried"""
 
@@ -45,8 +45,7 @@ def lens_model_of(
     with state.kept(model) as changed:
         parts = find.find_parts(model, subblocks=subblocks)
     route = proof.prove(model, parts)
-    if not route.direct and not route.skips:
-        # What a tail like that makes of some columns may be another thing than of all.
+    if parts.samples_columns and not proof.samples_agree(model, parts, route):
         parts = replace(parts, samples_columns=False)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)
     return LensModel(

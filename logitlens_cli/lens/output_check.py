@@ -17,6 +17,8 @@ HEAD_INPUT = 10.0
 """what the head receives may differ by so many times what a logit may, relative to its largest"""
 SUM_ROUNDING = 4e-6
 """a log-sum-exp may differ by so much of itself, where logits are small"""
+COARSEST = 0.01
+"""nats: logits of 100 000"""
 CELLS = 4.0
 """a cell's sums may differ by so many times what its logits may"""
 
@@ -41,6 +43,8 @@ class OutputCheck:
     """"direct" or "replay" """
     allowed_kl: float = 0.0
     """what rounding allows of the worst column, in nats"""
+    coarseness: float = 0.0
+    """what float32 cannot tell apart in the largest logit"""
     proven: Sequence[str] = ()
     """what was held against the model itself, a sentence each"""
 
@@ -60,11 +64,19 @@ def check_output(decoder: Decoder, route: str, stream: Stream) -> OutputCheck:
         passed=result.agrees and head_input_agrees(decoder, stream),
         route=route,
         allowed_kl=result.allowed_kl,
+        coarseness=result.coarseness,
     )
 
 
 def require_agreement(result: OutputCheck, parts: ModelParts) -> None:
-    """Refuse to go on where the lens does not reproduce the model's output; raises ProofError."""
+    """Refuse to go on where the lens does not reproduce the model's output, or where the output is
+    itself too coarse; raises ProofError."""
+    if result.coarseness > COARSEST:
+        raise ProofError(
+            "the model's own logits are so large that float32 does not tell what differs by less "
+            f"than {result.coarseness:.2g}",
+            "no figure is drawn of this model, since it would be wrong",
+        )
     if not result.passed:
         raise ProofError(
             "the decoded last row does not reproduce the model's own logits: they differ by up to "
@@ -98,7 +110,7 @@ def require_cells(sums: Sums, row: int | None, stream: Stream, dtype: torch.dtyp
     columns, output = stream.checked.cpu(), stream.logits.float()
     dtype = coarsest(stream.logits.dtype, stream.resid.dtype, dtype)
     allowed = CELLS * allowed_differences(output, TOLERANCE[dtype])[1].double().cpu()
-    best, total = output.max(-1).values, output.double().logsumexp(-1).cpu()
+    best, total = output.max(-1).values, output.logsumexp(-1).double().cpu()
     guesses = torch.from_numpy(sums.final_ids)[columns].to(output.device)
     allowed += SUM_ROUNDING * (1 + total.abs())
     found = [best - output.gather(-1, guesses[:, None])[:, 0]]

@@ -72,6 +72,31 @@ def inner_truth(model: Any, parts: ModelParts) -> tuple[Tensor, bool]:
     return own_truth(model, parts, float32=False), False
 
 
+@torch.inference_mode()
+def samples_agree(model: Any, parts: ModelParts, route: Route) -> bool:
+    """Does the model give the logits of some columns where its head runs on those only?
+
+    Nothing is between the head and the logits of the direct route that looks beyond an entry. A
+    tail that needs whole passes may make another thing of some columns in longer texts.
+    """
+    if route.direct or not route.skips:
+        return route.direct
+    ids = passes.probe_ids(parts.weight.shape[0], passes.device_of(model)).reshape(1, -1)
+    sampled = [OFFSET, ids.shape[1] - 2]
+    with kept(model):
+        whole = passes.forward(model, ids)[:, sampled]
+
+    def sample(head: Any, args: Any) -> Any:
+        return (args[0][:, sampled], *args[1:])
+
+    try:
+        with kept(model), passes.hooked([parts.head.register_forward_pre_hook(sample)]):
+            some = passes.forward(model, ids)
+    except MISFITS:
+        return False
+    return some.shape == whole.shape and agreement(some, whole, parts.weight.dtype).agrees
+
+
 def is_float32(parts: ModelParts) -> bool:
     """Is the tail in float32 as it is?"""
     own = (p for module in parts.after for p in module.parameters(recurse=False))

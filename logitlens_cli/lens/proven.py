@@ -65,7 +65,7 @@ def proven_words(
     if spec.decoder_blocks or not (route.direct or route.skips):
         words = ["inner rows: decoded by whole passes of the model's own code"]
     else:
-        length = text_proof.class_of(tokens, lens_model.context)
+        length = lens_model.proven_lengths.get(text_proof.class_of(tokens), tokens)
         words.append(
             f"once a model: inner rows of a text of up to {length} tokens, with its tokens and "
             "positions"

@@ -50,12 +50,7 @@ class Replay:
         self.ids, self.window = ids, window
         self.per_position = route.skips
         self.parameters = tail_parameters(parts, route.float32)
-        self.norm_names: list[str] = []
-        if norm != "full":
-            bare = bare_norms(model, parts, route)
-            self.norm_names = list(bare)
-            for parameters in bare.values():
-                self.parameters |= parameters
+        self.bare = {} if norm == "full" else bare_norms(model, parts, route)
 
     def tile_shape(self, positions: int) -> tuple[int, int]:
         if not self.route.skips:
@@ -70,6 +65,11 @@ class Replay:
         yield slice(0, self.parts.vocabulary)
 
     def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
+        with passes.hooked(bare_hooks(self.model, self.parts, self.bare)):
+            return self.decoded(prepared)
+
+    def decoded(self, prepared: Tensor) -> Tensor:
+        """The logits of prepared rows, with the norms as the model has them."""
         if self.route.skips:
             return replay(self.model, self.parts, prepared, self.parameters).float()
         resid = prepared.new_zeros(len(prepared), len(self.ids), prepared.shape[-1])
@@ -122,7 +122,7 @@ class ReplayBlocks(Replay):
         super().__init__(model, parts, route, norm, ids, range(len(ids)))
         self.decoder_blocks = decoder_blocks
 
-    def tile(self, prepared: Tensor, entries: slice, out: Tensor | None = None) -> Tensor:
+    def decoded(self, prepared: Tensor) -> Tensor:
         skipped = len(self.parts.blocks) - self.decoder_blocks
         with kept(self.model), blocks_skipped(self.parts, prepared, skipped):
             return passes.forward(self.model, self.text(prepared), self.parameters).float()
@@ -145,30 +145,56 @@ def tail_parameters(parts: ModelParts, float32: bool) -> dict[str, Tensor]:
     }
 
 
-def bare_norms(model: Any, parts: ModelParts, route: Route) -> dict[str, dict[str, Tensor]]:
-    """The norms of the tail, by qualified name, with the parameters that make them nothing but
-    norms, by qualified name too.
+def bare_norms(model: Any, parts: ModelParts, route: Route) -> dict[nn.Module, nn.Module]:
+    """The norms of the tail, and float32 copies of them without gain and bias.
 
     Raises UsageError where there is no norm, or one whose gain and bias cannot be told.
     """
     received: dict[nn.Module, Tensor] = {}
-    with passes.hooked(norms.keep_received(parts.after, received)):
+
+    def keep(module: nn.Module, args: Any) -> None:
+        received.pop(module, None)  # the last time that it runs is in the tail
+        if args and isinstance(args[0], Tensor):
+            received[module] = args[0]
+
+    with passes.hooked([module.register_forward_pre_hook(keep) for module in parts.after]):
         inner_replay(model, parts, route, parts.inner, tail_parameters(parts, route.float32))
     found = norms.outermost_norms(parts.after, received)
     if not found:
         raise norms.no_norm_error(type(model).__name__, "no-affine")
-    bare = {}
-    for norm in found:
-        prefix, twin = parts.names[norm], copy.deepcopy(norm).float()
+    bare = {norm: copy.deepcopy(norm).float() for norm in found}
+    for norm, twin in bare.items():
         norms.change_norm(twin, "no-affine", received[norm].float())
-        originals = dict(norm.named_parameters())
-        bare[prefix] = {
-            f"{prefix}.{name}": value.detach().to(
-                torch.float32 if route.float32 else originals[name].dtype
-            )
-            for name, value in twin.named_parameters()
-        }
     return bare
+
+
+def bare_hooks(
+    model: nn.Module, parts: ModelParts, bare: Mapping[nn.Module, nn.Module]
+) -> list[Any]:
+    """Hooks that have bare norms stand in for the model's own after its last block, and there only:
+    it may use them before too."""
+    if not bare:
+        return []
+    in_tail: list[bool] = [False]
+
+    def leave(*_: Any) -> None:
+        in_tail[0] = True
+
+    def enter(*_: Any) -> None:
+        in_tail[0] = False
+
+    def stand_in(norm: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        if not in_tail[0]:
+            return None
+        given = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+        return bare[norm](*given, **kwargs).to(output.dtype)
+
+    handles = [norm.register_forward_hook(stand_in, with_kwargs=True) for norm in bare]
+    return [
+        *handles,
+        model.register_forward_pre_hook(enter),
+        parts.blocks[-1].register_forward_hook(leave),
+    ]
 
 
 def inner_replay(

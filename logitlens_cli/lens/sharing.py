@@ -25,27 +25,38 @@ SHARED_PASS_LENGTHS = (3, 65, 40)
 tokens they attend to, but not among a few"""
 
 
-def can_share_pass(lens_model: LensModel, spec: ReadSpec, longest: int = 0) -> bool:
+LONGEST_SHARED = 256
+"""tokens: of two texts in a pass of 512, one has no more"""
+
+
+def can_share_pass(lens_model: LensModel, spec: ReadSpec, longest: int = LONGEST_SHARED) -> bool:
     """Does a text give the same numbers beside a longer one as by itself? It is tried, for texts
-    of up to ``longest`` tokens, with some that are as long as the next power of two of 65 or more:
-    the numbers of a family may change at a length (a sliding window, chunks, scaled positions).
+    of up to ``longest`` tokens, with one that is as long or longer: the numbers of a family may
+    change at a length (a sliding window, chunks, scaled positions).
 
     Only where every position is decoded by itself: else a text takes a pass to itself anyhow.
     """
-    parts = lens_model.parts
-    if not lens_model.route.direct or not parts.samples_columns or spec.decoder_blocks:
+    if not lens_model.route.direct or not lens_model.parts.samples_columns or spec.decoder_blocks:
         return False
+    least = min(max(SHARED_PASS_LENGTHS), lens_model.context or longest)
     tried = max(SHARED_PASS_LENGTHS)
     while tried < longest:
         tried *= 2
-    tried = min(tried, lens_model.context or max(tried, longest))
-    if tried not in lens_model.shared_lengths:
-        lengths = SHARED_PASS_LENGTHS if tried <= max(SHARED_PASS_LENGTHS) else (40, tried)
-        step = max(1, parts.weight.shape[0] // (tried + 2))
-        ids = [step * (n + 1) % parts.weight.shape[0] for n in range(tried)]
+    tried = max(least, min(tried, lens_model.context or tried))
+    lengths = {tried: (40, tried)} | {least: SHARED_PASS_LENGTHS}
+    return all(trial_agrees(lens_model, length, texts) for length, texts in lengths.items())
+
+
+def trial_agrees(lens_model: LensModel, longest: int, lengths: Sequence[int]) -> bool:
+    """Do texts of these lengths give the same numbers together and alone? Tried once on an open
+    model for each ``longest``."""
+    if longest not in lens_model.shared_lengths:
+        parts = lens_model.parts
+        step = max(1, parts.weight.shape[0] // (longest + 2))
+        ids = [step * (n + 1) % parts.weight.shape[0] for n in range(longest)]
         texts = [ids[-n:] for n in lengths]
-        lens_model.shared_lengths[tried] = shared_pass_agrees(lens_model.model, parts, texts)
-    return lens_model.shared_lengths[tried]
+        lens_model.shared_lengths[longest] = shared_pass_agrees(lens_model.model, parts, texts)
+    return lens_model.shared_lengths[longest]
 
 
 def shared_pass_agrees(model: Any, parts: ModelParts, texts: Sequence[Sequence[int]]) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from logitlens_cli.errors import ProofError
@@ -24,6 +26,8 @@ class Memory:
         """by name: what holds items, and those that it held"""
         self.copies: list[tuple[str, Tensor, int | None, Tensor]] = []
         """by name: a tensor, its count of writes, and what it held"""
+        self.arrays: list[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+        """by name: an array, and what it held"""
         self.seen: set[int] = set()
         for name, module in model.named_modules():
             self.note(name, module._buffers, DEEPEST)
@@ -37,6 +41,9 @@ class Memory:
         if isinstance(value, Tensor):
             if not isinstance(value, nn.Parameter) and not value.is_meta:
                 self.copies.append((name, value, writes(value), value.detach().clone()))
+            return
+        if isinstance(value, np.ndarray):
+            self.arrays.append((name, value, value.copy()))
             return
         items = items_of(value)
         if items is None:
@@ -52,6 +59,10 @@ class Memory:
         for name, tensor, count, before in self.copies:
             if (count is None or writes(tensor) != count) and not same(tensor, before):
                 tensor.detach().copy_(before)
+                changed.append(name)
+        for name, array, held in self.arrays:
+            if array.tobytes() != held.tobytes():
+                array[...] = held
                 changed.append(name)
         for name, holder, items in self.held:
             now = items_of(holder) or []
@@ -86,8 +97,18 @@ def items_of(value: Any) -> list[tuple[Any, Any]] | None:
         return [(item, item) for item in value]
     if isinstance(value, nn.Module):
         return [(k, v) for k, v in value.__dict__.items() if k not in TORCH_OWN]
-    own = None if callable(value) else getattr(value, "__dict__", None)
-    return list(own.items()) if isinstance(own, dict) else None
+    if callable(value) or isinstance(value, (torch.dtype, torch.device)):
+        return None
+    own = getattr(value, "__dict__", None)
+    slots = [(key, getattr(value, key)) for key in slots_of(value) if hasattr(value, key)]
+    return [*slots, *own.items()] if isinstance(own, dict) else slots or None
+
+
+def slots_of(value: Any) -> list[str]:
+    """The names of the slots of an object, those of its bases too."""
+    named = [getattr(kind, "__slots__", ()) for kind in type(value).__mro__]
+    names = [name for names in named for name in ([names] if isinstance(names, str) else names)]
+    return [name for name in names if not name.startswith("__")]
 
 
 def put_back(holder: Any, items: list[tuple[Any, Any]]) -> None:
@@ -99,10 +120,18 @@ def put_back(holder: Any, items: list[tuple[Any, Any]]) -> None:
         holder.clear()
         holder.update(item for item, _ in items)
     else:
-        space = holder if isinstance(holder, dict) else holder.__dict__
+        slots = [] if isinstance(holder, (dict, nn.Module)) else slots_of(holder)
+        space = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
         for key, _ in items_of(holder) or []:
-            del space[key]
-        space.update(items)
+            if key in slots:
+                delattr(holder, key)
+            else:
+                del space[key]
+        for key, value in items:
+            if key in slots:
+                setattr(holder, key, value)
+            else:
+                space[key] = value
 
 
 @contextmanager

@@ -14,16 +14,16 @@ from logitlens_cli.errors import ProofError
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, Decoder, Route
 from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.lens.proof import MISFITS
-from logitlens_cli.lens.replay import blocks_skipped, tail_logits, tail_parameters
+from logitlens_cli.lens.replay import tail_logits, tail_parameters
 from logitlens_cli.lens.rounding import agreement
-from logitlens_cli.lens.state import kept
 from logitlens_cli.lens.targets import sample_positions
 from logitlens_cli.model.anatomy import passes
 from logitlens_cli.model.anatomy.parts import ModelParts
 
 SHORTEST_CLASS = 32
 """tokens: texts up to here are one class, those up to twice as many the next"""
+LONGEST_REPEATED = 1024
+"""tokens: a shorter text is repeated up to the end of its class, so that one proof will do"""
 COMPARED = 16
 """positions of a text that are compared"""
 
@@ -48,19 +48,17 @@ def prove_on_text(
 ) -> None:
     """Hold the inner rows of a text against the model's own tail, unless a text of its class was;
     raises ProofError."""
-    length = class_of(len(ids), lens_model.context)
-    if length in lens_model.proven_lengths or not decoder.per_position or len(stream.rows) < 2:
+    top = class_of(len(ids))
+    if len(ids) <= lens_model.proven_lengths.get(top, 0):
         return
+    if not decoder.per_position or len(stream.rows) < 2:  # it decodes by whole passes anyway
+        return
+    length = proven_length(len(ids), lens_model.context)
     model, parts, route = lens_model.model, lens_model.parts, lens_model.route
     text = inner_text(ids, length, stream, passes.device_of(model))
     decoded = decoded_cells(decoder, stream, text)
     dtype = None if route.exact else parts.weight.dtype
-    try:
-        result = agreement(decoded, tail_of(model, parts, route, text, skips=True), dtype)
-    except MISFITS:  # the blocks cannot be skipped
-        result = None
-    if result is None or not result.agrees:  # a whole pass has the last word
-        result = agreement(decoded, tail_of(model, parts, route, text, skips=False), dtype)
+    result = agreement(decoded, tail_of(model, parts, route, text), dtype)
     if not result.agrees:
         raise ProofError(
             f"inner rows of a text of {len(ids)} tokens are not decoded as the model's own tail "
@@ -69,13 +67,19 @@ def prove_on_text(
             f"({' -> '.join(parts.describe(route.direct))})",
             "no figure is drawn of this model, since it would be wrong",
         )
-    lens_model.proven_lengths.add(length)
+    lens_model.proven_lengths[top] = length
 
 
-def class_of(length: int, context: int | None) -> int:
-    """The longest text that is proven along with one of this length."""
-    longest = max(SHORTEST_CLASS, 1 << (length - 1).bit_length())
-    return max(length, min(longest, context or length))
+def class_of(length: int) -> int:
+    """The longest text of the class of a length."""
+    return max(SHORTEST_CLASS, 1 << (length - 1).bit_length())
+
+
+def proven_length(length: int, context: int | None) -> int:
+    """The longest text that is proven along with one of this length: the longest of its class, as
+    far as the model takes it and it costs little."""
+    top = class_of(length)
+    return max(length, min(top, context or length)) if top <= LONGEST_REPEATED else length
 
 
 def inner_text(ids: Sequence[int], length: int, stream: Stream, device: torch.device) -> InnerText:
@@ -113,9 +117,9 @@ def decoded_cells(decoder: Decoder, stream: Stream, text: InnerText) -> Tensor:
     return torch.stack(logits)
 
 
-def tail_of(model: Any, parts: ModelParts, route: Route, text: InnerText, *, skips: bool) -> Tensor:
+def tail_of(model: Any, parts: ModelParts, route: Route, text: InnerText) -> Tensor:
     """What the model's own tail makes of the compared cells, (compared, vocabulary), where the
-    last block leaves them; the blocks are skipped or run first."""
+    last block leaves them in a whole pass over the text."""
     float32 = route.float32 and route.exact
     resid = text.resid.float() if float32 else text.resid.to(parts.dtype)
     parameters = tail_parameters(parts, float32)
@@ -130,9 +134,5 @@ def tail_of(model: Any, parts: ModelParts, route: Route, text: InnerText, *, ski
             )
         )
     with passes.hooked(handles):
-        if not skips:
-            logits = tail_logits(model, parts, text.ids, resid, parameters)
-        else:
-            with kept(model), blocks_skipped(parts, resid):
-                logits = passes.forward(model, text.ids, parameters)
+        logits = tail_logits(model, parts, text.ids, resid, parameters)
     return logits[0] if sampled else logits[0, compared]

@@ -35,7 +35,9 @@ def test_huge_entries_widen_nothing_but_what_is_allowed_for_themselves(
     if huge > 0 and entries > 1:
         entries = 4
     truth[:, -entries:] = huge
-    assert rounding.agreement(truth.clone(), truth).agrees
+    result = rounding.agreement(truth.clone(), truth)
+    assert result.agrees
+    assert (result.coarseness > output_check.COARSEST) == (huge > 0)
     wrong = truth.clone()
     wrong[1, 7] += 0.01
     assert not rounding.agreement(wrong, truth).agrees
@@ -50,6 +52,14 @@ def test_a_large_row_widens_nothing_for_another() -> None:
     wrong = truth.clone()
     wrong[1, 7] += 0.01
     assert not rounding.agreement(wrong, truth).agrees
+
+
+def test_logits_that_float32_cannot_tell_apart_are_refused(tiny: LensModel) -> None:
+    stream = stream_of(tiny)
+    result = output_check.check_output(direct.Direct(tiny.parts), "direct", stream)
+    output_check.require_agreement(result, tiny.parts)
+    with pytest.raises(ProofError, match=r"float32 does not tell what differs by less than 1.2"):
+        output_check.require_agreement(dataclasses.replace(result, coarseness=1.2), tiny.parts)
 
 
 def test_a_common_offset_widens_little() -> None:
