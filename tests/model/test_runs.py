@@ -176,7 +176,9 @@ class Alone(Toy):
     """Blocks before and after the list that are in none."""
 
     def parts(self) -> None:
-        self.first, self.layers, self.last = Other(), blocks(2), Block()
+        self.first: nn.Module = Other()
+        self.layers = blocks(2)
+        self.last: nn.Module = Block()
 
     def body(self, h: Tensor) -> Tensor:
         self.keep(h)
