@@ -227,25 +227,39 @@ class StreamSearch:
         """
         main = self.without_tail(main)
         before = [stack for stack in self.outer if stack.entry < main.end and stack.end < main.end]
-        if not before and not main.is_plain:
+        if not before and not main.is_plain and main.chained:
             return main
-        if not self.passages.is_block(main.end):
-            if before and main.entry > before[0].end and self.looks_back(main):
+        if before and main.entry > before[0].end and not self.is_like(main, before):
+            if not self.looks_back(main):
+                return None
+            if not self.passages.is_block(main.end):
                 self.refuse(main)
-            return None
-        if not self.trial.matters(self.passages.left_by(main.end)):
+        if not self.passages.is_block(main.end) or not self.trial.matters(
+            self.passages.left_by(main.end)
+        ):
             return None
         joined = [main]
         for stack in before:
             if self.is_in_stream(stack, joined):
                 joined.append(stack)
+        return self.in_order(joined, [stack for stack in before if stack not in joined])
+
+    def is_like(self, main: Stack, before: Sequence[Stack]) -> bool:
+        """Is the last of a stack's modules of a class of earlier ones? Else what works on each
+        position by itself counts as tail, such as the transform before a BERT's head: whether
+        trained weights add to their input cannot be told from numbers."""
+        kinds = {type(block) for stack in before for block in stack.blocks}
+        return type(self.calls[main.end].module) in kinds
+
+    def in_order(self, joined: Sequence[Stack], others: Sequence[Stack]) -> Stack:
+        """The runs of all stacks by time; ProofError where no stream runs through them."""
         runs = sorted({n for stack in joined for n in stack.runs})
         of = {n: stack for stack in joined for n in stack.runs}
-        for stack in before:
-            if stack not in joined and stack.entry < runs[0]:
+        for stack in others:
+            if stack.entry < runs[0]:
                 self.require_no_blocks(stack)
         for a, b in itertools.pairwise(runs):
-            if of[a] is not of[b]:
+            if of[a] is not of[b] or not of[a].chained:
                 self.require_handed_on(a, b)
         blocks = tuple(dict.fromkeys(self.calls[n].module for n in runs))
         return Stack(blocks, tuple(runs), all(s.chained for s in joined), runs[0])
@@ -290,6 +304,8 @@ class StreamSearch:
         if stream_shape(first) is None or stream_shape(last) is None:
             return False
         leaving = all_left_by(last)[0]
+        if not self.trial.matters(leaving):
+            return False
         return any(self.trial.moves_later(place, leaving) for place in taken_by(first))
 
     def refuse(self, stack: Stack) -> NoReturn:
