@@ -179,7 +179,9 @@ class Alone(Toy):
     last: nn.Module
 
     def parts(self) -> None:
-        self.first, self.layers, self.last = Other(), blocks(2), Block()
+        self.first: nn.Module = Other()
+        self.layers = blocks(2)
+        self.last: nn.Module = Block()
 
     def body(self, h: Tensor) -> Tensor:
         self.keep(h)

@@ -25,7 +25,7 @@ from logitlens_cli.model.anatomy.passes import (
     run_probe,
 )
 from logitlens_cli.model.anatomy.slots import entering_slots, leaving_slots
-from logitlens_cli.model.anatomy.stacks import Stack, StreamSearch, find_stacks
+from logitlens_cli.model.anatomy.stacks import Passages, Stack, StreamSearch, find_stacks
 from logitlens_cli.model.anatomy.tail import UntraceableTailError, find_chain, find_tail, tail_calls
 from logitlens_cli.model.anatomy.tensors import UNSUPPORTED, tensor_at
 from logitlens_cli.model.anatomy.trials import Trial
@@ -63,9 +63,10 @@ def parts_of(
 ) -> ModelParts:
     """The parts that follow from the last of the stacks that holds blocks."""
     trial = Trial(model, ids)
-    outer, plain = find_stacks(model, probe.calls)
+    passages = Passages(probe.calls, trial)
+    outer, plain = find_stacks(model, probe.calls, passages)
     names = {module: name for name, module in model.named_modules()}
-    search = StreamSearch(probe.calls, trial, outer, names)
+    search = StreamSearch(passages, outer, names)
     for stack in outer:
         whole = search.whole(stack)
         if whole is None:
@@ -73,7 +74,7 @@ def parts_of(
         parts = assemble(trial, head, probe, whole, subblocks)
         if whole.chained or settles_logits(model, parts, ids):
             return parts
-        if search.is_block(stack.end):
+        if passages.is_block(stack.end):
             plain = []  # a tail may be a list, too
             break
     for stack in plain:

@@ -7,13 +7,14 @@ several stacks one after the other.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NoReturn
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from logitlens_cli.errors import ProofError
+from logitlens_cli.model.anatomy.passes import PROBE_TOKENS
 from logitlens_cli.model.anatomy.tensors import (
     UNSUPPORTED,
     ModuleCall,
@@ -48,7 +49,9 @@ class Stack:
         return not all(any(True for _ in block.children()) for block in self.blocks)
 
 
-def find_stacks(model: nn.Module, calls: list[ModuleCall]) -> tuple[list[Stack], list[Stack]]:
+def find_stacks(
+    model: nn.Module, calls: list[ModuleCall], passages: "Passages"
+) -> tuple[list[Stack], list[Stack]]:
     """What may be the blocks, that which returns last in time first; and rows of parallel lists of
     plain modules, to be tried if nothing else will do (XLM).
 
@@ -68,7 +71,7 @@ def find_stacks(model: nn.Module, calls: list[ModuleCall]) -> tuple[list[Stack],
         if found.is_plain and len({type(child) for child in found.blocks}) == 1:
             plain.append(replace(found, chained=False))
     first = min((stack.entry for stack in stacks + plain), default=0)
-    outer = outermost(calls, stacks)
+    outer = outermost(calls, [s for s in stacks if not is_part(s, calls, passages)])
     outer.sort(key=lambda stack: -stack.end)
     plain.sort(key=lambda stack: -stack.end)
     return outer, [replace(stack, entry=first) for stack in plain if len(stack.blocks) > 1]
@@ -92,9 +95,23 @@ def stack_of(members: tuple[nn.Module, ...], calls: list[ModuleCall]) -> Stack |
     return Stack(blocks, tuple(runs), chained, runs[0])
 
 
+def is_part(stack: Stack, calls: list[ModuleCall], passages: "Passages") -> bool:
+    """Is a list of plain modules a part of a block that is in no list?"""
+    return (
+        stack.is_plain
+        and any(
+            call.module not in stack.blocks
+            and stream_shape(call) is not None
+            and not set(stack.blocks).isdisjoint(call.module.modules())
+            for call in calls
+        )
+        and not passages.is_block(stack.end)
+    )
+
+
 def outermost(calls: list[ModuleCall], stacks: Sequence[Stack]) -> list[Stack]:
     """Stacks that are not inside a block of another nor a part of it, and single modules outside of
-    all stacks that have children and a result of the shape of their input."""
+    all stacks that have children or a matrix, and a result of the shape of their input."""
     members = {block for stack in stacks for block in stack.blocks}
     inside = {m for block in members for m in block.modules() if m is not block}
     outer = [stack for stack in stacks if not inside.intersection(stack.blocks)]
@@ -111,11 +128,74 @@ def outermost(calls: list[ModuleCall], stacks: Sequence[Stack]) -> list[Stack]:
     for call in calls:
         module = call.module
         is_outside = module not in inside and not members.intersection(module.modules())
-        if is_outside and any(True for _ in module.children()) and stream_shape(call) is not None:
+        if is_outside and not is_vector(module) and stream_shape(call) is not None:
             singles[module] = None
     held = {m for module in singles for m in module.modules() if m is not module}
     found = (stack_of((module,), calls) for module in singles if module not in held)
     return outer + [stack for stack in found if stack is not None]
+
+
+def is_vector(module: nn.Module) -> bool:
+    """A module without children whose parameters are vectors, or that has none: no block."""
+    return not any(module.children()) and all(p.ndim < 2 for p in module.parameters())
+
+
+# ---------------------------------------------------------------------------------------------
+# Single modules
+
+
+class Passage(NamedTuple):
+    """How the stream runs through a module."""
+
+    entering: Place
+    leaving: Place
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Through which of the calls of a probe the stream runs, found by trials."""
+
+    calls: list[ModuleCall]
+    trial: Trial
+    found: dict[int, Passage | None] = field(default_factory=dict)
+
+    def through(self, run: int) -> Passage | None:
+        """How the stream runs through a module that adds to it; None if it does not.
+
+        A norm adds nothing: it returns the same where all is twice as large. Neither does what
+        returns its input as it is.
+        """
+        if run not in self.found:
+            self.found[run] = self.tried(self.calls[run])
+        return self.found[run]
+
+    def tried(self, call: ModuleCall) -> Passage | None:
+        if stream_shape(call) is None:
+            return None
+        for leaving in all_left_by(call):
+            for entering in taken_by(call):
+                if not self.trial.carries(entering, leaving):
+                    continue
+                # It is looked at again: modules that work in place change what the probe has seen.
+                (before, after), _ = self.trial.run({}, [entering, leaving])
+                more, moved = self.trial.difference(entering, leaving, lambda tensor: 2 * tensor)
+                grows = float(moved.abs().max()) > 1e-2 * float(more.abs().max())
+                if grows and not torch.equal(before, after):
+                    return Passage(entering, leaving)
+        return None
+
+    def is_block(self, run: int) -> bool:
+        return self.through(run) is not None
+
+    def left_by(self, run: int) -> Place:
+        """Where a call leaves the stream, or the first tensor of its shape."""
+        passage = self.through(run)
+        return passage.leaving if passage else all_left_by(self.calls[run])[0]
+
+    def taken_by(self, run: int) -> list[Place]:
+        """Where a call receives the stream, or all tensors of its shape."""
+        passage = self.through(run)
+        return [passage.entering] if passage else taken_by(self.calls[run])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -126,11 +206,18 @@ def outermost(calls: list[ModuleCall], stacks: Sequence[Stack]) -> list[Stack]:
 class StreamSearch:
     """The stacks of a probe, and trials on its model."""
 
-    calls: list[ModuleCall]
-    trial: Trial
+    passages: Passages
     outer: Sequence[Stack]
     """the last in time first"""
     names: dict[nn.Module, str]
+
+    @property
+    def calls(self) -> list[ModuleCall]:
+        return self.passages.calls
+
+    @property
+    def trial(self) -> Trial:
+        return self.passages.trial
 
     def whole(self, main: Stack) -> Stack | None:
         """``main``, the last stack, with those that the stream runs through before it.
@@ -140,20 +227,39 @@ class StreamSearch:
         """
         main = self.without_tail(main)
         before = [stack for stack in self.outer if stack.entry < main.end and stack.end < main.end]
-        if not before and not main.is_plain:
+        if not before and not main.is_plain and main.chained:
             return main
-        if not self.is_block(main.end):
-            if before and main.entry > before[0].end and self.looks_back(main):
+        if before and main.entry > before[0].end and not self.is_like(main, before):
+            if not self.looks_back(main):
+                return None
+            if not self.passages.is_block(main.end):
                 self.refuse(main)
+        if not self.passages.is_block(main.end) or not self.trial.matters(
+            self.passages.left_by(main.end)
+        ):
             return None
         joined = [main]
         for stack in before:
             if self.is_in_stream(stack, joined):
                 joined.append(stack)
+        return self.in_order(joined, [stack for stack in before if stack not in joined])
+
+    def is_like(self, main: Stack, before: Sequence[Stack]) -> bool:
+        """Is the last of a stack's modules of a class of earlier ones? Else what works on each
+        position by itself counts as tail, such as the transform before a BERT's head: whether
+        trained weights add to their input cannot be told from numbers."""
+        kinds = {type(block) for stack in before for block in stack.blocks}
+        return type(self.calls[main.end].module) in kinds
+
+    def in_order(self, joined: Sequence[Stack], others: Sequence[Stack]) -> Stack:
+        """The runs of all stacks by time; ProofError where no stream runs through them."""
         runs = sorted({n for stack in joined for n in stack.runs})
         of = {n: stack for stack in joined for n in stack.runs}
+        for stack in others:
+            if stack.entry < runs[0]:
+                self.require_no_blocks(stack)
         for a, b in itertools.pairwise(runs):
-            if of[a] is not of[b]:
+            if of[a] is not of[b] or not of[a].chained:
                 self.require_handed_on(a, b)
         blocks = tuple(dict.fromkeys(self.calls[n].module for n in runs))
         return Stack(blocks, tuple(runs), all(s.chained for s in joined), runs[0])
@@ -161,47 +267,46 @@ class StreamSearch:
     def is_in_stream(self, stack: Stack, joined: Sequence[Stack]) -> bool:
         """Are an earlier stack's modules blocks, too? False if they do not matter to the logits,
         work on something else, or are beside the stream; ProofError where they should be blocks."""
-        last = self.calls[stack.end]
-        if stream_shape(last) != stream_shape(self.calls[joined[0].end]) or self.returns_input(
-            last
-        ):
+        last, shape = self.calls[stack.end], stream_shape(self.calls[joined[0].end])
+        if stream_shape(last) != shape or self.returns_input(last):
             return False
-        if not self.trial.matters(left_by(last)) or self.is_branch(stack, joined):
+        if not self.trial.matters(self.passages.left_by(stack.end)):
             return False
-        if self.is_block(stack.end):
+        if self.is_branch(stack, joined):
+            return False
+        if self.passages.is_block(stack.end):
             return True
         if len(stack.runs) > 1 or self.looks_back(stack):
             self.refuse(stack)
         return False
 
+    def require_no_blocks(self, stack: Stack) -> None:
+        """ProofError where a stack before all others has blocks on a stream of another width."""
+        call = self.calls[stack.end]
+        sizes = stream_shape(call) or ()
+        if not {2, PROBE_TOKENS} <= set(sizes) or not self.passages.is_block(stack.end):
+            return
+        if self.trial.matters(self.passages.left_by(stack.end)):
+            self.refuse(stack)
+
     def without_tail(self, stack: Stack) -> Stack:
         """A stack without modules at its end that are no blocks: a final norm in the same list."""
         while len(stack.runs) > 1:
             kinds = [type(self.calls[n].module) for n in stack.runs]
-            if kinds[-1] in kinds[:-1] or self.is_block(stack.end):
+            if kinds[-1] in kinds[:-1] or self.passages.is_block(stack.end):
                 break
             stack = replace(stack, runs=stack.runs[:-1], blocks=stack.blocks[:-1])
         return stack
-
-    def is_block(self, run: int) -> bool:
-        """Does a module add to the stream that it receives? A norm does not: it returns the same
-        where all is twice as large. Neither does what returns its input as it is."""
-        call = self.calls[run]
-        if stream_shape(call) is None or self.returns_input(call):
-            return False
-        leaving = left_by(call)
-        for entering in taken_by(call):
-            if self.trial.carries(entering, leaving):
-                more, moved = self.trial.difference(entering, leaving, lambda tensor: 2 * tensor)
-                return float(moved.abs().max()) > 1e-2 * float(more.abs().max())
-        return False
 
     def looks_back(self, stack: Stack) -> bool:
         """Does a stack use earlier positions, as no part of a tail does?"""
         first, last = self.calls[stack.entry], self.calls[stack.end]
         if stream_shape(first) is None or stream_shape(last) is None:
             return False
-        return any(self.trial.moves_later(place, left_by(last)) for place in taken_by(first))
+        leaving = all_left_by(last)[0]
+        if not self.trial.matters(leaving):
+            return False
+        return any(self.trial.moves_later(place, leaving) for place in taken_by(first))
 
     def refuse(self, stack: Stack) -> NoReturn:
         name = self.names[self.calls[stack.end].module]
@@ -213,7 +318,7 @@ class StreamSearch:
     def returns_input(self, call: ModuleCall) -> bool:
         """Does a module return what it received? It is looked at again, since modules that work in
         place change what the probe has seen."""
-        (left, *taken), _ = self.trial.run({}, [left_by(call), *taken_by(call)])
+        (left, *taken), _ = self.trial.run({}, [all_left_by(call)[0], *taken_by(call)])
         return any(torch.equal(left, tensor) for tensor in taken)
 
     def is_branch(self, stack: Stack, joined: Sequence[Stack]) -> bool:
@@ -226,27 +331,29 @@ class StreamSearch:
             between = [n for n in stack.runs if a < n < b]
             if len(between) != 1 or stream_shape(self.calls[a]) != stream_shape(self.calls[b]):
                 continue
-            held, before = self.calls[between[0]], left_by(self.calls[a])
-            still, after = {left_by(held): constant(first_stream(held))}, taken_by(self.calls[b])
+            held, before = self.passages.left_by(between[0]), self.passages.left_by(a)
+            (kept,), _ = self.trial.run({}, [held])
+            still, after = {held: constant(kept)}, self.passages.taken_by(b)
             old, _ = self.trial.run(still, after)
             new, _ = self.trial.run({**still, before: nudge}, after)
             if all(torch.equal(x, y) for x, y in zip(old, new, strict=True)):
                 return False
-            if not any(self.trial.carries(left_by(held), place) for place in after):
+            if not any(self.trial.carries(held, place) for place in after):
                 self.refuse(stack)
             return True
         return False
 
     def require_handed_on(self, a: int, b: int) -> None:
         """ProofError where what one run leaves is no summand of what the next receives."""
-        before, after = self.calls[a], self.calls[b]
-        if feeds(before, after):
+        left, taken = self.passages.left_by(a), self.passages.taken_by(b)
+        (before, *after), _ = self.trial.run({}, [left, *taken])
+        if any(torch.equal(before, tensor) for tensor in after):
             return
-        if any(self.trial.carries(left_by(before), place) for place in taken_by(after)):
+        if any(self.trial.carries(left, place) for place in taken):
             return
         raise ProofError(
-            f"no residual stream runs through all blocks: what {self.names[before.module]} leaves "
-            f"is not a part of what {self.names[after.module]} receives",
+            f"no residual stream runs through all blocks: what {self.names[left.module]} leaves "
+            f"is not a part of what {self.names[taken[0].module]} receives",
             UNSUPPORTED,
         )
 
@@ -257,17 +364,14 @@ def stream_shape(call: ModuleCall) -> tuple[int, ...] | None:
     return next((tuple(t.shape) for t in call.returned if t.shape in received), None)
 
 
-def left_by(call: ModuleCall) -> Place:
-    """Where a call leaves its first tensor of the shape of the stream."""
+def all_left_by(call: ModuleCall) -> list[Place]:
+    """Where a call leaves tensors of the shape of the stream."""
     shape = stream_shape(call)
-    slot = next(slot for slot, tensor in float_slots(call.output) if tuple(tensor.shape) == shape)
-    return Place(call.module, call.number, False, slot)
-
-
-def first_stream(call: ModuleCall) -> Tensor:
-    """The tensor itself."""
-    shape = stream_shape(call)
-    return next(tensor for tensor in call.returned if tuple(tensor.shape) == shape)
+    return [
+        Place(call.module, call.number, False, slot)
+        for slot, tensor in float_slots(call.output)
+        if tuple(tensor.shape) == shape
+    ]
 
 
 def constant(tensor: Tensor) -> Change:
