@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from logitlens_cli.lens import norms
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, TILE_ENTRIES, TILE_ROWS, Decoder
-from logitlens_cli.lens.state import kept
 from logitlens_cli.model.anatomy.parts import ModelParts
+from logitlens_cli.model.anatomy.state import kept
 
 # ---------------------------------------------------------------------------------------------
 # Direct

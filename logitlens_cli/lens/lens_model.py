@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from logitlens_cli.lens import decoder, proof, state
+from logitlens_cli.lens import decoder, proof
 from logitlens_cli.model.anatomy import find
 from logitlens_cli.model.anatomy.parts import ModelParts
 from logitlens_cli.reading.record import ModelRecord
@@ -21,8 +21,6 @@ class LensModel:
     record: ModelRecord
     context: int | None
     """the longest text that the model can take, in tokens"""
-    remembers: tuple[str, ...] = ()
-    """buffers and attributes that a forward pass changes; they are put back after each"""
     proven_lengths: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
     """by class of lengths: the length up to which inner rows were proven on a text"""
     shared_lengths: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
@@ -42,8 +40,7 @@ def lens_model_of(
 
     Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
     """
-    with state.kept(model) as changed:
-        parts = find.find_parts(model, subblocks=subblocks)
+    parts = find.find_parts(model, subblocks=subblocks)
     route = proof.prove(model, parts)
     if parts.samples_columns and not proof.samples_agree(model, parts, route):
         parts = replace(parts, samples_columns=False)
@@ -53,7 +50,6 @@ def lens_model_of(
         tokenizer=tokenizer,
         parts=parts,
         route=route,
-        remembers=tuple(changed),
         record=ModelRecord(
             name=name,
             revision=revision,

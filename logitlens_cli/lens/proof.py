@@ -13,7 +13,6 @@ from logitlens_cli.lens.direct import Direct
 from logitlens_cli.lens.machine import free_memory
 from logitlens_cli.lens.replay import inner_replay, replay, tail_parameters
 from logitlens_cli.lens.rounding import Agreement, agreement
-from logitlens_cli.lens.state import kept
 from logitlens_cli.model.anatomy import passes, tensors
 from logitlens_cli.model.anatomy.parts import ModelParts
 
@@ -83,14 +82,13 @@ def samples_agree(model: Any, parts: ModelParts, route: Route) -> bool:
         return route.direct
     ids = passes.probe_ids(parts.weight.shape[0], passes.device_of(model)).reshape(1, -1)
     sampled = [OFFSET, ids.shape[1] - 2]
-    with kept(model):
-        whole = passes.forward(model, ids)[:, sampled]
+    whole = passes.forward(model, ids)[:, sampled]
 
     def sample(head: Any, args: Any) -> Any:
         return (args[0][:, sampled], *args[1:])
 
     try:
-        with kept(model), passes.hooked([parts.head.register_forward_pre_hook(sample)]):
+        with passes.hooked([parts.head.register_forward_pre_hook(sample)]):
             some = passes.forward(model, ids)
     except MISFITS:
         return False
@@ -112,8 +110,7 @@ def own_truth(model: Any, parts: ModelParts, *, float32: bool) -> Tensor:
 def require_influence(model: Any, parts: ModelParts) -> None:
     """Refuse a model whose logits are not made of what its last block leaves."""
     ids = passes.probe_ids(parts.weight.shape[0], passes.device_of(model))
-    with kept(model):
-        logits = passes.forward(model, ids.reshape(1, -1))
+    logits = passes.forward(model, ids.reshape(1, -1))
     if torch.equal(own_truth(model, parts, float32=False).flatten(0, 1), logits[0]):
         raise ProofError(
             f"what leaves {parts.names[parts.blocks[-1]]} makes no difference to the logits",

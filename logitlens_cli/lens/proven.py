@@ -78,6 +78,6 @@ def proven_words(
             f"not told apart from the rounding of {dtype} in the last row: "
             f"{check.tolerance:.2g} in a logit, {check.allowed_kl:.2g} nats"
         )
-    if lens_model.remembers:
-        words.append(f"put back after each pass: {', '.join(lens_model.remembers[:4])}")
+    if remembers := lens_model.parts.remembers:
+        words.append(f"put back after each pass: {', '.join(remembers[:4])}")
     return words

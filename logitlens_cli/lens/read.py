@@ -6,7 +6,7 @@ What the command line and other programs share. Knows nothing of files.
 from collections.abc import Sequence
 from typing import Any
 
-from logitlens_cli.lens import capture, decoders, grid, output_check, proven, state
+from logitlens_cli.lens import capture, decoders, grid, output_check, proven
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
 from logitlens_cli.lens.decoder import BLOCK_FLOATS
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
@@ -44,8 +44,7 @@ def read_prompts(
     # So do tails that look beyond their position.
     is_whole = spec.decoder_blocks or not (route.direct or route.skips)
     spans = [range(len(p.ids)) if is_whole else p.columns for p in prompts]
-    with state.kept(lens_model.model):
-        stream = capture_prompts(lens_model, spec, prompts, spans)
+    stream = capture_prompts(lens_model, spec, prompts, spans)
     output_decoder, decoder = (
         decoders.make_decoder(
             lens_model.model, parts, route, norm, prompts[0].ids, spans[0], spec.decoder_blocks

@@ -13,7 +13,6 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.lens import norms
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, Decoder, Route
-from logitlens_cli.lens.state import kept
 from logitlens_cli.model.anatomy import passes
 from logitlens_cli.model.anatomy.parts import ModelParts
 
@@ -124,7 +123,7 @@ class ReplayBlocks(Replay):
 
     def decoded(self, prepared: Tensor) -> Tensor:
         skipped = len(self.parts.blocks) - self.decoder_blocks
-        with kept(self.model), blocks_skipped(self.parts, prepared, skipped):
+        with blocks_skipped(self.parts, prepared, skipped):
             return passes.forward(self.model, self.text(prepared), self.parameters).float()
 
     def full(self) -> Replay:
@@ -219,7 +218,7 @@ def replay(
     # Which tokens they are does not matter: no block looks at them.
     token = passes.probe_ids(parts.weight.shape[0], passes.device_of(model))[0, 0]
     ids = token.expand(resid.shape[:2])
-    with kept(model), blocks_skipped(parts, resid):
+    with blocks_skipped(parts, resid):
         return passes.forward(model, ids, parameters)
 
 
@@ -227,9 +226,8 @@ def tail_logits(
     model: Any, parts: ModelParts, ids: Tensor, resid: Tensor, parameters: Mapping[str, Tensor]
 ) -> Tensor:
     """The model's own logits where its last block leaves ``resid`` after a whole pass over
-    ``ids``: from its owner's state, on a copy, since a tail may work in place."""
-    with kept(model):
-        return passes.logits_after(model, parts, ids, resid.clone(), parameters)
+    ``ids``, on a copy, since a tail may work in place."""
+    return passes.logits_after(model, parts, ids, resid.clone(), parameters)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.machine import free_memory
 from logitlens_cli.lens.rounding import TOLERANCE
 from logitlens_cli.lens.spec import ReadSpec
-from logitlens_cli.lens.state import kept
 from logitlens_cli.lens.targets import starts_of
 from logitlens_cli.model.anatomy.parts import ModelParts
 
@@ -65,14 +64,12 @@ def shared_pass_agrees(model: Any, parts: ModelParts, texts: Sequence[Sequence[i
     sites = [INPUT, *(resid_post(n) for n in range(len(parts.blocks)))]
     slices = [PromptSlice(ids, range(len(ids)), [len(ids) - 1]) for ids in texts]
     try:
-        with kept(model):
-            together = capture.capture(model, parts, slices, sites)
+        together = capture.capture(model, parts, slices, sites)
     except (ProofError, RuntimeError, TypeError, ValueError, IndexError):  # it takes one text only
         return False
     edges = [*starts_of([text.window for text in slices]), together.resid.shape[1]]
     for n, (start, stop) in enumerate(pairwise(edges)):
-        with kept(model):
-            alone = capture.capture(model, parts, [slices[n]], sites)
+        alone = capture.capture(model, parts, [slices[n]], sites)
         pairs = [(together.resid[:, start:stop], alone.resid), (together.logits[n], alone.logits)]
         if together.final is not None and alone.final is not None:
             pairs.append((together.final[start:stop], alone.final))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from logitlens_cli.errors import ProofError, UsageError
 from logitlens_cli.model.anatomy.mids import find_mids
 from logitlens_cli.model.anatomy.parts import BlockRun, ModelParts, StreamLayout
+from logitlens_cli.model.anatomy.passages import Passages
 from logitlens_cli.model.anatomy.passes import (
     PROBE_TOKENS,
     Probe,
@@ -25,7 +26,7 @@ from logitlens_cli.model.anatomy.passes import (
     run_probe,
 )
 from logitlens_cli.model.anatomy.slots import entering_slots, leaving_slots
-from logitlens_cli.model.anatomy.stacks import Passages, Stack, StreamSearch, find_stacks
+from logitlens_cli.model.anatomy.stacks import Stack, StreamSearch, find_stacks
 from logitlens_cli.model.anatomy.tail import UntraceableTailError, find_chain, find_tail, tail_calls
 from logitlens_cli.model.anatomy.tensors import UNSUPPORTED, tensor_at
 from logitlens_cli.model.anatomy.trials import Trial
@@ -131,6 +132,7 @@ def assemble(
         mids=find_mids(calls, stack.runs, slots, trial) if subblocks else (),
         samples_columns=len(probe.injected) == 1
         and head_calls[0].received[0].shape[:2] == (2, PROBE_TOKENS),
+        remembers=probe.remembers,
     )
 
 

@@ -127,6 +127,8 @@ class ModelParts:
     empty if they were not looked for"""
     samples_columns: bool
     """does the head take (batch, position, width), so that it can run on some columns only?"""
+    remembers: tuple[str, ...] = ()
+    """buffers and attributes that a pass changes; they are put back after each"""
 
     @property
     def blocks(self) -> tuple[nn.Module, ...]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from logitlens_cli.model.anatomy.parts import ModelParts
+from logitlens_cli.model.anatomy.state import kept
 from logitlens_cli.model.anatomy.tail import PROBE_LOGITS
 from logitlens_cli.model.anatomy.tensors import ModuleCall, float_slots, float_tensors
 
@@ -29,10 +30,17 @@ def hooked(handles: Iterable[Any]) -> Iterator[None]:
 
 
 def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-    """The model's own logits, (batch, position, vocabulary); no cache is kept.
+    """The model's own logits, (batch, position, vocabulary); no cache is kept, and what the model
+    remembers is put back.
 
     ``parameters`` stand in for the model's own, by qualified name, during this call.
     """
+    with kept(model):
+        return call(model, ids, parameters)
+
+
+def call(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    """The same, but for what the model remembers."""
     declared = inspect.signature(type(model).forward).parameters
     # A keyword that is not declared may be passed on to a layer that does not want it.
     keywords: dict[str, Any] = {"use_cache": False} if "use_cache" in declared else {}
@@ -73,6 +81,8 @@ class Probe:
     text, each time that it ran"""
     logits: Tensor
     """(2, position, vocabulary)"""
+    remembers: tuple[str, ...]
+    """what the pass changed of the model; it is put back"""
 
 
 def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
@@ -99,9 +109,9 @@ def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
 
     handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
     handles.append(head.register_forward_hook(inject))
-    with hooked(handles):
-        logits = forward(model, ids)
-    return Probe(calls, injected, logits)
+    with kept(model) as changed, hooked(handles):
+        logits = call(model, ids)
+    return Probe(calls, injected, logits, tuple(changed))
 
 
 def logits_after(

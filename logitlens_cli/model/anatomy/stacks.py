@@ -7,21 +7,27 @@ several stacks one after the other.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, NoReturn
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from logitlens_cli.errors import ProofError
+from logitlens_cli.model.anatomy.passages import (
+    Passages,
+    all_left_by,
+    constant,
+    stream_shape,
+    taken_by,
+)
 from logitlens_cli.model.anatomy.passes import PROBE_TOKENS
 from logitlens_cli.model.anatomy.tensors import (
     UNSUPPORTED,
     ModuleCall,
     feeds,
-    float_slots,
 )
-from logitlens_cli.model.anatomy.trials import Change, Place, Trial, nudge
+from logitlens_cli.model.anatomy.trials import Trial, nudge
 
 # ---------------------------------------------------------------------------------------------
 # Candidates
@@ -50,7 +56,7 @@ class Stack:
 
 
 def find_stacks(
-    model: nn.Module, calls: list[ModuleCall], passages: "Passages"
+    model: nn.Module, calls: list[ModuleCall], passages: Passages
 ) -> tuple[list[Stack], list[Stack]]:
     """What may be the blocks, that which returns last in time first; and rows of parallel lists of
     plain modules, to be tried if nothing else will do (XLM).
@@ -95,7 +101,7 @@ def stack_of(members: tuple[nn.Module, ...], calls: list[ModuleCall]) -> Stack |
     return Stack(blocks, tuple(runs), chained, runs[0])
 
 
-def is_part(stack: Stack, calls: list[ModuleCall], passages: "Passages") -> bool:
+def is_part(stack: Stack, calls: list[ModuleCall], passages: Passages) -> bool:
     """Is a list of plain modules a part of a block that is in no list?"""
     return (
         stack.is_plain
@@ -141,64 +147,6 @@ def is_vector(module: nn.Module) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------
-# Single modules
-
-
-class Passage(NamedTuple):
-    """How the stream runs through a module."""
-
-    entering: Place
-    leaving: Place
-
-
-@dataclass(frozen=True)
-class Passages:
-    """Through which of the calls of a probe the stream runs, found by trials."""
-
-    calls: list[ModuleCall]
-    trial: Trial
-    found: dict[int, Passage | None] = field(default_factory=dict)
-
-    def through(self, run: int) -> Passage | None:
-        """How the stream runs through a module that adds to it; None if it does not.
-
-        A norm adds nothing: it returns the same where all is twice as large. Neither does what
-        returns its input as it is.
-        """
-        if run not in self.found:
-            self.found[run] = self.tried(self.calls[run])
-        return self.found[run]
-
-    def tried(self, call: ModuleCall) -> Passage | None:
-        if stream_shape(call) is None:
-            return None
-        for leaving in all_left_by(call):
-            for entering in taken_by(call):
-                if not self.trial.carries(entering, leaving):
-                    continue
-                # It is looked at again: modules that work in place change what the probe has seen.
-                (before, after), _ = self.trial.run({}, [entering, leaving])
-                more, moved = self.trial.difference(entering, leaving, lambda tensor: 2 * tensor)
-                grows = float(moved.abs().max()) > 1e-2 * float(more.abs().max())
-                if grows and not torch.equal(before, after):
-                    return Passage(entering, leaving)
-        return None
-
-    def is_block(self, run: int) -> bool:
-        return self.through(run) is not None
-
-    def left_by(self, run: int) -> Place:
-        """Where a call leaves the stream, or the first tensor of its shape."""
-        passage = self.through(run)
-        return passage.leaving if passage else all_left_by(self.calls[run])[0]
-
-    def taken_by(self, run: int) -> list[Place]:
-        """Where a call receives the stream, or all tensors of its shape."""
-        passage = self.through(run)
-        return [passage.entering] if passage else taken_by(self.calls[run])
-
-
-# ---------------------------------------------------------------------------------------------
 # All stacks that the stream runs through
 
 
@@ -230,7 +178,7 @@ class StreamSearch:
         if not before and not main.is_plain and main.chained:
             return main
         if before and main.entry > before[0].end and not self.is_like(main, before):
-            if not self.looks_back(main):
+            if not self.looks_back(main) or self.passages.ignores_size(main.end):
                 return None
             if not self.passages.is_block(main.end):
                 self.refuse(main)
@@ -356,34 +304,3 @@ class StreamSearch:
             f"is not a part of what {self.names[taken[0].module]} receives",
             UNSUPPORTED,
         )
-
-
-def stream_shape(call: ModuleCall) -> tuple[int, ...] | None:
-    """The shape that a module both receives and returns, if there is one."""
-    received = {tensor.shape for tensor in call.received}
-    return next((tuple(t.shape) for t in call.returned if t.shape in received), None)
-
-
-def all_left_by(call: ModuleCall) -> list[Place]:
-    """Where a call leaves tensors of the shape of the stream."""
-    shape = stream_shape(call)
-    return [
-        Place(call.module, call.number, False, slot)
-        for slot, tensor in float_slots(call.output)
-        if tuple(tensor.shape) == shape
-    ]
-
-
-def constant(tensor: Tensor) -> Change:
-    """The change that puts a tensor in the place of whatever was there."""
-    return lambda _: tensor.clone()
-
-
-def taken_by(call: ModuleCall) -> list[Place]:
-    """Where a call receives tensors of the shape of the stream."""
-    shape = stream_shape(call)
-    return [
-        Place(call.module, call.number, True, slot)
-        for slot, tensor in zip(call.slots, call.received, strict=True)
-        if tuple(tensor.shape) == shape
-    ]
