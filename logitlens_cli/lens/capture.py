@@ -150,6 +150,13 @@ class Hooks:
         def keep_mid(module: Any, args: Any, kwargs: Any) -> None:
             if next(calls) == mid.number:
                 received = tensors.tensor_at([args, kwargs], mid.slot)
+                if received.numel() != len(self.prompts) * self.length * self.parts.layout.width:
+                    raise ProofError(
+                        f"{self.parts.names[module]} does not run on the whole of a text of "
+                        f"{self.length} tokens, so the state between the halves of its block "
+                        "cannot be seen",
+                        "leave out --subblocks",
+                    )
                 # Some families flatten batch and position before their MLP.
                 resid = received.reshape(len(self.prompts), self.length, -1)
                 self.buffer[site] = self.windows(resid)
@@ -160,6 +167,14 @@ class Hooks:
         """Hook the last block, to count how often it runs."""
         return self.parts.runs[-1].block.register_forward_hook(
             lambda block, args, output: self.last_runs.append(None)
+        )
+
+    def refuse_idle(self, module: Any, args: Any, output: Any) -> None:
+        """Hook of what did not run on the probe: it may be a block."""
+        raise ProofError(
+            f"{self.parts.names[module]} did not run on the probe, but on this text: which modules "
+            "run depends on the text",
+            tensors.UNSUPPORTED,
         )
 
     def require_as_probed(self) -> None:
@@ -203,6 +218,7 @@ def capture(
     if parts.samples_columns:
         handles.append(parts.head.register_forward_pre_hook(hooks.sample_head))
     handles += [hooks.count_last(), *(hooks.register(site) for site in sites)]
+    handles += [module.register_forward_hook(hooks.refuse_idle) for module in parts.idle]
     # Which token fills up does not matter, as long as it is not one that the family masks.
     padded = [[*p.ids, *[p.ids[-1]] * (hooks.length - len(p.ids))] for p in prompts]
     device = passes.device_of(model)

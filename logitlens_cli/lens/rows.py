@@ -34,8 +34,8 @@ def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
             name, label = type(parts.blocks[without[0]]).__name__, parts.labels[without[0]]
             raise UsageError(
                 f"--subblocks: block {label} ({name}) has no state between attention and MLP "
-                "that both add to (parallel halves, a state-space layer, norms after the sums, or "
-                "more than one attention)",
+                "that both add to (parallel halves, a state-space layer, norms after the sums, "
+                "more than one attention, or one that comes last)",
                 "leave the option out",
             )
         rows = [site(block) for block in chosen for site in (resid_mid, resid_post)]

@@ -7,7 +7,7 @@ numbers in place of the head's output and reading what the model makes of them. 
 the last block to the logits cannot be traced, the chain stays empty and ``decode`` replays it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ from logitlens_cli.model.anatomy.stacks import Stack, StreamSearch, find_stacks
 from logitlens_cli.model.anatomy.tail import UntraceableTailError, find_chain, find_tail, tail_calls
 from logitlens_cli.model.anatomy.tensors import UNSUPPORTED, tensor_at
 from logitlens_cli.model.anatomy.trials import Trial
+
+CONTAINERS = (nn.ModuleList, nn.ModuleDict)
+"""of modules, that never run themselves"""
 
 
 @torch.inference_mode()
@@ -132,8 +135,23 @@ def assemble(
         mids=find_mids(calls, stack.runs, slots, trial) if subblocks else (),
         samples_columns=len(probe.injected) == 1
         and head_calls[0].received[0].shape[:2] == (2, PROBE_TOKENS),
+        idle=tuple(idle_modules(model, {call.module for call in calls}, set(stack.blocks))),
         remembers=probe.remembers,
     )
+
+
+def idle_modules(
+    module: nn.Module, called: set[nn.Module], blocks: set[nn.Module]
+) -> Iterator[nn.Module]:
+    """The modules within one that did not run, outside of the blocks (which have experts that run
+    for some tokens only), without those within others."""
+    for child in module.children():
+        if child in blocks:
+            continue
+        if called.isdisjoint(child.modules()) and not isinstance(child, CONTAINERS):
+            yield child
+        else:
+            yield from idle_modules(child, called, blocks)
 
 
 def inner_streams(layout: StreamLayout, runs: Sequence[BlockRun]) -> Tensor:

@@ -26,14 +26,11 @@ def find_mids(
     # Blocks of one build need not be tried one by one.
     tried: dict[tuple[type, int], int | None] = {}
     for sums, end, of in zip(found, runs, slots, strict=True):
-        if len(sums) < 2:
-            chosen.append(sums[0] if sums else None)
-            continue
         kind = (type(calls[end].module), len(sums))
-        if kind not in tried:
-            tried[kind] = only_mixing(sums, calls[end], of[0], trial)
-        after = tried[kind]
-        chosen.append(sums[after] if after is not None and after < len(sums) else None)
+        if sums and kind not in tried:
+            tried[kind] = attention_of(sums, calls[end], of[0], trial)
+        after = tried.get(kind)
+        chosen.append(None if after is None or after == len(sums) else sums[after])
     return tuple(chosen)
 
 
@@ -65,9 +62,11 @@ def find_sums(inside: list[ModuleCall], block: ModuleCall, slot: Slot) -> list[M
     return found
 
 
-def only_mixing(sums: Sequence[MidSite], block: ModuleCall, slot: Slot, trial: Trial) -> int | None:
-    """Which part of a block is the only one that looks at other positions: the index of the sum
-    after it; None where there are several or none."""
+def attention_of(
+    sums: Sequence[MidSite], block: ModuleCall, slot: Slot, trial: Trial
+) -> int | None:
+    """Which part of a block looks at other positions, as the index of the sum after it; None where
+    none does, or several. Of two parts the first will do: RWKV's other half looks back too."""
     between = [Place(site.module, site.number, True, site.slot) for site in sums]
     leaving = Place(block.module, block.number, False, slot)
     shape = tensor_at(block.output, slot).shape
@@ -83,7 +82,8 @@ def only_mixing(sums: Sequence[MidSite], block: ModuleCall, slot: Slot, trial: T
     starts, ends = [*entering, *between], [*between, leaving]
     pairs = enumerate(zip(starts, ends, strict=True))
     mixing = [n for n, (start, end) in pairs if trial.moves_later(start, end)]
-    return mixing[0] if len(mixing) == 1 else None
+    is_told = len(mixing) == 1 or (len(sums) == 1 and 0 in mixing)
+    return mixing[0] if is_told else None
 
 
 def adds_inside(child: ModuleCall, entering: list[Tensor], returned: Tensor) -> bool:

@@ -127,7 +127,9 @@ class ModelParts:
     empty if they were not looked for"""
     samples_columns: bool
     """does the head take (batch, position, width), so that it can run on some columns only?"""
-    remembers: tuple[str, ...] = ()
+    idle: tuple[nn.Module, ...] = field(repr=False)
+    """modules outside of the blocks that did not run in the probe, without those within others"""
+    remembers: tuple[str, ...]
     """buffers and attributes that a pass changes; they are put back after each"""
 
     @property

@@ -84,7 +84,14 @@ def entering_slots(
     shape = dict(float_slots(runs[0].output))[leaving[0][0]].shape
     likely = [s for s, t in zip(entry.slots, entry.received, strict=True) if t.shape == shape]
     if len(likely) <= count or entry is not runs[0]:
-        return tuple(likely or entry.slots)[:count]
+        chosen = tuple(likely or entry.slots)[:count]
+        if len(chosen) == count:
+            return chosen
+        raise ProofError(
+            f"the first block, a {type(entry.module).__name__}, receives {len(chosen)} tensor of "
+            f"the shape of the residual stream, but blocks leave {count}",
+            UNSUPPORTED,
+        )
     for n, call in enumerate(runs[1:], 1):
         if type(call.module) is type(entry.module):
             before = dict(float_slots(runs[n - 1].output))

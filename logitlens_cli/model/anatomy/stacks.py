@@ -177,11 +177,14 @@ class StreamSearch:
         before = [stack for stack in self.outer if stack.entry < main.end and stack.end < main.end]
         if not before and not main.is_plain and main.chained:
             return main
-        if before and main.entry > before[0].end and not self.is_like(main, before):
-            if not self.looks_back(main) or self.passages.ignores_size(main.end):
+        if before and main.entry > before[0].end:
+            looks_back = self.looks_back(main)
+            if not looks_back and not self.is_like(main, before):
                 return None
             if not self.passages.is_block(main.end):
-                self.refuse(main)
+                if looks_back and not self.passages.ignores_size(main.end):
+                    self.refuse(main)
+                return None
         if not self.passages.is_block(main.end) or not self.trial.matters(
             self.passages.left_by(main.end)
         ):
