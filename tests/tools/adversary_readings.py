@@ -275,7 +275,9 @@ def outcomes(name: str, tokenizer: Any) -> Iterator[Outcome]:
 def cause(words: str) -> str:
     """What was said, without the details of one text."""
     plain = re.sub(r" \([^()]*\)", "", words)
-    return re.split(r"; |: they|: logits|: its own|: no list| that both| of a text of| by less than", plain)[0]
+    return re.split(
+        r"; |: they|: logits|: its own|: no list| that both| of a text of| by less than", plain
+    )[0]
 
 
 def table_entry(name: str, found: Sequence[Outcome]) -> str:

@@ -107,6 +107,8 @@ def engine_sums() -> Sums:
         traceable=True,
         vocabulary=3,
         names={head: "head"},
+        idle=(),
+        remembers=(),
         inner=torch.zeros(2, 1, 3),
         mids=(),
         samples_columns=True,

@@ -150,6 +150,13 @@ def is_vector(module: nn.Module) -> bool:
 # All stacks that the stream runs through
 
 
+def returns_input(trial: Trial, call: ModuleCall) -> bool:
+    """Does a module return what it received? It is looked at again, since modules that work in
+    place change what the probe has seen."""
+    (left, *taken), _ = trial.run({}, [all_left_by(call)[0], *taken_by(call)])
+    return any(torch.equal(left, tensor) for tensor in taken)
+
+
 @dataclass(frozen=True)
 class StreamSearch:
     """The stacks of a probe, and trials on its model."""
@@ -219,7 +226,7 @@ class StreamSearch:
         """Are an earlier stack's modules blocks, too? False if they do not matter to the logits,
         work on something else, or are beside the stream; ProofError where they should be blocks."""
         last, shape = self.calls[stack.end], stream_shape(self.calls[joined[0].end])
-        if stream_shape(last) != shape or self.returns_input(last):
+        if stream_shape(last) != shape or returns_input(self.trial, last):
             return False
         if not self.trial.matters(self.passages.left_by(stack.end)):
             return False
@@ -265,12 +272,6 @@ class StreamSearch:
             f"no residual stream runs through all blocks: {name} is beside it",
             UNSUPPORTED,
         )
-
-    def returns_input(self, call: ModuleCall) -> bool:
-        """Does a module return what it received? It is looked at again, since modules that work in
-        place change what the probe has seen."""
-        (left, *taken), _ = self.trial.run({}, [all_left_by(call)[0], *taken_by(call)])
-        return any(torch.equal(left, tensor) for tensor in taken)
 
     def is_branch(self, stack: Stack, joined: Sequence[Stack]) -> bool:
         """Do the modules of a stack run singly between blocks (cross-attention before each block),
