@@ -54,7 +54,7 @@ def test_what_is_there_passes(options: FigureOptions) -> None:
 
 
 BACKWARDS = "--vmin {} is above the upper colour limit {}; give --vmax too"
-DOWN = "--vmax {} is below the lower colour limit {}; give --vmin too"
+DOWN = "--vmax {1} is below the lower colour limit {0}; give --vmin too"
 
 
 @pytest.mark.parametrize(
