@@ -53,8 +53,8 @@ def test_what_is_there_passes(options: FigureOptions) -> None:
     check_extras(options)
 
 
-BACKWARDS = "--vmin makes the colours run backwards, from {} to {}; give --vmax too"
-DOWN = "--vmax makes the colours run backwards, from {} to {}; give --vmin too"
+BACKWARDS = "--vmin {} is above the upper colour limit {}; give --vmax too"
+DOWN = "--vmax {1} is below the lower colour limit {0}; give --vmin too"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_limits_that_may_be_right(options: TextReadOptions) -> None:
     [
         (["topk", "--cmap", "nosuch"], "--cmap 'nosuch' is unknown; "),
         (["rank", "--vmin", "0"], "--vmin 0 on a logarithmic scale; "),
-        (["kl-final", "--vmin", "31"], "--vmin makes the colours run backwards, from 31 to 30; "),
+        (["kl-final", "--vmin", "31"], "--vmin 31 is above the upper colour limit 30; "),
     ],
 )
 @pytest.mark.parametrize("prompt", [["-t", "the cat"], ["--lines", "lines.txt"]])

@@ -12,7 +12,7 @@ from logitlens_cli.reading.dump import load_dump
 from logitlens_cli.reading.record import Reading
 
 FROM_ROW = {"kl-input": MetricSpec(metric="kl-input")}
-UNTIED = " (its embedding is a matrix of its own)"
+UNTIED = " (the model does not tie its embeddings)"
 
 
 @pytest.fixture
@@ -75,7 +75,8 @@ def test_columns_of_several_prompts_add_up(reading: Reading) -> None:
 def test_where_the_input_row_was_not_read(reading: Reading) -> None:
     assert said_of(FROM_ROW, without_input_row(reading, tied=True)) == []
     assert said_of(FROM_ROW, without_input_row(reading, tied=False)) == [
-        f"the input row of tiny-llama is not the input token{UNTIED}; --one-hot measures from that"
+        "tiny-llama does not tie its embeddings, so the input row need not decode to the input "
+        "token; --one-hot measures from the token itself"
     ]
 
 

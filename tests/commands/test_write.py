@@ -103,7 +103,7 @@ def test_what_fails_leaves_nothing(
 def test_a_style_that_does_not_fit_is_refused(reading: Reading, out: Path) -> None:
     options = options_in(out, format="svg")
     style = replace(figure_style(options), vmin=1000.0)
-    with pytest.raises(UsageError, match=r"^--vmin makes the colours run backwards"):
+    with pytest.raises(UsageError, match=r"^--vmin 1000 is above the upper colour limit"):
         write_reading(reading, prompt_files(options, PROMPT, None), style)
     assert not out.exists() or names(out) == []
 
