@@ -437,10 +437,10 @@ def build(key: str, *, seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def inputs(key: str) -> LongTensor:
-    """Token ids (1, 9) within the vocabulary, the same on every call."""
+def inputs(key: str, length: int = POSITIONS) -> LongTensor:
+    """Token ids (1, length) within the vocabulary, the same on every call."""
     generator = torch.Generator().manual_seed(17)
-    ids = torch.randint(*WORD_IDS, (1, POSITIONS), generator=generator)
+    ids = torch.randint(*WORD_IDS, (1, length), generator=generator)
     return ids  # type: ignore[return-value]
 
 
@@ -478,9 +478,9 @@ def reference_logits(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Ten
     it, else in float32. The given model is left as it was.
     """
     try:
-        return _decode(doubled(model), ids, stream.double())
+        return decode(doubled(model), ids, stream.double())
     except RuntimeError:
-        return _decode(copy.deepcopy(model).float(), ids, stream.float())
+        return decode(copy.deepcopy(model).float(), ids, stream.float())
 
 
 def reference_stream(model: PreTrainedModel, ids: Tensor) -> list[Tensor]:
@@ -528,8 +528,8 @@ def forward(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return logits
 
 
-def _decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
-    """One forward pass in which the last run of a block leaves `stream`."""
+def decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
+    """The logits of a pass in which the last run of a block leaves `stream`."""
     tensors = STREAMS.get(type(model).__name__, 1)
     runs = 0
 
