@@ -87,7 +87,7 @@ def norm_changed(model: Any, norm: str, runs: int) -> Iterator[None]:
         ended += 1
 
     def change(module: nn.Module, args: Any, output: Any) -> Any:
-        if ended < runs:
+        if ended < runs or output.shape != args[0].shape:  # it may return the size alone
             return None
         return args[0].to(output.dtype) if norm == "none" else without_affine(module, args[0])
 
@@ -103,16 +103,17 @@ def norm_changed(model: Any, norm: str, runs: int) -> Iterator[None]:
 
 
 def norms_of(model: nn.Module) -> list[nn.Module]:
-    """Modules whose classes are called norms, of those within each other the outermost."""
-    named = [module for module in model.modules() if "Norm" in type(module).__name__]
-    inner = {m for module in named for m in module.modules() if m is not module}
-    return [module for module in named if module not in inner]
+    """Modules whose classes are called norms, and that have none within."""
+    modules = (module for module in model.modules() if not any(True for _ in module.children()))
+    return [module for module in modules if "Norm" in type(module).__name__]
 
 
 def without_affine(module: nn.Module, x: Tensor) -> Tensor:
     names = ("eps", "variance_epsilon", "epsilon", "norm_eps")
-    eps = next((getattr(module, name) for name in names if hasattr(module, name)), 1e-6)
-    if "LayerNorm" in type(module).__name__:
+    centres = "LayerNorm" in type(module).__name__
+    default = 1e-5 if centres else 1e-6
+    eps = next((getattr(module, name) for name in names if hasattr(module, name)), default)
+    if centres:
         x = x - x.mean(-1, keepdim=True)
     return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt()
 
