@@ -14,6 +14,7 @@ from logitlens_cli.errors import ProofError
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, Decoder, Route
 from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.proof import MISFITS
 from logitlens_cli.lens.replay import tail_logits, tail_parameters
 from logitlens_cli.lens.rounding import agreement
 from logitlens_cli.lens.targets import sample_positions
@@ -53,12 +54,14 @@ def prove_on_text(
         return
     if not decoder.per_position or len(stream.rows) < 2:  # it decodes by whole passes anyway
         return
+    parts, route = lens_model.parts, lens_model.route
     length = proven_length(len(ids), lens_model.context)
-    model, parts, route = lens_model.model, lens_model.parts, lens_model.route
-    text = inner_text(ids, length, stream, passes.device_of(model))
-    decoded = decoded_cells(decoder, stream, text)
-    dtype = None if route.exact else parts.weight.dtype
-    result = agreement(decoded, tail_of(model, parts, route, text), dtype)
+    try:
+        decoded, truth = both_of(lens_model, decoder, stream, ids, length)
+    except MISFITS:  # some take less than their configuration says
+        length = len(ids)
+        decoded, truth = both_of(lens_model, decoder, stream, ids, length)
+    result = agreement(decoded, truth, None if route.exact else parts.weight.dtype)
     if not result.agrees:
         raise ProofError(
             f"inner rows of a text of {len(ids)} tokens are not decoded as the model's own tail "
@@ -68,6 +71,16 @@ def prove_on_text(
             "no figure is drawn of this model, since it would be wrong",
         )
     lens_model.proven_lengths[top] = length
+
+
+def both_of(
+    lens_model: LensModel, decoder: Decoder, stream: Stream, ids: Sequence[int], length: int
+) -> tuple[Tensor, Tensor]:
+    """The compared cells of a text, repeated up to ``length``: decoded, and by the model's tail."""
+    model, parts = lens_model.model, lens_model.parts
+    text = inner_text(ids, length, stream, passes.device_of(model))
+    decoded = decoded_cells(decoder, stream, text)
+    return decoded, tail_of(model, parts, lens_model.route, text)
 
 
 def class_of(length: int) -> int:

@@ -104,10 +104,16 @@ def require_right(
     labels = [layer.label for layer in reading.layers]
     if labels not in shown_labels(model, truth):
         raise WrongError(f"rows {' '.join(labels)}, not {' '.join(truth.labels)}")
-    columns = [token.position for token in reading.tokens]
-    rows, final = truth.logits[:, columns], truth.final[columns]
     # In low precision the streams of texts that share a pass are rounded in another way.
     error = KL_ERROR[model.dtype] * (5 if shared and model.dtype != torch.float32 else 1)
+    require_numbers(reading, truth, error, NEAR[model.dtype])
+
+
+def require_numbers(reading: Reading, truth: Truth, error: float, near: float) -> None:
+    """Hold KL, guesses and ranks of every cell against the truth, whose rows are the reading's;
+    ``error`` of a KL, absolute up to 1 and relative above. Raises WrongError."""
+    columns = [token.position for token in reading.tokens]
+    rows, final = truth.logits[:, columns], truth.final[columns]
     entering = rows[truth.labels.index("input")]
     off: dict[str, float] = {}
     for name, reference in (("kl-final", final), ("kl-input", entering)):
@@ -115,7 +121,7 @@ def require_right(
         differences = np.abs(values - expected) / np.maximum(1, np.abs(expected))
         if not differences.max() <= error:  # also where it is not a number
             off[name] = float(np.abs(values - expected).max())
-    near = NEAR[model.dtype] * max(1.0, float(spread(rows)) / 20)
+    near *= max(1.0, float(spread(rows)) / 20)
     guesses = wrong_guesses(torch.tensor(reading.guesses.ids), rows, near)
     finals = wrong_guesses(torch.tensor(reading.final_ids)[None, :, None], final[None], near)
     ranks = wrong_ranks(reading, rows, near)

@@ -91,7 +91,18 @@ SMALL: Kwargs = {
     "index_n_heads": 2,
     "index_head_dim": 16,
     "index_topk": 4,
-    "sliding_window": 5,
+    # lengths at which a family changes what it does: windows, chunks, scaled positions
+    **dict.fromkeys(("sliding_window", "sliding_window_size", "keep_window_size"), 5),
+    **dict.fromkeys(("attention_window_size", "window_size", "local_attention_window_len"), 5),
+    "local_attention": 8,
+    **dict.fromkeys(("attention_chunk_size", "chunk_size", "mamba_chunk_size", "block_size"), 8),
+    **dict.fromkeys(("local_attn_chunk_length", "lsh_attn_chunk_length"), 8),
+    **dict.fromkeys(("floor_scale", "log_scaling_n_floor"), 8),
+    "original_max_position_embeddings": 16,
+    "index_block_size": 4,
+    "index_topk_blocks": 2,
+    "max_window_layers": 1,
+    "use_sliding_window": True,
     # linear attention and state spaces
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 12),
@@ -437,10 +448,10 @@ def build(key: str, *, seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def inputs(key: str) -> LongTensor:
-    """Token ids (1, 9) within the vocabulary, the same on every call."""
+def inputs(key: str, length: int = POSITIONS) -> LongTensor:
+    """Token ids (1, length) within the vocabulary, the same on every call."""
     generator = torch.Generator().manual_seed(17)
-    ids = torch.randint(*WORD_IDS, (1, POSITIONS), generator=generator)
+    ids = torch.randint(*WORD_IDS, (1, length), generator=generator)
     return ids  # type: ignore[return-value]
 
 
@@ -478,9 +489,9 @@ def reference_logits(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Ten
     it, else in float32. The given model is left as it was.
     """
     try:
-        return _decode(doubled(model), ids, stream.double())
+        return decode(doubled(model), ids, stream.double())
     except RuntimeError:
-        return _decode(copy.deepcopy(model).float(), ids, stream.float())
+        return decode(copy.deepcopy(model).float(), ids, stream.float())
 
 
 def reference_stream(model: PreTrainedModel, ids: Tensor) -> list[Tensor]:
@@ -528,8 +539,8 @@ def forward(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return logits
 
 
-def _decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
-    """One forward pass in which the last run of a block leaves `stream`."""
+def decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
+    """The logits of a pass in which the last run of a block leaves `stream`."""
     tensors = STREAMS.get(type(model).__name__, 1)
     runs = 0
 
