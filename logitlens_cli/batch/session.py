@@ -35,7 +35,7 @@ class Session:
     """A model that is open, and what is asked of it."""
 
     def __init__(self, job: ReadJob, progress: Progress) -> None:
-        self.job = job
+        self.job, self.progress = job, progress
         self.lens_model = open_lens_model(job.source, progress, subblocks=job.spec.subblocks)
         name = self.lens_model.record.name
         if job.spec.chat and (unlimited := sandbox.unlimited_resources()):
@@ -55,6 +55,10 @@ class Session:
     def budget(self) -> int:
         """Most tokens of a pass; 1 where every prompt takes one of its own."""
         if not can_share_pass(self.lens_model, self.spec, longest=0):
+            self.progress.note(
+                f"texts are read one by one: {self.lens_model.record.name} gives other numbers to "
+                "a text beside a longer one, or does not decode each position by itself"
+            )
             return 1
         return self.job.batch_tokens or token_budget(self.lens_model, len(self.rows))
 

@@ -190,6 +190,15 @@ _QWEN4 = {
     "layer_types": ["linear_attention", "indexed_attention"] * 2,
 }
 
+# text beyond 16 tokens takes the other factors
+_SCALED = {"rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+_LONGROPE = {
+    **_SCALED,
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+    "long_factor": [2.0, 2.5, 3.0, 3.5, 4.0, 4.5],
+}
+
 
 class NoTowerConfig(Gemma3nVisionConfig):  # type: ignore[misc]
     """Stands in for Gemma-3n's vision tower."""
@@ -364,6 +373,26 @@ VARIANTS: dict[str, tuple[str, Kwargs]] = {
     # other numbers of turns
     "hrm_text-turns": ("hrm_text", {"H_cycles": 3, "L_cycles": 1}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
+    # positions that are scaled from a length on, of texts, of batches
+    "llama-dynamic": (
+        "llama",
+        {
+            "rope_parameters": {**_SCALED, "rope_type": "dynamic"},
+            "max_position_embeddings": 16,
+        },
+    ),
+    "llama-llama3": (
+        "llama",
+        {
+            "rope_parameters": {
+                **{**_SCALED, "rope_type": "llama3"},
+                **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+            }
+        },
+    ),
+    "llama-longrope": ("llama", {"rope_parameters": _LONGROPE}),
+    "llama-yarn": ("llama", {"rope_parameters": {**_SCALED, "rope_type": "yarn"}}),
+    "phi3-longrope": ("phi3", {"rope_parameters": _LONGROPE}),
     # norms without gain or bias
     "opt-no-affine": ("opt", {"layer_norm_elementwise_affine": False}),
     "stablelm-parallel": ("stablelm", {"use_parallel_residual": True}),

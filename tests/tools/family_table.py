@@ -2,17 +2,18 @@
 
 Every key of transformers' causal mapping becomes a tiny random model (``families``). Its inner
 rows, decoded by the product, are held against the model's own tail in float64, reached by another
-route.
+route; and so is what the program reads from end to end (``family_readings``).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import families
+import family_readings
 import torch
 from torch import Tensor
 
@@ -40,6 +41,8 @@ class Outcome:
     mid: bool | None = None
     """are there rows between attention and MLP?"""
     reason: str | None = None
+    readings: Mapping[str, str] | None = None
+    """by case of `family_readings`: "right", "refused", or "alone" (read, but in no batch)"""
 
 
 def examine(key: str) -> Outcome:
@@ -57,7 +60,11 @@ def examine(key: str) -> Outcome:
     except LogitLensError as error:
         return Outcome("refused", name, reason=error.problem)
     assert_exact(key, model, parts, route)
-    return Outcome("exact", name, route_words(route), None not in parts.mids)
+    readings = family_readings.outcomes(model)
+    wrong = {case: kind for case, kind in readings.items() if kind.startswith("wrong")}
+    assert not wrong, f"{key}: {wrong}"
+    kinds = {case: kind.partition(":")[0] for case, kind in readings.items()}
+    return Outcome("exact", name, route_words(route), None not in parts.mids, readings=kinds)
 
 
 def route_words(route: Route) -> str:
