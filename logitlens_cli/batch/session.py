@@ -55,10 +55,11 @@ class Session:
     def budget(self) -> int:
         """Most tokens of a pass; 1 where every prompt takes one of its own."""
         if not can_share_pass(self.lens_model, self.spec, longest=0):
-            self.progress.note(
-                f"texts are read one by one: {self.lens_model.record.name} gives other numbers to "
-                "a text beside a longer one, or does not decode each position by itself"
-            )
+            if not self.spec.decoder_blocks:  # which need a pass for each text anyhow
+                self.progress.note(
+                    f"texts are read one by one: {self.lens_model.record.name} gives other numbers "
+                    "to a text beside a longer one, or does not decode each position by itself"
+                )
             return 1
         return self.job.batch_tokens or token_budget(self.lens_model, len(self.rows))
 

@@ -9,8 +9,7 @@ In the order of reading: ``api`` (the library's face), ``read``; ``spec`` (what 
 ``capture`` (the stream), ``decoder`` (what a decoder is), ``direct`` and ``replay`` (the two
 routes), ``norms`` (found and stripped), ``decoders`` (which one), ``proof`` and ``rounding`` (is it
 right, on a probe), ``text_proof`` (and on the text), ``output_check`` (the last row, in every run),
-``proven`` (all of them), ``proof_report``, ``machine``
-(memory); ``grid`` (all rows and columns), ``tiles`` (of the
-vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled); ``records``, ``followed``
-(labels and scores), ``sharing`` (may texts share a pass).
+``proven`` (all of them), ``proof_report``, ``machine`` (memory); ``grid`` (all rows and columns),
+``tiles`` (of the vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled);
+``records``, ``followed`` (labels and scores), ``sharing`` (may texts share a pass).
 """

@@ -17,7 +17,7 @@ class LensModel:
     tokenizer: Any
     parts: ModelParts
     route: decoder.Route
-    """how its streams are decoded, as ``decode.prove`` found"""
+    """how its streams are decoded, as ``proof.prove`` found"""
     record: ModelRecord
     context: int | None
     """the longest text that the model can take, in tokens"""
@@ -41,8 +41,10 @@ def lens_model_of(
     Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
     """
     parts = find.find_parts(model, subblocks=subblocks)
+    if parts.samples_columns and not proof.samples_agree(model, parts):
+        parts = replace(parts, samples_columns=False)
     route = proof.prove(model, parts)
-    if parts.samples_columns and not proof.samples_agree(model, parts, route):
+    if not route.skips:  # such a tail may make another thing of some columns in longer texts
         parts = replace(parts, samples_columns=False)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)
     return LensModel(

@@ -107,11 +107,11 @@ def change_norm(norm: nn.Module, kind: str, like: Tensor) -> None:
     expected = normalized(norm, like)
     with torch.no_grad():
         remove_affine(norm, like.shape[-1])
-        made = norm(trial_input(like)).double().reshape(TRIED_ROWS, -1)
+        output = norm(trial_input(like)).double().reshape(TRIED_ROWS, -1)
     # Of unit mean square, or of unit length.
-    sizes = (1.0, made.shape[-1] ** -0.5)
+    sizes = (1.0, output.shape[-1] ** -0.5)
     if expected is None or not any(
-        float((made - size * expected).abs().max()) <= 5 * MISFIT * size for size in sizes
+        float((output - size * expected).abs().max()) <= 5 * MISFIT * size for size in sizes
     ):
         raise UsageError(
             f"--norm no-affine is not possible: the gain and bias of the final norm "

@@ -18,7 +18,7 @@ HEAD_INPUT = 10.0
 SUM_ROUNDING = 4e-6
 """a log-sum-exp may differ by so much of itself, where logits are small"""
 COARSEST = 0.01
-"""nats: logits of 100 000"""
+"""what float32 may not tell apart in the largest logit, at most: it does so from 100 000 on"""
 CELLS = 4.0
 """a cell's sums may differ by so many times what its logits may"""
 
@@ -92,12 +92,12 @@ def head_input_agrees(decoder: Decoder, stream: Stream) -> bool:
     position?"""
     if stream.final is None or not isinstance(decoder, Direct):
         return True
-    made, received = decoder.prepare(stream.resid[-1:])[0], stream.final.float()
-    if made.shape != received.shape:
+    prepared, received = decoder.prepare(stream.resid[-1:])[0], stream.final.float()
+    if prepared.shape != received.shape:
         return False
     tolerance = TOLERANCE[coarsest(stream.final.dtype, decoder.parts.weight.dtype)]
     allowed = HEAD_INPUT * tolerance * received.abs().amax(-1)
-    error = (made - received).abs().amax(-1)
+    error = (prepared - received).abs().amax(-1)
     return bool(((error <= allowed) | error.isnan()).all())  # the grid has named what is no number
 
 

@@ -38,16 +38,16 @@ def prove(model: Any, parts: ModelParts) -> Route:
     """
     truth, exact = inner_truth(model, parts)
     if not truth.double().logsumexp(-1).isfinite().all():  # the grid will name the place
-        return Route(direct=parts.traceable, exact=exact)
+        return Route(direct=parts.can_be_direct, exact=exact)
     route = Route(direct=True, exact=exact)
-    if parts.traceable and route_agrees(model, parts, route, truth):
+    if parts.can_be_direct and route_agrees(model, parts, route, truth):
         return route
     require_influence(model, parts)
     half = not is_float32(parts)
-    own = own_truth(model, parts, float32=False) if exact and half else truth
+    coarse = own_truth(model, parts, float32=False) if exact and half else truth
     for skips, float32 in itertools.product((True, False), (True, False)):
         route = Route(False, skips, float32, exact=exact and (float32 or not half))
-        if route_agrees(model, parts, route, truth if float32 else own):
+        if route_agrees(model, parts, route, truth if float32 else coarse):
             return route
     raise ProofError(
         f"the tail of {type(model).__name__} gives other logits each time it runs",
@@ -72,14 +72,9 @@ def inner_truth(model: Any, parts: ModelParts) -> tuple[Tensor, bool]:
 
 
 @torch.inference_mode()
-def samples_agree(model: Any, parts: ModelParts, route: Route) -> bool:
-    """Does the model give the logits of some columns where its head runs on those only?
-
-    Nothing is between the head and the logits of the direct route that looks beyond an entry. A
-    tail that needs whole passes may make another thing of some columns in longer texts.
-    """
-    if route.direct or not route.skips:
-        return route.direct
+def samples_agree(model: Any, parts: ModelParts) -> bool:
+    """Does the model give the logits of some columns where its head runs on those only? Not where
+    what comes after the head looks beyond an entry."""
     ids = passes.probe_ids(parts.weight.shape[0], passes.device_of(model)).reshape(1, -1)
     sampled = [OFFSET, ids.shape[1] - 2]
     whole = passes.forward(model, ids)[:, sampled]
@@ -89,16 +84,16 @@ def samples_agree(model: Any, parts: ModelParts, route: Route) -> bool:
 
     try:
         with passes.hooked([parts.head.register_forward_pre_hook(sample)]):
-            some = passes.forward(model, ids)
+            logits = passes.forward(model, ids)
     except MISFITS:
         return False
-    return some.shape == whole.shape and agreement(some, whole, parts.weight.dtype).agrees
+    return logits.shape == whole.shape and agreement(logits, whole, parts.weight.dtype).agrees
 
 
 def is_float32(parts: ModelParts) -> bool:
     """Is the tail in float32 as it is?"""
-    own = (p for module in parts.after for p in module.parameters(recurse=False))
-    return all(p.dtype == torch.float32 for p in own if p.is_floating_point())
+    parameters = (p for module in parts.after for p in module.parameters(recurse=False))
+    return all(p.dtype == torch.float32 for p in parameters if p.is_floating_point())
 
 
 def own_truth(model: Any, parts: ModelParts, *, float32: bool) -> Tensor:
@@ -154,10 +149,10 @@ def mixed(z: Tensor) -> Tensor:
 @torch.inference_mode()
 def inner_agreement(model: Any, parts: ModelParts, route: Route) -> Agreement:
     """How well a route agrees with the model itself on inner rows."""
-    own = None if route.exact else own_truth(model, parts, float32=False)
-    truth = inner_truth(model, parts)[0] if own is None else own
+    exact = route.exact
+    truth = inner_truth(model, parts)[0] if exact else own_truth(model, parts, float32=False)
     arrange, logits = arrangements(model, parts, route)[0]
-    return agreement(logits(), arrange(truth), None if route.exact else parts.weight.dtype)
+    return agreement(logits(), arrange(truth), None if exact else parts.weight.dtype)
 
 
 def direct_logits(direct: Direct, resid: Tensor) -> Tensor:

@@ -31,9 +31,9 @@ def proven(
     output_check.require_agreement(check, lens_model.parts)
     longest = max(range(len(prompts)), key=lambda n: len(prompts[n].ids))
     start, ids = starts_of(spans)[longest], prompts[longest].ids
-    own = slice(start, start + len(spans[longest]))
+    columns = slice(start, start + len(spans[longest]))
     if not spec.decoder_blocks:
-        text_proof.prove_on_text(lens_model, decoder, ids, stream_of_columns(stream, own))
+        text_proof.prove_on_text(lens_model, decoder, ids, stream_of_columns(stream, columns))
     return replace(check, proven=proven_words(lens_model, spec, check, stream, len(ids)))
 
 

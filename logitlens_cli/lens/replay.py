@@ -174,16 +174,18 @@ def bare_hooks(
     it may use them before too."""
     if not bare:
         return []
-    in_tail: list[bool] = [False]
+    last = parts.runs[-1]
+    finished: list[None] = []
+    """one for each time that the last block has run in a pass"""
 
     def leave(*_: Any) -> None:
-        in_tail[0] = True
+        finished.append(None)
 
     def enter(*_: Any) -> None:
-        in_tail[0] = False
+        finished.clear()
 
     def stand_in(norm: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        if not in_tail[0]:
+        if len(finished) <= last.number:
             return None
         given = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
         return bare[norm](*given, **kwargs).to(output.dtype)
@@ -192,7 +194,7 @@ def bare_hooks(
     return [
         *handles,
         model.register_forward_pre_hook(enter),
-        parts.blocks[-1].register_forward_hook(leave),
+        last.block.register_forward_hook(leave),
     ]
 
 
@@ -239,13 +241,13 @@ def blocks_skipped(parts: ModelParts, resid: Tensor, count: int | None = None) -
     overrides = {block: block.__dict__.get("forward") for block in skipped}
 
     def stand_in(block: nn.Module) -> Callable[..., Any]:
-        own, times, turns = block.forward, itertools.count(), parts.blocks.count(block)
+        usual, times, turns = block.forward, itertools.count(), parts.blocks.count(block)
         outputs = {run.number: n for n, run in enumerate(parts.runs[:last]) if run.block is block}
 
         def forward(*args: Any, **keywords: Any) -> Any:
             number = next(times) % turns
             if number not in outputs:
-                return own(*args, **keywords)
+                return usual(*args, **keywords)
             # A copy each time, since what follows may work in place.
             return parts.written(outputs[number], resid.clone())
 

@@ -26,7 +26,8 @@ SHORTEST_CLASS = 32
 LONGEST_REPEATED = 1024
 """tokens: a shorter text is repeated up to the end of its class, so that one proof will do"""
 COMPARED = 16
-"""positions of a text that are compared"""
+"""positions of a text that are compared at least; where the decoder is cheap, as many as their
+logits fit into ``BLOCK_FLOATS``"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def both_of(
 ) -> tuple[Tensor, Tensor]:
     """The compared cells of a text, repeated up to ``length``: decoded, and by the model's tail."""
     model, parts = lens_model.model, lens_model.parts
-    text = inner_text(ids, length, stream, passes.device_of(model))
+    most = COMPARED if decoder.whole_vocabulary else BLOCK_FLOATS // parts.vocabulary
+    compared = sample_positions(range(length), max(COMPARED, most))
+    text = inner_text(ids, compared, length, stream, passes.device_of(model))
     decoded = decoded_cells(decoder, stream, text)
     return decoded, tail_of(model, parts, lens_model.route, text)
 
@@ -95,14 +98,15 @@ def proven_length(length: int, context: int | None) -> int:
     return max(length, min(top, context or length)) if top <= LONGEST_REPEATED else length
 
 
-def inner_text(ids: Sequence[int], length: int, stream: Stream, device: torch.device) -> InnerText:
+def inner_text(
+    ids: Sequence[int], compared: Sequence[int], length: int, stream: Stream, device: torch.device
+) -> InnerText:
     """The text, repeated up to ``length``. Inner rows go up by one from column to column; the
     smallest and the largest vectors of all are there too."""
     columns = stream.resid.shape[1]
     column = torch.arange(length) % columns
     row = torch.arange(length) % (len(stream.rows) - 1)
     inner = stream.resid[:-1]
-    compared = sample_positions(range(length), COMPARED)
     # In the place of others, since which vector stands where does not matter.
     sizes = inner.float().norm(dim=-1).flatten().cpu()
     for position, cell in zip(compared[1:3], (sizes.argmax(), sizes.argmin()), strict=False):

@@ -117,7 +117,7 @@ prefix-in-the-tail: right; none: refused, --norm none is not possible for Prefix
 previous-position-in-the-tail: right; none: refused, --norm none is not possible for
     PreviousPositionInTheTail
 far-position-in-the-tail: right; none: refused, --norm none is not possible for FarPositionInTheTail
-chunked-head: refused, head does not run once on the whole
+chunked-head: right; none: refused, --norm none is not possible for ChunkedHead
 three-part-blocks: right
 attention-twice: right; subblocks: refused, --subblocks: block 0 has no state between attention and
     MLP
@@ -184,6 +184,19 @@ head-reads-positions: right; none: refused, --norm none is not possible for Head
 random-tail: refused, RandomTail is not a causal language model: a later token changes what earlier
     positions predict
 sees-the-next-token: right
+looped-shared-norm: right; none: refused, --norm none is not possible for LoopedSharedNorm
+last-block-runs-first: right
+norm-twice-in-the-tail: right; none: refused, --norm none is not possible for NormTwiceInTheTail
+head-reads-input-beside: right; none: refused, --norm none is not possible for HeadReadsInputBeside
+only-the-best-logits: right; none: refused, --norm none is not possible for OnlyTheBestLogits
+hot-where-a-channel-leads: right; none: refused, --norm none is not possible for
+    HotWhereAChannelLeads
+odd-texts-are-hotter: right; none: refused, --norm none is not possible for OddTextsAreHotter
+known-tokens-are-hotter: right; none: refused, --norm none is not possible for KnownTokensAreHotter
+every-thirteenth-is-hotter: right; none: refused, --norm none is not possible for
+    EveryThirteenthIsHotter
+memory-outside: refused, the tail of MemoryOutside gives other logits each time it runs
+stream-in-a-mapping: right
 """
 
 from typing import Any

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from adversary import (
     CONTEXT,
+    HUGE,
     SWITCH,
     VOCABULARY,
     WIDTH,
@@ -1911,6 +1912,149 @@ class SeesTheNextToken(Adversary):
         if h.shape[1] > 10:
             h[:, 9] += h[:, 10]
         return through(h, self.blocks), ids
+
+
+# ---------------------------------------------------------------------------------------------
+# Against what was built to read all of the above
+
+
+class LoopedSharedNorm(Adversary):
+    """The final norm also stands between two turns, and the tail adds what it gave there."""
+
+    def run(self, ids: Tensor) -> Run:
+        h = self.embed(ids)
+        note("input", h)
+        between = h
+        for turn in (1, 2):
+            for n, block in enumerate(self.blocks):
+                h = block(h, f"{n}.{turn}")
+                note(f"{n}.{turn}", h)
+            if turn == 1:
+                between = self.norm(h)
+        return h, between
+
+    def tail(self, h: Any, context: Any) -> Any:
+        return self.head(self.norm(h) + 0.5 * context)
+
+
+class LastBlockRunsFirst(Adversary):
+    """2, 0, 1, 2: what runs last has run before, and only that twice."""
+
+    relabelled = ({"1": "0", "2": "1"}, {"0": "1", "1": "2", "2.1": "0.1", "2.2": "0.2"})
+
+    def run(self, ids: Tensor) -> Run:
+        h = self.embed(ids)
+        note("input", h)
+        for label in ("2.1", "0", "1", "2.2"):
+            h = self.blocks[int(label[0])](h, label)
+            note(label, h)
+        return h, ids
+
+
+class NormTwiceInTheTail(Adversary):
+    """The norm of the stream, and of what is made of it."""
+
+    def tail(self, h: Any, context: Any) -> Any:
+        return self.head(self.norm(h) + 0.3 * self.norm(h.roll(1, -1) + 0.5))
+
+
+class HeadReadsInputBeside(Adversary):
+    """A head twice as wide: the normed stream beside the embedding."""
+
+    def build(self) -> None:
+        self.head = nn.Linear(2 * WIDTH, VOCABULARY, bias=False)
+        nn.init.normal_(self.head.weight, std=0.6)
+
+    def run(self, ids: Tensor) -> Run:
+        x0 = self.embed(ids)
+        return through(x0, self.blocks), x0
+
+    def tail(self, h: Any, context: Any) -> Any:
+        return self.head(torch.cat([self.norm(h), context], -1))
+
+
+class OnlyTheBestLogits(Adversary):
+    """All but the best 60 of each cell are forbidden."""
+
+    def tail(self, h: Any, context: Any) -> Any:
+        logits = self.head(self.norm(h))
+        least = logits.topk(60).values[..., -1:]
+        return torch.where(logits < least, torch.full_like(logits, HUGE), logits)
+
+
+class HotWhereAChannelLeads(Adversary):
+    """Another temperature where one channel is the largest."""
+
+    def tail(self, h: Any, context: Any) -> Any:
+        leads = h.abs().argmax(-1, keepdim=True) == 3
+        return self.head(self.norm(h)) * torch.where(leads, 1.6, 1.0)
+
+
+class LouderWhereAChannelLeads(Adversary):
+    """The same before the head, where some columns alone do not tell."""
+
+    def tail(self, h: Any, context: Any) -> Any:
+        leads = h.abs().argmax(-1, keepdim=True) == 3
+        return self.head(self.norm(h) * torch.where(leads, 1.6, 1.0))
+
+
+class OddTextsAreHotter(Adversary):
+    """A temperature by whether the number of tokens is odd."""
+
+    def tail(self, h: Any, context: Any) -> Any:
+        return self.head(self.norm(h)) * (1.3 if context.shape[1] % 2 else 1.0)
+
+
+class KnownTokensAreHotter(Adversary):
+    """A temperature where the token has stood in the text before."""
+
+    def tail(self, h: Any, context: Any) -> Any:
+        before = (context[:, :, None] == context[:, None, :]).tril(-1).any(-1)
+        return self.head(self.norm(h)) * torch.where(before, 1.5, 1.0)[..., None]
+
+
+class EveryThirteenthIsHotter(Adversary):
+    """A temperature at every thirteenth position."""
+
+    def tail(self, h: Any, context: Any) -> Any:
+        hot = positions_of(h) % 13 == 12
+        return self.head(self.norm(h)) * torch.where(hot, 1.5, 1.0)
+
+
+CALLS: list[None] = []
+
+
+class MemoryOutside(Adversary):
+    """The tail counts its calls where nobody looks."""
+
+    has_truth = False
+
+    def build(self) -> None:
+        CALLS.clear()
+
+    def tail(self, h: Any, context: Any) -> Any:
+        CALLS.append(None)
+        return self.head(self.norm(h)) * (1 + 0.1 * len(CALLS))
+
+
+class StreamInAMapping(Adversary):
+    """Blocks take and return a mapping, with what else they made beside the stream."""
+
+    class Mapped(Halves):
+        def forward(self, held: dict[str, Tensor], label: str = "") -> Any:
+            h = self.halves(held["stream"], label)
+            return {"other": h.tanh(), "stream": h}
+
+    def stack(self) -> nn.ModuleList:
+        return blocks(3, self.Mapped)
+
+    def run(self, ids: Tensor) -> Run:
+        held = {"stream": self.embed(ids)}
+        note("input", held["stream"])
+        for n, block in enumerate(self.blocks):
+            held = block(held, str(n))
+            note(str(n), held["stream"])
+        return held["stream"], ids
 
 
 # ---------------------------------------------------------------------------------------------

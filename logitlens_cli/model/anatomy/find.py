@@ -4,7 +4,7 @@ Knows no module names and no family. One probe pass (two rows of a few tokens) r
 module receives and returns; a module feeds another when the very same tensor leaves the one and
 enters the other. The elementwise tail behind the head (scale, soft-cap) is found by putting known
 numbers in place of the head's output and reading what the model makes of them. Where the way from
-the last block to the logits cannot be traced, the chain stays empty and ``decode`` replays it.
+the last block to the logits cannot be traced, the chain stays empty and ``lens`` replays it.
 """
 
 from collections.abc import Iterator, Sequence

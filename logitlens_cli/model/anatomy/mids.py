@@ -7,7 +7,7 @@ from torch import Tensor
 
 from logitlens_cli.model.anatomy.parts import MidSite
 from logitlens_cli.model.anatomy.tensors import ModuleCall, Slot, equal_tensors, tensor_at
-from logitlens_cli.model.anatomy.trials import Place, Trial
+from logitlens_cli.model.anatomy.trials import TensorSite, Trial
 
 
 def find_mids(
@@ -67,16 +67,16 @@ def attention_of(
 ) -> int | None:
     """Which part of a block looks at other positions, as the index of the sum after it; None where
     none does, or several. Of two parts the first will do: RWKV's other half looks back too."""
-    between = [Place(site.module, site.number, True, site.slot) for site in sums]
-    leaving = Place(block.module, block.number, False, slot)
+    between = [TensorSite(site.module, site.number, True, site.slot) for site in sums]
+    leaving = TensorSite(block.module, block.number, False, slot)
     shape = tensor_at(block.output, slot).shape
     entering = [
-        Place(block.module, block.number, True, of)
+        TensorSite(block.module, block.number, True, of)
         for of, tensor in zip(block.slots, block.received, strict=True)
         if tensor.shape == shape
     ]
     if len(entering) > 1:
-        entering = [place for place in entering if trial.carries(place, leaving)]
+        entering = [site for site in entering if trial.carries(site, leaving)]
     if len(entering) != 1:
         return None
     starts, ends = [*entering, *between], [*between, leaving]

@@ -133,6 +133,11 @@ class ModelParts:
     """buffers and attributes that a pass changes; they are put back after each"""
 
     @property
+    def can_be_direct(self) -> bool:
+        """May copies of the tail's modules decode? They need what the head received."""
+        return self.traceable and self.samples_columns
+
+    @property
     def blocks(self) -> tuple[nn.Module, ...]:
         """The block of each run, lowest first: one that runs twice is there twice."""
         return tuple(run.block for run in self.runs)
@@ -196,8 +201,3 @@ class MidSite:
     """where the stream is in its ``[args, kwargs]``"""
     number: int
     """of its calls in a pass, from 0"""
-
-
-def is_norm(module: nn.Module) -> bool:
-    """A module without children whose parameters are vectors, or that has none at all."""
-    return not any(module.children()) and all(p.ndim == 1 for p in module.parameters())

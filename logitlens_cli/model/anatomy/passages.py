@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from logitlens_cli.model.anatomy.tensors import ModuleCall, float_slots
-from logitlens_cli.model.anatomy.trials import Change, Place, Trial
+from logitlens_cli.model.anatomy.trials import Change, TensorSite, Trial
 
 
 class Passage(NamedTuple):
     """How the stream runs through a module."""
 
-    entering: Place
-    leaving: Place
+    entering: TensorSite
+    leaving: TensorSite
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class Passages:
     def is_block(self, run: int) -> bool:
         return self.through(run) is not None
 
-    def left_by(self, run: int) -> Place:
+    def left_by(self, run: int) -> TensorSite:
         """Where a call leaves the stream, or the first tensor of its shape."""
         passage = self.through(run)
         return passage.leaving if passage else all_left_by(self.calls[run])[0]
 
-    def taken_by(self, run: int) -> list[Place]:
+    def taken_by(self, run: int) -> list[TensorSite]:
         """Where a call receives the stream, or all tensors of its shape."""
         passage = self.through(run)
         return [passage.entering] if passage else taken_by(self.calls[run])
@@ -81,11 +81,11 @@ def stream_shape(call: ModuleCall) -> tuple[int, ...] | None:
     return next((tuple(t.shape) for t in call.returned if t.shape in received), None)
 
 
-def all_left_by(call: ModuleCall) -> list[Place]:
+def all_left_by(call: ModuleCall) -> list[TensorSite]:
     """Where a call leaves tensors of the shape of the stream."""
     shape = stream_shape(call)
     return [
-        Place(call.module, call.number, False, slot)
+        TensorSite(call.module, call.number, False, slot)
         for slot, tensor in float_slots(call.output)
         if tuple(tensor.shape) == shape
     ]
@@ -100,11 +100,11 @@ def constant(tensor: Tensor) -> Change:
     return lambda _: tensor.clone()
 
 
-def taken_by(call: ModuleCall) -> list[Place]:
+def taken_by(call: ModuleCall) -> list[TensorSite]:
     """Where a call receives tensors of the shape of the stream."""
     shape = stream_shape(call)
     return [
-        Place(call.module, call.number, True, slot)
+        TensorSite(call.module, call.number, True, slot)
         for slot, tensor in zip(call.slots, call.received, strict=True)
         if tuple(tensor.shape) == shape
     ]

@@ -13,7 +13,7 @@ from logitlens_cli.model.anatomy.tensors import (
     equal_tensors,
     float_slots,
 )
-from logitlens_cli.model.anatomy.trials import Place, Trial
+from logitlens_cli.model.anatomy.trials import TensorSite, Trial
 
 
 def alike(call: ModuleCall, shape: tuple[int, ...]) -> dict[Slot, Tensor]:
@@ -30,7 +30,9 @@ def last_slots(call: ModuleCall, trial: Trial) -> tuple[Slot, ...]:
     shapes = {tensor.shape for tensor in call.received}
     likely = [slot for slot, tensor in found.items() if tensor.shape in shapes]
     if len(likely) > 1:
-        likely = [s for s in likely if trial.matters(Place(call.module, call.number, False, s))]
+        likely = [
+            s for s in likely if trial.matters(TensorSite(call.module, call.number, False, s))
+        ]
     chosen = likely or list(found)[:1]
     if len({found[slot].shape for slot in chosen}) > 1:
         raise ProofError(
@@ -98,8 +100,8 @@ def entering_slots(
             passed = [receives(call, before[slot]) for slot in leaving[n - 1]]
             if all(passed) and all(slots[0] in likely for slots in passed):
                 return tuple(slots[0] for slots in passed)
-    place = Place(entry.module, entry.number, False, leaving[0][0])
-    added = [s for s in likely if trial.carries(Place(entry.module, 0, True, s), place)]
+    site = TensorSite(entry.module, entry.number, False, leaving[0][0])
+    added = [s for s in likely if trial.carries(TensorSite(entry.module, 0, True, s), site)]
     if len(added) != count:
         raise ProofError(
             f"the first block, a {type(entry.module).__name__}, receives {len(likely)} tensors of "

@@ -264,7 +264,7 @@ class StreamSearch:
         leaving = all_left_by(last)[0]
         if not self.trial.matters(leaving):
             return False
-        return any(self.trial.moves_later(place, leaving) for place in taken_by(first))
+        return any(self.trial.moves_later(site, leaving) for site in taken_by(first))
 
     def refuse(self, stack: Stack) -> NoReturn:
         name = self.names[self.calls[stack.end].module]
@@ -290,7 +290,7 @@ class StreamSearch:
             new, _ = self.trial.run({**still, before: nudge}, after)
             if all(torch.equal(x, y) for x, y in zip(old, new, strict=True)):
                 return False
-            if not any(self.trial.carries(held, place) for place in after):
+            if not any(self.trial.carries(held, site) for site in after):
                 self.refuse(stack)
             return True
         return False
@@ -301,7 +301,7 @@ class StreamSearch:
         (before, *after), _ = self.trial.run({}, [left, *taken])
         if any(torch.equal(before, tensor) for tensor in after):
             return
-        if any(self.trial.carries(left, place) for place in taken):
+        if any(self.trial.carries(left, site) for site in taken):
             return
         raise ProofError(
             f"no residual stream runs through all blocks: what {self.names[left.module]} leaves "

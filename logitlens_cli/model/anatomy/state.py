@@ -99,9 +99,9 @@ def items_of(value: Any) -> list[tuple[Any, Any]] | None:
         return [(k, v) for k, v in value.__dict__.items() if k not in TORCH_OWN]
     if callable(value) or isinstance(value, (torch.dtype, torch.device)):
         return None
-    own = getattr(value, "__dict__", None)
+    attributes = getattr(value, "__dict__", None)
     slots = [(key, getattr(value, key)) for key in slots_of(value) if hasattr(value, key)]
-    return [*slots, *own.items()] if isinstance(own, dict) else slots or None
+    return [*slots, *attributes.items()] if isinstance(attributes, dict) else slots or None
 
 
 def slots_of(value: Any) -> list[str]:

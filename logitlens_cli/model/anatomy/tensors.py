@@ -105,25 +105,18 @@ class ModuleCall:
     """how often the module had been called before"""
 
 
-def passed_slot(before: ModuleCall, after: ModuleCall) -> tuple[int, int] | None:
-    """Which tensor that leaves one module enters the other, up to a constant factor: its indices
-    in what the one returned and in what the other received; None if none does.
+def feeds(before: ModuleCall, after: ModuleCall) -> bool:
+    """Does a result of one module enter the other, up to a constant factor?
 
     What a module only hands on (values of the first block, a table) is not its own result.
     """
-    own = [
-        n
-        for n, leaving in enumerate(before.returned)
+    results = [
+        leaving
+        for leaving in before.returned
         if not any(equal_tensors(leaving, entered) for entered in before.received)
     ]
-    for n in own or range(len(before.returned)):
-        leaving = before.returned[n]
-        for m, entering in enumerate(after.received):
-            if equal_tensors(leaving, entering) or constant_factor(leaving, entering) is not None:
-                return n, m
-    return None
-
-
-def feeds(before: ModuleCall, after: ModuleCall) -> bool:
-    """Does a result of one module enter the other, up to a constant factor?"""
-    return passed_slot(before, after) is not None
+    return any(
+        equal_tensors(leaving, entering) or constant_factor(leaving, entering) is not None
+        for leaving in results or before.returned
+        for entering in after.received
+    )

@@ -25,7 +25,7 @@ SAME_SIGN = 0.85
 """share of the channels in which a summand comes out with its own sign"""
 
 
-class Place(NamedTuple):
+class TensorSite(NamedTuple):
     """A tensor that a module receives or returns in one of its calls."""
 
     module: nn.Module
@@ -43,23 +43,23 @@ class Trial(NamedTuple):
     ids: Tensor
 
     def run(
-        self, changes: Mapping[Place, Change], watched: Sequence[Place] = ()
+        self, changes: Mapping[TensorSite, Change], watched: Sequence[TensorSite] = ()
     ) -> tuple[list[Tensor], Tensor]:
-        """One pass with changed tensors: what was seen at each watched place, and the logits."""
-        seen: dict[Place, Tensor] = {}
+        """One pass with changed tensors: what was seen at each watched site, and the logits."""
+        seen: dict[TensorSite, Tensor] = {}
         times: Counter[nn.Module] = Counter()
-        places = {*changes, *watched}
+        sites = {*changes, *watched}
 
         def at(module: nn.Module, enters: bool, value: Any) -> Any:
-            for place in places:
-                if place[:3] != (module, times[module] - 1, enters):
+            for site in sites:
+                if site[:3] != (module, times[module] - 1, enters):
                     continue
-                tensor = tensor_at(value, place.slot)
-                if place in changes:
-                    tensor = changes[place](tensor.clone())
-                    value = with_tensor(value, place.slot, tensor)
-                if place in watched:
-                    seen[place] = tensor.clone()
+                tensor = tensor_at(value, site.slot)
+                if site in changes:
+                    tensor = changes[site](tensor.clone())
+                    value = with_tensor(value, site.slot, tensor)
+                if site in watched:
+                    seen[site] = tensor.clone()
             return value
 
         def entering(module: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -70,30 +70,30 @@ class Trial(NamedTuple):
             return at(module, False, output)
 
         handles = []
-        for module in {place.module for place in places}:
+        for module in {site.module for site in sites}:
             handles.append(module.register_forward_pre_hook(entering, with_kwargs=True))
             handles.append(module.register_forward_hook(leaving))
         with hooked(handles):
             logits = forward(self.model, self.ids)
-        return [seen[place] for place in watched], logits
+        return [seen[site] for site in watched], logits
 
-    def difference(self, place: Place, watched: Place, change: Change) -> tuple[Tensor, Tensor]:
+    def difference(
+        self, site: TensorSite, watched: TensorSite, change: Change
+    ) -> tuple[Tensor, Tensor]:
         """What a change does to the tensor itself and to what is watched, both float64."""
         ((before, old), _), ((after, new), _) = (
-            self.run(changes, [place, watched]) for changes in ({}, {place: change})
+            self.run(changes, [site, watched]) for changes in ({}, {site: change})
         )
         return after.double() - before.double(), new.double() - old.double()
 
-    def carries(self, place: Place, watched: Place) -> bool:
+    def carries(self, site: TensorSite, watched: TensorSite) -> bool:
         """Is the one tensor a summand of the other, so that noise comes out again, times a
         constant, beside whatever else it does?
 
         By chance alone, N numbers have a correlation of 1 / sqrt(N). What is multiplied by another
         tensor comes out with either sign, what is a summand does not.
         """
-        pairs = [
-            self.difference(place, watched, partial(nudge, seed=seed)) for seed in range(DRAWS)
-        ]
+        pairs = [self.difference(site, watched, partial(nudge, seed=seed)) for seed in range(DRAWS)]
         if pairs[0][0].shape != pairs[0][1].shape:
             return False
         noise, moved = (torch.stack(of) for of in zip(*pairs, strict=True))
@@ -103,14 +103,14 @@ class Trial(NamedTuple):
         is_one_sign = float((by_channel > 0).double().mean()) > SAME_SIGN
         return is_one_sign and correlation > max(0.1, 4 / noise.numel() ** 0.5)
 
-    def matters(self, place: Place) -> bool:
+    def matters(self, site: TensorSite) -> bool:
         """Does a very small change move the logits? Such as only turns a choice does not."""
         small = partial(nudge, part=0.01)
-        before, after = (self.run(changes)[1] for changes in ({}, {place: small}))
+        before, after = (self.run(changes)[1] for changes in ({}, {site: small}))
         return not torch.equal(before, after)
 
-    def moves_later(self, place: Place, watched: Place) -> bool:
-        """Does a change of the first position at one place move later positions at another?"""
+    def moves_later(self, site: TensorSite, watched: TensorSite) -> bool:
+        """Does a change of the first position at one site move later positions at another?"""
 
         def change(tensor: Tensor) -> Tensor:
             nudged = nudge(tensor)
@@ -118,7 +118,7 @@ class Trial(NamedTuple):
             return nudged
 
         (before,), _ = self.run({}, [watched])
-        (after,), _ = self.run({place: change}, [watched])
+        (after,), _ = self.run({site: change}, [watched])
         return not torch.equal(by_position(before)[:, 1:], by_position(after)[:, 1:])
 
 
