@@ -119,11 +119,14 @@ def inner_text(
 
 
 def decoded_cells(decoder: Decoder, stream: Stream, text: InnerText) -> Tensor:
-    """The logits of the compared cells, (compared, vocabulary), decoded as the grid does: where the
-    model's own code decodes, with all the rows and columns beside them."""
+    """The logits of the compared cells, (compared, vocabulary): where the model's own code decodes,
+    with all the rows and columns beside them, as in the grid. Else in no cell's own place, so that
+    a tail that looks at places or neighbours is seen whatever the window is."""
     if not decoder.whole_vocabulary:
-        prepared = decoder.prepare(text.resid[:, text.compared])
-        return torch.cat([decoder.tile(prepared, e)[0] for e in decoder.entries()], -1)
+        cells = text.resid[0, text.compared].flip(0).unsqueeze(1)
+        prepared = decoder.prepare(cells)
+        logits = [decoder.tile(prepared, e)[:, 0] for e in decoder.entries()]
+        return torch.cat(logits, -1).flip(0)
     width, group = decoder.tile_shape(stream.resid.shape[1])
     logits = []
     for row, column in text.cells[:, text.compared].T.tolist():

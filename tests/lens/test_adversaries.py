@@ -191,6 +191,8 @@ head-reads-input-beside: right; none: refused, --norm none is not possible for H
 only-the-best-logits: right; none: refused, --norm none is not possible for OnlyTheBestLogits
 hot-where-a-channel-leads: right; none: refused, --norm none is not possible for
     HotWhereAChannelLeads
+louder-where-a-channel-leads: right; none: refused, --norm none is not possible for
+    LouderWhereAChannelLeads
 odd-texts-are-hotter: right; none: refused, --norm none is not possible for OddTextsAreHotter
 known-tokens-are-hotter: right; none: refused, --norm none is not possible for KnownTokensAreHotter
 every-thirteenth-is-hotter: right; none: refused, --norm none is not possible for
