@@ -10,5 +10,5 @@ In the order of reading: ``api`` (the library's face), ``read``; ``spec`` (what 
 routes), ``decoders`` (which one), ``proof`` and ``rounding`` (is it right), ``output_check`` (the
 last row, in every run), ``proof_report``; ``grid`` (all rows and columns), ``tiles`` (of the
 vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled); ``records``, ``followed``
-(labels and scores), ``sharing`` (may texts share a pass).
+(labels and scores), ``sharing`` (may texts share a pass); ``undisturbed`` (a read takes its turn).
 """

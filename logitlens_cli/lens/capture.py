@@ -85,7 +85,7 @@ class RowBuffer:
     def __init__(self, sites: Sequence[StreamSite]) -> None:
         self.sites = sites
         self.filled: set[StreamSite] = set()
-        self.rows = torch.empty(0)
+        self.rows = torch.empty(0, dtype=torch.float32)
 
     def __setitem__(self, site: StreamSite, resid: Tensor) -> None:
         if not self.filled:
@@ -135,11 +135,12 @@ class Hooks:
         """Hook the module that sees the stream at ``site``; returns the hook's handle."""
         if site == INPUT:
             return self.parts.entry.register_forward_pre_hook(
-                lambda module, args, kwargs: self.keep(site, [args, kwargs]), with_kwargs=True
+                passes.in_this_thread(lambda module, args, kwargs: self.keep(site, [args, kwargs])),
+                with_kwargs=True,
             )
         if site.is_post:
             return self.parts.blocks[site.block].register_forward_hook(
-                lambda block, args, output: self.keep(site, output)
+                passes.in_this_thread(lambda block, args, output: self.keep(site, output))
             )
         mid = self.parts.mids[site.block]
         assert mid is not None
@@ -150,7 +151,9 @@ class Hooks:
             # Some families flatten batch and position before their MLP.
             self.keep(site, received.reshape(len(self.prompts), self.length, -1))
 
-        return mid.module.register_forward_pre_hook(keep_mid, with_kwargs=True)
+        return mid.module.register_forward_pre_hook(
+            passes.in_this_thread(keep_mid), with_kwargs=True
+        )
 
     def sample_head(self, head: Any, args: Any) -> Any:
         """Let the head run on the checked columns only, and keep what it would have received."""
@@ -171,7 +174,8 @@ def capture(
     hooks = Hooks(parts, prompts, sites)
     handles = []
     if parts.samples_columns:
-        handles.append(parts.head.register_forward_pre_hook(hooks.sample_head))
+        sample_head = passes.in_this_thread(hooks.sample_head)
+        handles.append(parts.head.register_forward_pre_hook(sample_head))
     handles += [hooks.register(site) for site in sites]
     # Which token fills up does not matter, as long as it is not one that the family masks.
     padded = [[*p.ids, *[p.ids[-1]] * (hooks.length - len(p.ids))] for p in prompts]

@@ -114,7 +114,7 @@ def remove_affine(norm: nn.Module) -> None:
     if not parameters:
         return
     width = parameters[0].shape[0]
-    x = torch.linspace(-1, 2, width, device=parameters[0].device).square()
+    x = torch.linspace(-1, 2, width, dtype=torch.float32, device=parameters[0].device).square()
     for parameter in parameters:
         parameter.zero_()
     if norm(x).abs().max() > 0:

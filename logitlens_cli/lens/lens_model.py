@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from logitlens_cli.lens import decoder, proof
+from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.model.anatomy import find
 from logitlens_cli.model.anatomy.parts import ModelParts
 from logitlens_cli.reading.record import ModelRecord
@@ -36,13 +37,15 @@ def lens_model_of(
 
     Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
     """
-    parts = find.find_parts(model, subblocks=subblocks)
+    with undisturbed(model), without_autocast():
+        parts = find.find_parts(model, subblocks=subblocks)
+        route = proof.prove(model, parts)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)
     return LensModel(
         model=model,
         tokenizer=tokenizer,
         parts=parts,
-        route=proof.prove(model, parts),
+        route=route,
         record=ModelRecord(
             name=name,
             revision=revision,

@@ -15,6 +15,7 @@ from logitlens_cli.lens.records import reading_of
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import sample_positions, starts_of, targets_of
+from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.metrics.table import needs_of
 from logitlens_cli.reading.record import Reading
 
@@ -38,10 +39,23 @@ def read_prompts(
     """One forward pass over several prompts; the same as ``read_text`` of each but for rounding,
     where ``can_share_pass`` says so. They share the columns at which the lens is checked.
     """
-    parts, route = lens_model.parts, lens_model.route
     # Blocks that decode attend to the whole text, so all of it is needed to decode a part of it.
     spans = [range(len(p.ids)) if spec.decoder_blocks else p.columns for p in prompts]
-    stream = capture_prompts(lens_model, spec, prompts, spans)
+    with undisturbed(lens_model.model):
+        stream = capture_prompts(lens_model, spec, prompts, spans)
+        with without_autocast():
+            return decode_prompts(lens_model, spec, prompts, spans, stream)
+
+
+def decode_prompts(
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompts: Sequence[TokenizedPrompt],
+    spans: Sequence[range],
+    stream: Stream,
+) -> list[Reading]:
+    """The readings of prompts whose stream is captured."""
+    parts, route = lens_model.parts, lens_model.route
     output_decoder, decoder = (
         decoders.make_decoder(
             lens_model.model, parts, route, norm, prompts[0].ids, spans[0], spec.decoder_blocks

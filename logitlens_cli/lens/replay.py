@@ -168,7 +168,10 @@ def blocks_skipped(parts: ModelParts, resid: Tensor, count: int | None = None) -
     try:
         for block, returned in zip(blocks, parts.returned, strict=False):
             output = parts.layout.write(returned, resid)
-            block.forward = lambda *_, _output=output, **__: _output
+            # Other threads may run the model meanwhile.
+            block.forward = passes.in_this_thread(
+                lambda *_, _output=output, **__: _output, elsewhere=block.forward
+            )
         yield
     finally:
         for block, forward in zip(blocks, overrides, strict=True):

@@ -1,9 +1,11 @@
 """Forward passes over a probe text, with hooks."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -24,6 +26,20 @@ def hooked(handles: Iterable[Any]) -> Iterator[None]:
         for handle in handles:
             stack.callback(handle.remove)
         yield
+
+
+def in_this_thread(
+    hook: Callable[..., Any], elsewhere: Callable[..., Any] = lambda *args, **kwargs: None
+) -> Callable[..., Any]:
+    """A hook that only this thread's own passes call: others may run the model meanwhile, whose
+    passes are not to be seen or changed. They do what ``elsewhere`` does."""
+    owner = threading.get_ident()
+
+    @wraps(hook)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return (hook if threading.get_ident() == owner else elsewhere)(*args, **kwargs)
+
+    return called
 
 
 def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -91,8 +107,9 @@ def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
         injected.append(grid.reshape(output[1].shape))
         return torch.stack([output[0], injected[-1]])
 
-    handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
-    handles.append(head.register_forward_hook(inject))
+    recorded, injecting = in_this_thread(record), in_this_thread(inject)
+    handles = [m.register_forward_hook(recorded, with_kwargs=True) for m in model.modules()]
+    handles.append(head.register_forward_hook(injecting))
     with hooked(handles):
         logits = forward(model, ids)
     return Probe(calls, injected, logits)
@@ -111,5 +128,5 @@ def logits_after(
     def replaced(block: Any, args: Any, output: Any) -> Any:
         return parts.layout.write(output, resid)
 
-    with hooked([parts.blocks[-1].register_forward_hook(replaced)]):
+    with hooked([parts.blocks[-1].register_forward_hook(in_this_thread(replaced))]):
         return forward(model, ids, parameters)
