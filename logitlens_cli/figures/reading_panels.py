@@ -19,6 +19,7 @@ from logitlens_cli.figures.scale import limits, scale_columns
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.words import (
     CHAT,
+    OF_ROWS,
     count_of,
     decoded_words,
     mean_words,
@@ -29,7 +30,7 @@ from logitlens_cli.figures.words import (
 from logitlens_cli.metrics.spec import DIFFERENCE_SCALE, Scale
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import COLORS, FOLLOWED, METRICS, TOPK, TRACE, metric_of
-from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in
+from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in_of, skips_blocks
 
 
 def figures_of(reading: Reading) -> list[str]:
@@ -90,6 +91,7 @@ def grid_panel(reading: Reading, name: str, style: FigureStyle) -> Panel:
         about=about,
         guesses=topk,
         from_input=reading.layers[shown[0]].kind == "input",
+        skips_blocks=skips_blocks(reading.layers, reading.model, reading.lens.decoder_blocks),
     )
 
 
@@ -213,11 +215,12 @@ def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
     """The rows below the grid that were asked for."""
     rows = []
     if style.lock_in:
-        layers = lock_in(reading.layers, reading.top(), reading.final_ids)
-        means = mean_words(layers.mean_since), mean_words(layers.mean_first)
+        found = lock_in_of(reading)
+        means = mean_words(found.mean_since), mean_words(found.mean_first)
         meaning = "the guess stays the model's from layer {} on, first is at {} (means)"
-        rows.append(FooterRow("stays from", or_dash(layers.since), meaning.format(*means)))
-        rows.append(FooterRow("first at", or_dash(layers.first)))
+        meaning = f"{'' if found.all_blocks else OF_ROWS + ', '}{meaning.format(*means)}"
+        rows.append(FooterRow("stays from", or_dash(found.since), meaning))
+        rows.append(FooterRow("first at", or_dash(found.first)))
     if style.next_ranks:
         if reading.next_ranks is None:
             raise UsageError(

@@ -8,7 +8,8 @@ In the order of reading: ``api`` (the library's face), ``read``; ``spec`` (what 
 (a text with its tokens), ``targets`` (whose rank), ``rows``; ``lens_model`` (a model taken apart),
 ``capture`` (the stream), ``decoder`` (what a decoder is), ``direct`` and ``replay`` (the two
 routes), ``decoders`` (which one), ``proof`` and ``rounding`` (is it right), ``output_check`` (the
-last row, in every run), ``proof_report``; ``grid`` (all rows and columns), ``tiles`` (of the
-vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled); ``records``, ``followed``
-(labels and scores), ``sharing`` (may texts share a pass); ``undisturbed`` (a read takes its turn).
+last row, in every run), ``last_row`` (in every column), ``proof_report``; ``grid`` (all rows and
+columns), ``tiles`` (of the vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same
+compiled); ``records``, ``followed`` (labels and scores), ``all_blocks`` (which are not all rows),
+``sharing`` (may texts share a pass); ``undisturbed`` (a read takes its turn).
 """

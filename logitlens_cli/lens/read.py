@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from logitlens_cli.lens import capture, decoders, grid, output_check
+from logitlens_cli.lens.all_blocks import guesses_of_blocks, lock_in_of_blocks, lock_in_rows
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
+from logitlens_cli.lens.last_row import require_no_divergence
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
 from logitlens_cli.lens.records import reading_of
@@ -67,8 +69,11 @@ def decode_prompts(
     # The grid first: where a logit is not a number, it names the cell.
     cells = grid.grid(decoder, stream, grid_spec)
     output_check.require_agreement(check, parts)
+    require_no_divergence(check, cells, grid_spec.rows[-1], stream.rows[-1], spec.norm)
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
+    blocks = lock_in_rows(parts, spec)
+    block_guesses = guesses_of_blocks(decoder, stream, blocks)
     readings = []
     for prompt, span, start in zip(prompts, spans, starts_of(spans), strict=True):
         first = start + prompt.columns.start - span.start
@@ -80,6 +85,9 @@ def decode_prompts(
             extras["followed"] = follow_tokens(lens_model, spec, decoder, column, sums, prompt)
         if spec.next_ranks:
             extras["next_ranks"] = next_ranks[cut]
+        if block_guesses is not None:
+            final = sums.final_ids.tolist()
+            extras["lock_in"] = lock_in_of_blocks(blocks, block_guesses[:, cut], final)
         targets = {name: ids[cut] for name, ids in grid_spec.targets.items()}
         readings.append(reading_of(lens_model, spec, prompt, sums, targets, check, extras))
     return readings
@@ -100,7 +108,7 @@ def capture_prompts(
         PromptSlice(p.ids, span, [i - span.start for i in sample_positions(p.columns, share)])
         for p, span in zip(prompts, spans, strict=True)
     ]
-    sites = sorted({INPUT, *rows_of(parts, spec), last})
+    sites = sorted({INPUT, *rows_of(parts, spec), *lock_in_rows(parts, spec), last})
     return capture.capture(lens_model.model, parts, slices, sites)
 
 

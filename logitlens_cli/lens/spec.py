@@ -60,6 +60,8 @@ class ReadSpec:
     """targets that are ranked in the last column too"""
     next_ranks: bool = False
     """also rank the true next tokens in the model's output"""
+    lock_in: bool = False
+    """look at all blocks for the one from which the guess stays the model's, whatever the rows"""
     single: bool = False
     """is one column of the window all that is read?"""
     column: int | None = None
