@@ -6,6 +6,7 @@ Reads text and names outputs; knows nothing of tokens or models.
 import errno
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,14 @@ def from_file(path: Path, name: str | None) -> Prompt:
 
 
 def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prompt]:
-    """One prompt per line; lines without text are passed over. In a .jsonl file every line is an
-    object with "text" and perhaps "name", which counts for nothing unless ``named``."""
+    """One prompt per line; lines without text are passed over. In JSON lines (``are_json``) each is
+    an object with "text" and perhaps "name", which counts for nothing unless ``named``."""
     # Lines end at line feeds only: other separators of Unicode may stand within a prompt.
     lines = [line.removesuffix("\r") for line in read_text_file(path, "--lines").split("\n")]
     filled = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if not filled:
         raise UsageError(f"--lines {path} has no line with text", "write one prompt per line")
-    is_json = path.suffix == ".jsonl"
+    is_json = are_json(path, filled[0][1])
     pattern = stem_of(path) + "-{n}" if name is None else name
     if "{n}" not in pattern and len(filled) > 1 and not is_json:
         raise UsageError(
@@ -83,8 +84,31 @@ def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prom
     return prompts
 
 
+JSON_LINES = (".jsonl", ".ndjson")
+
+
+def are_json(path: Path, first_line: str) -> bool:
+    """Are the lines of a file JSON? Its name says so, or its first line with text is an object with
+    "text"; where the name does not end in .txt, any object will do, to be refused if it has none.
+
+    UsageError for a file that is JSON as a whole.
+    """
+    suffix = path.suffix.lower()
+    value: Any = None
+    with suppress(msgspec.DecodeError, RecursionError):
+        value = msgspec.json.decode(first_line)
+    if suffix == ".json" and not isinstance(value, dict):
+        raise UsageError(
+            f"--lines {path}: its first line is no JSON object, so it is not JSON lines",
+            'write one object a line, {"text": "..."}, as jq -c \'.[]\' makes of a list',
+        )
+    if suffix in JSON_LINES:
+        return True
+    return isinstance(value, dict) and ("text" in value or suffix != ".txt")
+
+
 def from_json_line(line: str, path: Path, n: int) -> tuple[str | None, str]:
-    """The name and text of a line of a .jsonl file."""
+    """The name and text of a line of JSON."""
     try:
         value: Any = msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -128,8 +152,13 @@ def read_text_file(path: Path, option: str) -> str:
         ) from error
 
 
+PIPES = (Path("/dev/fd"), Path("/proc/self/fd"))
+
+
 def stem_of(path: Path) -> str:
-    return "stdin" if str(path) == "-" else path.stem
+    """What files are named by; a pipe (``<(...)``) has a number that says nothing."""
+    is_pipe = str(path) in ("-", "/dev/stdin") or path.parent in PIPES
+    return "stdin" if is_pipe else path.stem
 
 
 def require_text(text: str, source: str) -> str:

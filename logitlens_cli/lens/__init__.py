@@ -11,5 +11,6 @@ routes), ``decoders`` (which one), ``proof`` and ``rounding`` (is it right), ``o
 last row, in every run), ``last_row`` (in every column), ``proof_report``; ``grid`` (all rows and
 columns), ``tiles`` (of the vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same
 compiled); ``records``, ``followed`` (labels and scores), ``all_blocks`` (which are not all rows),
-``sharing`` (may texts share a pass); ``undisturbed`` (a read takes its turn).
+``spelled`` (targets that another spelling beats), ``sharing`` (may texts share a pass);
+``undisturbed`` (a read takes its turn).
 """

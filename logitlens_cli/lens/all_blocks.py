@@ -20,7 +20,7 @@ def block_count(parts: ModelParts, spec: ReadSpec) -> int:
     return len(parts.blocks) - spec.decoder_blocks
 
 
-def lock_in_rows(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
+def rows_for_lock_in(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
     """All blocks, where their guesses are asked for and not all of them are rows; else none."""
     sites = tuple(resid_post(block) for block in range(block_count(parts, spec)))
     return sites if spec.lock_in and not {*sites} <= {*rows_of(parts, spec)} else ()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from logitlens_cli.lens import capture, decoders, grid, output_check
-from logitlens_cli.lens.all_blocks import guesses_of_blocks, lock_in_of_blocks, lock_in_rows
+from logitlens_cli.lens.all_blocks import guesses_of_blocks, lock_in_of_blocks, rows_for_lock_in
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
 from logitlens_cli.lens.last_row import require_no_divergence
@@ -16,6 +16,7 @@ from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_pro
 from logitlens_cli.lens.records import reading_of
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.lens.spelled import better_spellings
 from logitlens_cli.lens.targets import sample_positions, starts_of, targets_of
 from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.metrics.table import needs_of
@@ -72,7 +73,7 @@ def decode_prompts(
     require_no_divergence(check, cells, grid_spec.rows[-1], stream.rows[-1], spec.norm)
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
-    blocks = lock_in_rows(parts, spec)
+    blocks = rows_for_lock_in(parts, spec)
     block_guesses = guesses_of_blocks(decoder, stream, blocks)
     readings = []
     for prompt, span, start in zip(prompts, spans, starts_of(spans), strict=True):
@@ -83,6 +84,11 @@ def decode_prompts(
         if spec.follow or spec.chosen:
             column = stream_column(decoder, stream, cut.stop - 1)
             extras["followed"] = follow_tokens(lens_model, spec, decoder, column, sums, prompt)
+        if spec.text_targets:
+            column = stream_column(output_decoder, stream, cut.stop - 1)
+            extras["spellings"] = better_spellings(
+                lens_model.tokenizer, spec.text_targets, output_decoder, column
+            )
         if spec.next_ranks:
             extras["next_ranks"] = next_ranks[cut]
         if block_guesses is not None:
@@ -108,7 +114,7 @@ def capture_prompts(
         PromptSlice(p.ids, span, [i - span.start for i in sample_positions(p.columns, share)])
         for p, span in zip(prompts, spans, strict=True)
     ]
-    sites = sorted({INPUT, *rows_of(parts, spec), *lock_in_rows(parts, spec), last})
+    sites = sorted({INPUT, *rows_of(parts, spec), *rows_for_lock_in(parts, spec), last})
     return capture.capture(lens_model.model, parts, slices, sites)
 
 

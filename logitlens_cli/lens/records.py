@@ -73,6 +73,7 @@ def reading_of(
             chat=spec.chat,
         ),
         options=dict(spec.options),
+        notes=list(prompt.notes),
         versions=dict(versions()),
         **{"lock_in": of_rows, **extras},
     )

@@ -59,7 +59,7 @@ class LinesOptions:
             "--lines",
             section=PROMPT,
             recorded=False,
-            help='File with a prompt per line; .jsonl: "text", optional "name".',
+            help='File with a prompt per line, or JSON lines of "text" and perhaps "name".',
         ),
     ] = None
     chat: Annotated[

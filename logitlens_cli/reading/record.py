@@ -164,6 +164,19 @@ def lock_in_of(reading: "Reading") -> LockIn:
     return lock_in(reading.layers, reading.top(), reading.final_ids, blocks)
 
 
+class Spelling(Record, frozen=True):
+    """A target given as a text, where the same with or without a leading space or a capital ranks
+    better in the model's output at the last column."""
+
+    text: str
+    """as it was given"""
+    id: Id
+    rank: Nonnegative
+    better_id: Id
+    better_label: str
+    better_rank: Nonnegative
+
+
 class CheckRecord(Record, frozen=True):
     """How well the decoded last row reproduces the model's own logits."""
 
@@ -237,6 +250,10 @@ class Reading(Record, frozen=True):
     options: dict[str, Any]
     """what was asked for"""
     versions: dict[str, str]
+    notes: list[str] = []
+    """what a user ought to know about what was asked for"""
+    spellings: list[Spelling] = []
+    """targets of which another spelling ranks better in the end"""
     followed: Followed | None = None
     lock_in: LockIn | None = None
     next_ranks: list[Nonnegative | None] | None = None
