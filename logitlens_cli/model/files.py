@@ -17,17 +17,8 @@ SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]  # all but
 READ_FILES = [
     *("config.json", "*.index.json", "tokenizer*.json", "tekken.json", "chat_template*"),
     *("special_tokens_map.json", "added_tokens.json", "*vocab*.json", "*vocab*.txt", "merges.txt"),
-    *(
-        "*.model",
-        "*.tiktoken",
-        "*.spm",
-        "*.tokenizer",
-        "bpe.codes",
-        "byte_maps.json",
-        "dict.txt",
-        "emoji.json",
-    ),
-    *("normalizer.json", "word_shape.json", "word_pronunciation.json"),
+    *("*.model", "*.tiktoken", "*.spm", "*.tokenizer", "bpe.codes", "dict.txt", "emoji.json"),
+    *("byte_maps.json", "normalizer.json", "word_shape.json", "word_pronunciation.json"),
     "additional_chat_templates/*.jinja",
 ]
 """of those, what transformers reads of a folder; other files may be as large as they like"""

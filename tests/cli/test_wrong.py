@@ -773,7 +773,7 @@ FOLDERS_OF_MODELS: list[Row] = [
     (
         "topk --offline -m mismatch -t <extra>",
         2,
-        "the text holds token 399 (<extra>), but {}/mismatch has 300 embeddings (ids 0 to 299); …",
+        "the text holds token 400 (<extra>), but mismatch has 300 embeddings (ids 0 to 299); …",
     ),
     (
         "topk --offline -m pickled",

@@ -184,7 +184,9 @@ def test_every_file_of_a_tokenizer_of_transformers_is_checked() -> None:
     names = set()
     for path in (Path(transformers.__file__).parent / "models").glob("*/tokenization_*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Assign) and "VOCAB_FILES_NAMES" in ast.unparse(node):
+            if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict):
+                continue
+            if "VOCAB_FILES_NAMES" in ast.unparse(node):
                 names |= set(ast.literal_eval(node.value).values())
     assert {"vocab.json", "merges.txt", "spiece.model"} < names
     patterns = [pattern for pattern in READ_FILES if "/" not in pattern]
