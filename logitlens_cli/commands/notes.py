@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from logitlens_cli.errors import LogitLensError
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.model.progress import Progress
 
 if TYPE_CHECKING:
+    from logitlens_cli.batch.session import Outcome
     from logitlens_cli.reading.record import ModelRecord, Reading, Spelling
 
 
@@ -63,6 +65,13 @@ class TextNotes:
         self.windows.update(reading.notes)
         for spelling in reading.spellings:
             self.spellings.setdefault(spelling.text, []).append(spelling)
+
+    def noted(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes, of which all readings are added."""
+        for name, outcome in outcomes:
+            if not isinstance(outcome, LogitLensError):
+                self.add(outcome)
+            yield name, outcome
 
     def print(self, progress: Progress) -> None:
         for sentence, count in self.windows.items():

@@ -109,7 +109,8 @@ class GridOptions:
         option(
             "--window",
             section=COLUMNS,
-            help="Show positions A:B (negative from the end), or words of the text.",
+            help="Show positions A:B (negative from the end), or words of the text (dog#2: the "
+            "second time).",
         ),
     ] = ReadSpec.window
     bos: Annotated[
