@@ -215,12 +215,7 @@ def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
     """The rows below the grid that were asked for."""
     rows = []
     if style.lock_in:
-        found = lock_in_of(reading)
-        means = mean_words(found.mean_since), mean_words(found.mean_first)
-        meaning = "the guess stays the model's from layer {} on, first is at {} (means)"
-        meaning = f"{'' if found.all_blocks else OF_ROWS + ', '}{meaning.format(*means)}"
-        rows.append(FooterRow("stays from", or_dash(found.since), meaning))
-        rows.append(FooterRow("first at", or_dash(found.first)))
+        rows += lock_in_rows_of(reading)
     if style.next_ranks:
         if reading.next_ranks is None:
             raise UsageError(
@@ -230,6 +225,24 @@ def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
         meaning = "true rank: of the true next token in the model's output"
         rows.append(FooterRow("true rank", or_dash(reading.next_ranks), meaning))
     return rows
+
+
+def lock_in_rows_of(reading: Reading) -> list[FooterRow]:
+    """From which block on the guess stays the model's, and at which it first is."""
+    found = lock_in_of(reading)
+    labels = {x.block: x.label for x in reading.layers if x.kind == "block"}
+    # A mean of 3.2 must not read as the second run of block 3.
+    noun = "layer" if all(label == str(n) for n, label in labels.items()) else "run"
+    means = mean_words(found.mean_since), mean_words(found.mean_first)
+    meaning = (
+        f"the guess stays the model's from {noun} {means[0]} on, first is at {means[1]} (means)"
+    )
+    since, first = (
+        or_dash([None if n is None else labels.get(n, str(n)) for n in numbers])
+        for numbers in (found.since, found.first)
+    )
+    which = "" if found.all_blocks else f"{OF_ROWS}, "
+    return [FooterRow("stays from", since, which + meaning), FooterRow("first at", first)]
 
 
 def next_is_guess(reading: Reading) -> list[bool]:

@@ -21,9 +21,14 @@ def block_count(parts: ModelParts, spec: ReadSpec) -> int:
 
 
 def rows_for_lock_in(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
-    """All blocks, where their guesses are asked for and not all of them are rows; else none."""
+    """All blocks, where their guesses are asked for and not all of them are rows; else none.
+
+    Nor of a model whose blocks run more than once: a run is named by the label of its row.
+    """
     sites = tuple(resid_post(block) for block in range(block_count(parts, spec)))
-    return sites if spec.lock_in and not {*sites} <= {*rows_of(parts, spec)} else ()
+    is_looped = any(label != str(n) for n, label in enumerate(parts.labels))
+    asked = spec.lock_in and not is_looped and not {*sites} <= {*rows_of(parts, spec)}
+    return sites if asked else ()
 
 
 def guesses_of_blocks(
@@ -36,6 +41,8 @@ def guesses_of_blocks(
     return top
 
 
-def lock_in_of_blocks(sites: tuple[StreamSite, ...], top: Ints, final: Sequence[int]) -> LockIn:
+def lock_in_of_blocks(
+    parts: ModelParts, sites: tuple[StreamSite, ...], top: Ints, final: Sequence[int]
+) -> LockIn:
     """The lock-in of some columns; ``top`` (block, position)."""
-    return lock_in([layer(site) for site in sites], top, final, len(sites))
+    return lock_in([layer(parts, site) for site in sites], top, final, len(sites))

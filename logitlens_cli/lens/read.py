@@ -6,11 +6,11 @@ What the command line and other programs share. Knows nothing of files.
 from collections.abc import Sequence
 from typing import Any
 
-from logitlens_cli.lens import capture, decoders, grid, output_check
+from logitlens_cli.lens import capture, decoders, grid, output_check, proven
 from logitlens_cli.lens.all_blocks import guesses_of_blocks, lock_in_of_blocks, rows_for_lock_in
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
+from logitlens_cli.lens.decoder import BLOCK_FLOATS
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
-from logitlens_cli.lens.last_row import require_no_divergence
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
 from logitlens_cli.lens.records import reading_of
@@ -23,7 +23,7 @@ from logitlens_cli.metrics.table import needs_of
 from logitlens_cli.reading.record import Reading
 
 CHECKED_COLUMNS = 16
-"""of a pass; every text has one at least"""
+"""of a pass at least; all where their logits take no more than ``BLOCK_FLOATS``"""
 
 
 def read_text(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> Reading:
@@ -43,7 +43,10 @@ def read_prompts(
     where ``can_share_pass`` says so. They share the columns at which the lens is checked.
     """
     # Blocks that decode attend to the whole text, so all of it is needed to decode a part of it.
-    spans = [range(len(p.ids)) if spec.decoder_blocks else p.columns for p in prompts]
+    # So do tails that look beyond their position.
+    route = lens_model.route
+    is_whole = spec.decoder_blocks or not (route.direct or route.skips)
+    spans = [range(len(p.ids)) if is_whole else p.columns for p in prompts]
     with undisturbed(lens_model.model):
         stream = capture_prompts(lens_model, spec, prompts, spans)
         with without_autocast():
@@ -69,8 +72,8 @@ def decode_prompts(
     grid_spec = grid_spec_of(lens_model, spec, prompts, spans)
     # The grid first: where a logit is not a number, it names the cell.
     cells = grid.grid(decoder, stream, grid_spec)
-    output_check.require_agreement(check, parts)
-    require_no_divergence(check, cells, grid_spec.rows[-1], stream.rows[-1], spec.norm)
+    check = proven.proven(lens_model, spec, check, output_decoder, stream, prompts, spans)
+    proven.require_last_row(lens_model, spec, cells, grid_spec.rows, stream)
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
     blocks = rows_for_lock_in(parts, spec)
@@ -93,7 +96,7 @@ def decode_prompts(
             extras["next_ranks"] = next_ranks[cut]
         if block_guesses is not None:
             final = sums.final_ids.tolist()
-            extras["lock_in"] = lock_in_of_blocks(blocks, block_guesses[:, cut], final)
+            extras["lock_in"] = lock_in_of_blocks(parts, blocks, block_guesses[:, cut], final)
         targets = {name: ids[cut] for name, ids in grid_spec.targets.items()}
         readings.append(reading_of(lens_model, spec, prompt, sums, targets, check, extras))
     return readings
@@ -109,7 +112,8 @@ def capture_prompts(
     need."""
     parts = lens_model.parts
     last = resid_post(len(parts.blocks) - 1 - spec.decoder_blocks)
-    share = max(1, CHECKED_COLUMNS // len(prompts))
+    most = max(CHECKED_COLUMNS, BLOCK_FLOATS // parts.vocabulary)
+    share = max(1, most // len(prompts))
     slices = [
         PromptSlice(p.ids, span, [i - span.start for i in sample_positions(p.columns, share)])
         for p, span in zip(prompts, spans, strict=True)

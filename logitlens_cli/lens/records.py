@@ -43,7 +43,7 @@ def reading_of(
     extras: Mapping[str, Any],
 ) -> Reading:
     """Sums with labels, scores and provenance."""
-    layers = [layer(site) for site in rows_of(lens_model.parts, spec)]
+    layers = [layer(lens_model.parts, site) for site in rows_of(lens_model.parts, spec)]
     blocks = block_count(lens_model.parts, spec)
     of_rows = lock_in(layers, sums.top_ids[..., 0], sums.final_ids.tolist(), blocks)
     return Reading(
@@ -93,6 +93,7 @@ def check_record(check: output_check.OutputCheck) -> CheckRecord:
         tolerance=rounded(check.tolerance),
         max_kl=rounded(check.max_kl),
         top1_agreement=rounded(check.top1_agreement),
+        proven=list(check.proven),
     )
 
 

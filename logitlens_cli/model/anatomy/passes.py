@@ -2,18 +2,21 @@
 
 import inspect
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from logitlens_cli.model.anatomy.parts import ModelParts
+from logitlens_cli.model.anatomy.state import kept
 from logitlens_cli.model.anatomy.tail import PROBE_LOGITS
-from logitlens_cli.model.anatomy.tensors import ModuleCall, float_tensors
+from logitlens_cli.model.anatomy.tensors import ModuleCall, float_slots, float_tensors
 
 # A number that no width, count of heads or of streams is likely to have.
 PROBE_TOKENS = 7
@@ -43,10 +46,17 @@ def in_this_thread(
 
 
 def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-    """The model's own logits, (batch, position, vocabulary); no cache is kept.
+    """The model's own logits, (batch, position, vocabulary); no cache is kept, and what the model
+    remembers is put back.
 
     ``parameters`` stand in for the model's own, by qualified name, during this call.
     """
+    with kept(model):
+        return call(model, ids, parameters)
+
+
+def call(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    """The same, but for what the model remembers."""
     declared = inspect.signature(type(model).forward).parameters
     # A keyword that is not declared may be passed on to a layer that does not want it.
     keywords: dict[str, Any] = {"use_cache": False} if "use_cache" in declared else {}
@@ -87,17 +97,25 @@ class Probe:
     text, each time that it ran"""
     logits: Tensor
     """(2, position, vocabulary)"""
+    remembers: tuple[str, ...]
+    """what the pass changed of the model; it is put back"""
 
 
 def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
     """One forward pass over ``ids`` (2, position), with what every module received and returned."""
     calls: list[ModuleCall] = []
     injected: list[Tensor] = []
+    times: Counter[nn.Module] = Counter()
 
+    @in_this_thread
     def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        received, returned = list(float_tensors([args, kwargs])), list(float_tensors(output))
-        calls.append(ModuleCall(module, received, returned, output))
+        received = list(float_slots([args, kwargs]))
+        slots, tensors = [slot for slot, _ in received], [tensor for _, tensor in received]
+        returned = list(float_tensors(output))
+        calls.append(ModuleCall(module, tensors, returned, output, slots, times[module]))
+        times[module] += 1
 
+    @in_this_thread
     def inject(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         if output.ndim != 3 or len(output) != 2:
             return output
@@ -107,12 +125,11 @@ def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
         injected.append(grid.reshape(output[1].shape))
         return torch.stack([output[0], injected[-1]])
 
-    recorded, injecting = in_this_thread(record), in_this_thread(inject)
-    handles = [m.register_forward_hook(recorded, with_kwargs=True) for m in model.modules()]
-    handles.append(head.register_forward_hook(injecting))
-    with hooked(handles):
-        logits = forward(model, ids)
-    return Probe(calls, injected, logits)
+    handles = [m.register_forward_hook(record, with_kwargs=True) for m in model.modules()]
+    handles.append(head.register_forward_hook(inject))
+    with kept(model) as changed, hooked(handles):
+        logits = call(model, ids)
+    return Probe(calls, injected, logits, tuple(changed))
 
 
 def logits_after(
@@ -122,11 +139,15 @@ def logits_after(
     resid: Tensor,
     parameters: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The model's logits where its last block leaves ``resid`` (batch, position, width), after a
-    whole pass over ``ids`` (batch, position)."""
+    """The model's logits where its last block leaves ``resid`` (batch, position, width) when it
+    runs for the last time, after a whole pass over ``ids`` (batch, position)."""
+    last, runs = parts.runs[-1], count()
 
+    @in_this_thread
     def replaced(block: Any, args: Any, output: Any) -> Any:
-        return parts.layout.write(output, resid)
+        if next(runs) != last.number:
+            return output
+        return parts.layout.write(output, last.slots, resid)
 
-    with hooked([parts.blocks[-1].register_forward_hook(in_this_thread(replaced))]):
+    with hooked([last.block.register_forward_hook(replaced)]):
         return forward(model, ids, parameters)
