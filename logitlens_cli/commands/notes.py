@@ -80,7 +80,7 @@ class TextNotes:
             # Of several prompts the one where the ranks are furthest apart.
             worst = max(found, key=lambda spelling: spelling.rank / spelling.better_rank)
             progress.note(
-                f"--target {worst.text!r} is token {worst.id}, of rank {worst.rank} in the end; "
+                f"{worst.text!r} is token {worst.id}, of rank {worst.rank} in the end; "
                 f"{worst.better_label} (id:{worst.better_id}) has rank {worst.better_rank} there"
                 + self.of_prompts(len(found), "another spelling ranks better ")
             )

@@ -31,7 +31,13 @@ def read_and_write(options: TextReadOptions) -> Iterator[Path]:
     if options.lines is not None:
         yield from read_lines(options, options.lines, progress)
     else:
-        yield from read_one_text(options, prompt_of(options), progress)
+        prompt = prompt_of(options)
+        if options.file is not None and prompts.is_json_line(prompt.text.partition("\n")[0]):
+            progress.note(
+                f"--file {options.file} looks like JSON lines, and is read as one text; "
+                f"--lines {options.file} reads a prompt of each"
+            )
+        yield from read_one_text(options, prompt, progress)
 
 
 def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) -> Iterator[Path]:

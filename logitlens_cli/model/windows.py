@@ -1,8 +1,9 @@
 """Which characters of a text are meant by the words of a window.
 
-Words are found in whatever normal form the text has them (``é`` is one character or two). Where
-they occur several times ``words#2`` is the second; and ``3:5#1`` are words though they look like
-positions.
+Words are found in whatever normal form the text has them (``é`` is one character or two), and, if
+they do not occur otherwise, with any white space between them (a line's end, a no-break space).
+Where they occur several times ``words#2`` is the second; and ``3:5#1`` are words though they look
+like positions.
 """
 
 import re
@@ -62,28 +63,36 @@ def window_notes(spec: str | None, text: str) -> list[str]:
 
 def occurrences(words: str, text: str) -> list[tuple[int, int]]:
     """The characters (start, stop) of ``text`` that are ``words`` in some normal form, from left to
-    right, none of them twice."""
+    right, none of them twice; those with other white space only if there are no others."""
     if not words:
         return []
     composed = unicodedata.normalize("NFC", words)
-    if unicodedata.is_normalized("NFC", text):
-        found = exact_occurrences(composed, text)
-    else:
-        found = composed_occurrences(composed, text)
-    return found or exact_occurrences(words, text)  # half a character, such as an e without accent
+    matches = matches_in if unicodedata.is_normalized("NFC", text) else composed_matches_in
+    # As they are last: half a character, such as an e without its accent.
+    return (
+        matches(re.escape(composed), text)
+        or matches(with_any_space(composed), text)
+        or matches_in(re.escape(words), text)
+    )
 
 
-def exact_occurrences(words: str, text: str) -> list[tuple[int, int]]:
-    return [match.span() for match in re.finditer(re.escape(words), text)]
+def with_any_space(words: str) -> str:
+    """A pattern of words between which, in a text, there may be a line's end, or several spaces."""
+    pattern = r"\s+".join(map(re.escape, re.split(r"\s+", words)))
+    return rf"(?<!\s){pattern}" if words[0].isspace() else pattern  # long runs are tried once only
 
 
-def composed_occurrences(words: str, text: str) -> list[tuple[int, int]]:
-    """The same in a text that is not composed, for words that are."""
+def matches_in(pattern: str, text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in re.finditer(pattern, text)]
+
+
+def composed_matches_in(pattern: str, text: str) -> list[tuple[int, int]]:
+    """The same in a text that is not composed, for a pattern that is."""
     pieces = composed_pieces(text)
     composed = "".join(piece for piece, _, _ in pieces)
     starts = [start for piece, start, _ in pieces for _ in piece]
     stops = [stop for piece, _, stop in pieces for _ in piece]
-    return [(starts[a], stops[b - 1]) for a, b in exact_occurrences(words, composed)]
+    return [(starts[a], stops[b - 1]) for a, b in matches_in(pattern, composed)]
 
 
 def composed_pieces(text: str) -> list[tuple[str, int, int]]:

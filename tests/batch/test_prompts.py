@@ -294,6 +294,8 @@ SHAPE_OF_LINES = 'not an object with a string "text"; write {"text": "...", "nam
     [
         ("p.json", '[{"text": "a"}]\n', "its first line is no JSON object, so it is not JSON li"),
         ("p.json", '{\n  "text": "a"\n}\n', "its first line is no JSON object, so it is not JSO"),
+        ("p", '[{"text": "a"}, {"text": "b"}]\n', "its first line is no JSON object, so it is n"),
+        ("p", '{\n  "text": "a"\n}\n', "its first line is no JSON object, so it is not JSON l"),
         ("p.ndjson", "hello\n", "line 1: not JSON"),
         ("p", '{"prompt": "a"}\n', f"line 1: {SHAPE_OF_LINES}"),
         ("p.json", '{"prompt": "a"}\n', f"line 1: {SHAPE_OF_LINES}"),
@@ -305,6 +307,20 @@ def test_what_looks_like_json_and_cannot_be_read(
 ) -> None:
     (tmp_path / name).write_text(text)
     assert message in refusal(prompts.from_lines, tmp_path / name, None)
+
+
+def test_pretty_json_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, b'{\n  "text": "hello world"\n}\n')
+    assert refusal(prompts.from_lines, Path("-"), None) == (
+        "--lines -: its first line is no JSON object, so it is not JSON lines; write one object a "
+        'line, {"text": "..."}, as jq -c \'.[]\' makes of a list'
+    )
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", "[]", "{text}", "[x](y)", "[" * 9999])
+def test_texts_that_begin_like_json_stay_texts(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    type_in(monkeypatch, f"{line}\nb\n".encode())
+    assert [prompt.text for prompt in prompts.from_lines(Path("-"), None)] == [line, "b"]
 
 
 @pytest.mark.parametrize("line", ['{"a": 1}', "{}", "[1, 2]", '"text"', "12", "{text}", "[" * 9999])

@@ -116,9 +116,7 @@ def test_windows_and_targets_that_could_mean_something_else(reading: Reading) ->
     change = msgspec.structs.replace
     first = change(reading, notes=["a note"], spellings=[spelled(44, 1)])
     second = change(reading, notes=["a note", "another"], spellings=[spelled(90, 45)])
-    paris = (
-        "--target 'Paris' is token 38634, of rank 44 in the end; ·Paris (id:7042) has rank 1 there"
-    )
+    paris = "'Paris' is token 38634, of rank 44 in the end; ·Paris (id:7042) has rank 1 there"
     assert words_about(first) == ["a note", paris]
     assert words_about(first, reading, second) == [
         "a note (in 2 of 3 prompts)",

@@ -69,7 +69,19 @@ def test_the_command_line_says_so(logitlens: Shell, tiny_folder: Any, command: s
     (worse,) = [target for target, lines in said.items() if lines]
     better = {"c": "C", "C": "c"}[worse]
     assert len(said[worse]) == 1
-    assert said[worse][0].startswith(
-        f"logitlens: --target '{worse}' is token {ord(worse)}, of rank "
-    )
+    assert said[worse][0].startswith(f"logitlens: '{worse}' is token {ord(worse)}, of rank ")
     assert f"; {better} (id:{ord(better)}) has rank " in said[worse][0]
+
+
+def test_what_is_subtracted_is_a_target_too(
+    logitlens: Shell, tiny_folder: Any, tokenizer: Any
+) -> None:
+    """It was given by another option."""
+    ranks = {
+        name: of_ranks(as_lens_model(tiny_llama(), tokenizer), "the cat", name) for name in "cC"
+    }
+    (worse,) = [name for name, reading in ranks.items() if reading.spellings]
+    out = ["--format", "none", "-o", tiny_folder / "out", "-m", tiny_folder]
+    said = logitlens("logit-diff", "-t", "the cat", "--target", "id:7", "--minus", worse, *out).err
+    assert len(said) == 1
+    assert said[0].startswith(f"logitlens: '{worse}' is token {ord(worse)}, of rank ")

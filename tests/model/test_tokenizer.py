@@ -315,7 +315,7 @@ MISSING = "--window {!r} does not occur in the text; give words of it, or positi
         ("-1:-2", NOTHING),
         ("dog", MISSING),
         ("The", MISSING),
-        ("the  cat", MISSING),
+        ("thecat", MISSING),
         ("", MISSING),
         ("3", MISSING),
         ("1:2:3", MISSING),

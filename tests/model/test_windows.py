@@ -37,6 +37,15 @@ TWO_DOGS = "a dog saw the dog at 3:5"
         ("aa", "aaaa", (0, 2)),
         ("aa#2", "aaaa", (2, 4)),
         ("a.c", "abc a.c", (4, 7)),
+        ("the dog", "saw the\ndog", (4, 11)),
+        ("the dog", "saw the\xa0 dog", (4, 12)),
+        ("the\ndog", "saw the dog", (4, 11)),
+        ("the dog", "the\ndog, the dog", (9, 16)),  # as they are, before other white space
+        ("the dog#2", "the\ndog, the\tdog", (9, 16)),
+        (" dog", "the \n\tdog", (3, 9)),
+        (f"{CAFE} b", f"a {CAFE_APART}\nb", (2, 9)),
+        ("dog", " " * 10**6 + "dog", (10**6, 10**6 + 3)),
+        (" a dog", " " * 10**6 + "a\ndog", (0, 10**6 + 5)),
     ],
 )
 def test_the_characters_that_are_meant(words: str, text: str, span: tuple[int, int]) -> None:
@@ -52,6 +61,7 @@ def test_the_characters_that_are_meant(words: str, text: str, span: tuple[int, i
         ("", "--window '' does not occur in the text"),
         ("dog#3", "--window 'dog#3': 'dog' occurs 2 times in the text; give '#1' to '#2'"),
         ("dog#0", "--window 'dog#0': 'dog' occurs 2 times in the text; give '#1' to '#2'"),
+        ("thedog", "--window 'thedog' does not occur in the text"),
         ("saw#2", "--window 'saw#2': 'saw' occurs once in the text; give '#1'"),
     ],
 )

@@ -81,12 +81,12 @@ def test_what_the_reference_does_with_a_table(
     code = re.search(r"```python\n(import pandas\n.*?)```", REFERENCE.read_text(), re.DOTALL)
     assert code is not None
     (tmp_path / "prompts.txt").write_text("the cat\nthe dog sat\n")
-    line = ["--lines", tmp_path / "prompts.txt", "-m", tiny_folder, "-o", tmp_path / "figures"]
+    line = ["--lines", tmp_path / "prompts.txt", "-m", tiny_folder, "-o", tmp_path / "outputs"]
     logitlens("rank", *line, "-q", "--every", "3", "--format", "parquet")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(code[1], names)
-    dumps = [load_dump(tmp_path / "figures" / f"prompts-{n}.rank.json") for n in (1, 2)]
+    dumps = [load_dump(tmp_path / "outputs" / f"prompts-{n}.rank.json") for n in (1, 2)]
     ranks = [reading.values("rank") for reading in dumps]
     medians = {
         reading.layers[row].block: statistics.median([v for grid in ranks for v in grid[row]])
