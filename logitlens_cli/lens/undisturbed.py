@@ -8,11 +8,13 @@ read takes its turn, and norm, head and metrics are computed in float32 whatever
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+
+from logitlens_cli.errors import WorkError
 
 AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -30,44 +32,68 @@ class ModelLocks:
             return self.locks.setdefault(model, threading.RLock())
 
 
+class ProductSetting(NamedTuple):
+    """How torch computes products of float32, while somebody reads."""
+
+    restore: Callable[[], None] = lambda: None
+    """puts back the setting before"""
+    is_exact: Callable[[], bool] = lambda: True
+    """is it still as it was set?"""
+
+
 class ExactProducts:
     """Products of float32 that are exact to float32, for the whole process: while anybody reads.
 
     torch can be told to compute them in TF32 or bfloat16 ("medium" changes ranks on a CPU too). The
-    first who reads sets them back, and the last puts there what was set.
+    first who reads sets them back, and the last puts there what was set; where another thread has
+    set it meanwhile, what was read is refused, and the setting is left.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.readers = 0
-        self.restore: Callable[[], None] = lambda: None
+        self.setting = ProductSetting()
 
     @contextmanager
     def during_read(self) -> Iterator[None]:
         with self.lock:
             if self.readers == 0:
-                self.restore = set_exact_products()
+                self.setting = set_exact_products()
             self.readers += 1
+        is_kept = True
         try:
             yield
         finally:
             with self.lock:
                 self.readers -= 1
-                if self.readers == 0:
-                    self.restore()
+                is_kept = self.setting.is_exact()
+                if self.readers == 0 and is_kept:
+                    self.setting.restore()
+        if not is_kept:
+            raise WorkError(
+                "another thread set torch's precision of float32 products while the model was read",
+                "set it before the first read, or read again",
+            )
 
 
-def set_exact_products() -> Callable[[], None]:
-    """Have products of float32 be exact; what puts back the setting before."""
+def set_exact_products() -> ProductSetting:
+    """Have products of float32 be exact."""
     try:
         before = torch.get_float32_matmul_precision()
     except RuntimeError:  # set for each library by itself, which cannot be told by this name
         return set_exact_libraries()
     torch.set_float32_matmul_precision("highest")
-    return lambda: torch.set_float32_matmul_precision(before)
+
+    def is_exact() -> bool:
+        try:
+            return torch.get_float32_matmul_precision() == "highest"
+        except RuntimeError:
+            return False
+
+    return ProductSetting(lambda: torch.set_float32_matmul_precision(before), is_exact)
 
 
-def set_exact_libraries() -> Callable[[], None]:
+def set_exact_libraries() -> ProductSetting:
     """The same where each library has a setting of its own."""
     backends: Any = torch.backends
     holders = [backends.cuda.matmul, backends.mkldnn.matmul]
@@ -78,7 +104,9 @@ def set_exact_libraries() -> Callable[[], None]:
             holder.fp32_precision = value
 
     assign(["ieee"] * len(holders))
-    return lambda: assign(before)
+    return ProductSetting(
+        lambda: assign(before), lambda: all(holder.fp32_precision == "ieee" for holder in holders)
+    )
 
 
 model_locks = ModelLocks()

@@ -15,6 +15,7 @@ import torch
 from conftest import tiny_llama
 
 import logitlens_cli
+from logitlens_cli.errors import WorkError
 from logitlens_cli.lens.undisturbed import exact_products, undisturbed
 from logitlens_cli.reading.record import Reading
 
@@ -230,6 +231,19 @@ def test_settings_come_back_when_the_last_reader_is_done() -> None:
         second.__exit__(None, None, None)
         assert torch.get_float32_matmul_precision() == "high"
     assert exact_products.readers == 0
+
+
+def test_a_setting_of_another_thread_is_left_and_what_was_read_is_refused(tokenizer: Any) -> None:
+    model = tiny_llama()
+    companion = Companion(model, lambda: torch.set_float32_matmul_precision("medium"))
+    try:
+        with pytest.raises(WorkError, match="another thread set torch's precision"):
+            logitlens_cli.read(model, tokenizer, TEXTS[0])
+        assert torch.get_float32_matmul_precision() == "medium"
+        companion.end()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    logitlens_cli.read(model, tokenizer, TEXTS[0])
 
 
 def test_two_models_do_not_wait_for_each_other() -> None:
