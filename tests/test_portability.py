@@ -121,3 +121,17 @@ def test_a_limit_that_is_missing_is_told(
     assert done.stderr == (
         "logitlens: --chat: the chat template's time and memory cannot be limited on this system\n"
     )
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", ""])
+@pytest.mark.parametrize("jobs", ["0", "1"])
+def test_figures_from_a_notebook(
+    tiny_folder: Path, tmp_path: Path, backend: str, jobs: str
+) -> None:
+    """Jupyter names its own backend to what it starts, whether or not that is installed here."""
+    (tmp_path / "set.txt").write_text("the cat\n")
+    line = ["-m", "logitlens_cli", "rank", "--lines", tmp_path / "set.txt", "-m", tiny_folder]
+    line += ["-o", tmp_path, "--jobs", jobs, "--format", "png,svg,pdf", "--no-json"]
+    done = process(os.environ | {"MPLBACKEND": backend}, *line)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [Path(path).suffix for path in done.stdout.split()] == [".png", ".svg", ".pdf"]

@@ -6,6 +6,7 @@ Reads text and names outputs; knows nothing of tokens or models.
 import errno
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,14 @@ def from_file(path: Path, name: str | None) -> Prompt:
 
 
 def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prompt]:
-    """One prompt per line; lines without text are passed over. In a .jsonl file every line is an
-    object with "text" and perhaps "name", which counts for nothing unless ``named``."""
+    """One prompt per line; lines without text are passed over. In JSON lines (``are_json``) each is
+    an object with "text" and perhaps "name", which counts for nothing unless ``named``."""
     # Lines end at line feeds only: other separators of Unicode may stand within a prompt.
     lines = [line.removesuffix("\r") for line in read_text_file(path, "--lines").split("\n")]
     filled = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if not filled:
         raise UsageError(f"--lines {path} has no line with text", "write one prompt per line")
-    is_json = path.suffix == ".jsonl"
+    is_json = are_json(path, lines, filled[0][1])
     pattern = stem_of(path) + "-{n}" if name is None else name
     if "{n}" not in pattern and len(filled) > 1 and not is_json:
         raise UsageError(
@@ -83,8 +84,54 @@ def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prom
     return prompts
 
 
+JSON_LINES = (".jsonl", ".ndjson")
+
+
+def are_json(path: Path, lines: Sequence[str], first_line: str) -> bool:
+    """Are the lines of a file JSON? Its name says so, or its first line with text is an object with
+    "text"; where the name does not end in .txt, any object will do, to be refused if it has none.
+
+    UsageError for a file that is JSON as a whole.
+    """
+    suffix = path.suffix.lower()
+    if suffix in JSON_LINES:
+        return True
+    value = json_value(first_line)
+    if isinstance(value, dict):
+        return "text" in value or suffix != ".txt"
+    if suffix == ".json" or (suffix != ".txt" and holds_objects(json_value("\n".join(lines)))):
+        raise UsageError(
+            f"--lines {path}: its first line is no JSON object, so it is not JSON lines",
+            'write one object a line, {"text": "..."}, as jq -c \'.[]\' makes of a list',
+        )
+    return False
+
+
+def is_json_line(line: str) -> bool:
+    """Is a line what a line of JSON lines is: an object with "text"?"""
+    value = json_value(line)
+    return isinstance(value, dict) and "text" in value
+
+
+def json_value(text: str) -> Any:
+    """What a text is in JSON; None where it is none."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def holds_objects(value: Any) -> bool:
+    """Is a value of JSON an object, or a list of some?"""
+    return isinstance(value, dict) or (
+        isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+    )
+
+
 def from_json_line(line: str, path: Path, n: int) -> tuple[str | None, str]:
-    """The name and text of a line of a .jsonl file."""
+    """The name and text of a line of JSON."""
     try:
         value: Any = msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -128,8 +175,13 @@ def read_text_file(path: Path, option: str) -> str:
         ) from error
 
 
+PIPES = (Path("/dev/fd"), Path("/proc/self/fd"))
+
+
 def stem_of(path: Path) -> str:
-    return "stdin" if str(path) == "-" else path.stem
+    """What files are named by; a pipe (``<(...)``) has a number that says nothing."""
+    is_pipe = str(path) in ("-", "/dev/stdin") or path.parent in PIPES
+    return "stdin" if is_pipe else path.stem
 
 
 def require_text(text: str, source: str) -> str:

@@ -1,5 +1,6 @@
 """What the command line says: each path that is written, and every error as one line."""
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,11 @@ def print_path(path: Path) -> None:
     """Print a path that was written. The reader of standard output may be gone, which is its right
     and does not stop the work; or full."""
     try:
-        print(path, flush=True)
+        try:
+            print(path, flush=True)
+        except UnicodeEncodeError:  # as a file's name it is bytes, whatever a terminal can show
+            sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+            sys.stdout.flush()
     except BrokenPipeError:
         discard_stream(sys.stdout)
     except OSError as error:

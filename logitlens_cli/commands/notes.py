@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from logitlens_cli.errors import LogitLensError
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.model.progress import Progress
 
 if TYPE_CHECKING:
-    from logitlens_cli.reading.record import ModelRecord, Reading
+    from logitlens_cli.batch.session import Outcome
+    from logitlens_cli.reading.record import ModelRecord, Reading, Spelling
 
 
 class InputRowNote:
@@ -45,6 +48,45 @@ class InputRowNote:
                 f"{name} does not tie its embeddings, so the input row need not decode to the "
                 "input token; --one-hot measures from the token itself"
             )
+
+
+class TextNotes:
+    """What a user ought to know about windows and targets, each once, with the number of prompts
+    of which it is true."""
+
+    def __init__(self) -> None:
+        self.prompts = 0
+        self.windows: Counter[str] = Counter()
+        self.spellings: dict[str, list[Spelling]] = {}
+        """by the target as it was given"""
+
+    def add(self, reading: Reading) -> None:
+        self.prompts += 1
+        self.windows.update(reading.notes)
+        for spelling in reading.spellings:
+            self.spellings.setdefault(spelling.text, []).append(spelling)
+
+    def noted(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes, of which all readings are added."""
+        for name, outcome in outcomes:
+            if not isinstance(outcome, LogitLensError):
+                self.add(outcome)
+            yield name, outcome
+
+    def print(self, progress: Progress) -> None:
+        for sentence, count in self.windows.items():
+            progress.note(sentence + self.of_prompts(count))
+        for found in self.spellings.values():
+            # Of several prompts the one where the ranks are furthest apart.
+            worst = max(found, key=lambda spelling: spelling.rank / spelling.better_rank)
+            progress.note(
+                f"{worst.text!r} is token {worst.id}, of rank {worst.rank} in the end; "
+                f"{worst.better_label} (id:{worst.better_id}) has rank {worst.better_rank} there"
+                + self.of_prompts(len(found), "another spelling ranks better ")
+            )
+
+    def of_prompts(self, count: int, what: str = "") -> str:
+        return f" ({what}in {count} of {self.prompts} prompts)" if self.prompts > 1 else ""
 
 
 def note_missing_fonts(missing: frozenset[str], progress: Progress) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from logitlens_cli.batch import prompts
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.commands.checks import check_extras, check_limits
-from logitlens_cli.commands.notes import InputRowNote, note_missing_fonts
+from logitlens_cli.commands.notes import InputRowNote, TextNotes, note_missing_fonts
 from logitlens_cli.commands.outputs import Outputs, is_skipped, piece_count, prompt_files
 from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.read_lines import read_lines
@@ -31,7 +31,13 @@ def read_and_write(options: TextReadOptions) -> Iterator[Path]:
     if options.lines is not None:
         yield from read_lines(options, options.lines, progress)
     else:
-        yield from read_one_text(options, prompt_of(options), progress)
+        prompt = prompt_of(options)
+        if options.file is not None and prompts.is_json_line(prompt.text.partition("\n")[0]):
+            progress.note(
+                f"--file {options.file} looks like JSON lines, and is read as one text; "
+                f"--lines {options.file} reads a prompt of each"
+            )
+        yield from read_one_text(options, prompt, progress)
 
 
 def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) -> Iterator[Path]:
@@ -58,9 +64,9 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
             return
     with progress.step(f"reading {prompt.name}"):
         reading = session.read(tokenized)
-    note = InputRowNote(options.metrics)
-    note.add(reading)
-    note.print(progress)
+    for note in (InputRowNote(options.metrics), TextNotes()):
+        note.add(reading)
+        note.print(progress)
     style = figure_style(options)
     with progress.step(f"drawing {prompt.name}"):
         note_missing_fonts(write_reading(reading, files, style), progress)

@@ -13,7 +13,7 @@ from logitlens_cli.batch.failures import Failures
 from logitlens_cli.batch.ledger import Ledger, prompt_key
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.batch.workers import Finished, Workers, cpu_count
-from logitlens_cli.commands.notes import InputRowNote, note_missing_fonts
+from logitlens_cli.commands.notes import InputRowNote, TextNotes, note_missing_fonts
 from logitlens_cli.commands.outputs import Outputs, piece_count, prompt_files
 from logitlens_cli.commands.translate import figure_style, read_job, recipe_of
 from logitlens_cli.commands.write import write_reading
@@ -63,7 +63,7 @@ class PromptLines:
         self.ledger = Ledger(options.out, f"{prompts.stem_of(path)}.{options.command}")
         recipe = recipe_of(options)
         self.keys = {prompt.name: prompt_key(prompt, recipe) for prompt in shard}
-        self.input_row = InputRowNote(options.metrics)
+        self.notes = InputRowNote(options.metrics), TextNotes()
         self.missing: frozenset[str] = frozenset()
         """characters that no font has"""
 
@@ -99,7 +99,8 @@ class PromptLines:
                         count.add(prompts=1)
                         continue
                     count.add(tokens=len(outcome.text_ids))
-                    self.input_row.add(outcome)
+                    for note in self.notes:
+                        note.add(outcome)
                     pieces = piece_count(outcome.tokens, options.figure_columns)
                     files = prompt_files(options, prompt, pieces)
                     workers.submit((prompt, files), write_reading, outcome, files, style)
@@ -129,7 +130,8 @@ class PromptLines:
 
     def note(self) -> None:
         """Say what a user ought to know of all of them."""
-        self.input_row.print(self.progress)
+        for note in self.notes:
+            note.print(self.progress)
         note_missing_fonts(self.missing, self.progress)
 
 

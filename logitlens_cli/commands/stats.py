@@ -97,6 +97,7 @@ def summarize_lines(
     from logitlens_cli.batch.failures import Failures
     from logitlens_cli.batch.summing import Summing
     from logitlens_cli.commands.checks import check_extras
+    from logitlens_cli.commands.notes import TextNotes
     from logitlens_cli.commands.read_lines import outcomes_of_lines, shard_of
     from logitlens_cli.commands.translate import recipe_of
     from logitlens_cli.reading.summary import key_of_summary
@@ -117,7 +118,11 @@ def summarize_lines(
     failures = Failures(options.out, options.lines, options.command, listed, progress)
     state = options.out / f"{name}.{options.command}.part"
     summing = Summing(state, key, name, options.metrics, failures, progress)
-    summary = summing.add_all(todo, lambda left: outcomes_of_lines(options, left, progress))
+    notes = TextNotes()
+    summary = summing.add_all(
+        todo, lambda left: notes.noted(outcomes_of_lines(options, left, progress))
+    )
+    notes.print(progress)
     summary = msgspec.structs.replace(
         summary,
         shards=[(summary_key(listed, {}), *options.part)],

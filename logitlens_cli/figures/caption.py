@@ -3,7 +3,7 @@
 import numpy as np
 
 from logitlens_cli.figures.panel import Panel
-from logitlens_cli.figures.words import count_of
+from logitlens_cli.figures.words import OF_ROWS, count_of
 from logitlens_cli.reading.marks import harmless
 
 LONGEST_LABEL = 100
@@ -80,7 +80,8 @@ def settling(panel: Panel) -> str:
     half = np.flatnonzero(2 * kept >= columns)
     row = half[0] if len(half) else len(kept) - 1
     share = f"{kept[row]} of {count_of(columns, 'column')}"
-    return f"In {share} {panel.outline_meaning} from {row_words(panel, int(row))} up"
+    which = f", {OF_ROWS}" * panel.skips_blocks
+    return f"In {share} {panel.outline_meaning} from {row_words(panel, int(row))} up{which}"
 
 
 def medians(panel: Panel) -> str:

@@ -15,7 +15,7 @@ from logitlens_cli.metrics.spec import DIFFERENCE_SCALE
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import TOPK
 from logitlens_cli.reading.difference import Difference
-from logitlens_cli.reading.record import Reading
+from logitlens_cli.reading.record import Reading, skips_blocks
 
 ROOM = 16
 """characters of two labels that share a cell or a column"""
@@ -58,6 +58,7 @@ def difference_panels(
         about=comparison_title(pair, words, replace(style, title=None)),
         guesses=name == TOPK,
         from_input=not blocks[0],
+        skips_blocks=skips_blocks(difference.layers, pair.a.model, pair.a.lens.decoder_blocks),
     )
     return pieces_of(panel, pair, style)
 

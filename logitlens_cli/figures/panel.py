@@ -74,6 +74,8 @@ class Panel:
     beginning says something; of a number it does not.)"""
     from_input: bool = False
     """is the lowest row the input row, which is no layer?"""
+    skips_blocks: bool = False
+    """is there a block without a row?"""
     headings: dict[int, str] = field(default_factory=dict)
     """rows that are no layers but name the grid below them"""
 

@@ -19,6 +19,7 @@ from logitlens_cli.figures.scale import limits, scale_columns
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.words import (
     CHAT,
+    OF_ROWS,
     count_of,
     decoded_words,
     mean_words,
@@ -29,7 +30,7 @@ from logitlens_cli.figures.words import (
 from logitlens_cli.metrics.spec import DIFFERENCE_SCALE, Scale
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import COLORS, FOLLOWED, METRICS, TOPK, TRACE, metric_of
-from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in
+from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in_of, skips_blocks
 
 
 def figures_of(reading: Reading) -> list[str]:
@@ -90,6 +91,7 @@ def grid_panel(reading: Reading, name: str, style: FigureStyle) -> Panel:
         about=about,
         guesses=topk,
         from_input=reading.layers[shown[0]].kind == "input",
+        skips_blocks=skips_blocks(reading.layers, reading.model, reading.lens.decoder_blocks),
     )
 
 
@@ -213,18 +215,7 @@ def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
     """The rows below the grid that were asked for."""
     rows = []
     if style.lock_in:
-        layers = lock_in(reading.layers, reading.top(), reading.final_ids)
-        means = mean_words(layers.mean_since), mean_words(layers.mean_first)
-        labels = {x.block: x.label for x in reading.layers if x.kind == "block"}
-        # A mean of 3.2 must not read as the second run of block 3.
-        noun = "layer" if all(label == str(n) for n, label in labels.items()) else "run"
-        meaning = f"the guess stays the model's from {noun} {{}} on, first is at {{}} (means)"
-        since, first = (
-            or_dash([None if n is None else labels.get(n, str(n)) for n in numbers])
-            for numbers in (layers.since, layers.first)
-        )
-        rows.append(FooterRow("stays from", since, meaning.format(*means)))
-        rows.append(FooterRow("first at", first))
+        rows += lock_in_rows_of(reading)
     if style.next_ranks:
         if reading.next_ranks is None:
             raise UsageError(
@@ -234,6 +225,24 @@ def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
         meaning = "true rank: of the true next token in the model's output"
         rows.append(FooterRow("true rank", or_dash(reading.next_ranks), meaning))
     return rows
+
+
+def lock_in_rows_of(reading: Reading) -> list[FooterRow]:
+    """From which block on the guess stays the model's, and at which it first is."""
+    found = lock_in_of(reading)
+    labels = {x.block: x.label for x in reading.layers if x.kind == "block"}
+    # A mean of 3.2 must not read as the second run of block 3.
+    noun = "layer" if all(label == str(n) for n, label in labels.items()) else "run"
+    means = mean_words(found.mean_since), mean_words(found.mean_first)
+    meaning = (
+        f"the guess stays the model's from {noun} {means[0]} on, first is at {means[1]} (means)"
+    )
+    since, first = (
+        or_dash([None if n is None else labels.get(n, str(n)) for n in numbers])
+        for numbers in (found.since, found.first)
+    )
+    which = "" if found.all_blocks else f"{OF_ROWS}, "
+    return [FooterRow("stays from", since, which + meaning), FooterRow("first at", first)]
 
 
 def next_is_guess(reading: Reading) -> list[bool]:

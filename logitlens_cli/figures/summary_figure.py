@@ -16,7 +16,7 @@ from logitlens_cli.figures.layout import LINE
 from logitlens_cli.figures.line_data import Band
 from logitlens_cli.figures.page import PAGES, require_size
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.figures.words import count_of
+from logitlens_cli.figures.words import OF_ROWS, count_of
 from logitlens_cli.metrics.spec import KL_SCALE
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import METRICS
@@ -32,6 +32,7 @@ from logitlens_cli.reading.summary import (
     Summary,
     shares,
     summary_numbers,
+    summary_skips_blocks,
 )
 
 INK = "#1b4b72"
@@ -76,6 +77,8 @@ def notes(summary: Summary) -> str:
     return (
         f"{count_of(summary.prompts, 'prompt')}, {count_of(summary.positions, 'position')}, "
         f"decoded with the model's head, {summary.lens['norm']} norm"
+        + f"; stays so: {OF_ROWS}"
+        * summary_skips_blocks(summary)
     )
 
 

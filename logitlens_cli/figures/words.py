@@ -24,6 +24,8 @@ NORM_WORDS = {
 
 
 CHAT = "in the model's chat template"
+OF_ROWS = "of the rows shown"
+"""where a layer is named from which something holds, and not every block has a row"""
 
 
 def decoded_words(reading: Reading) -> str:

@@ -11,5 +11,7 @@ routes), ``norms`` (found and stripped), ``decoders`` (which one), ``proof`` and
 right, on a probe), ``text_proof`` (and on the text), ``output_check`` (the last row, in every run),
 ``proven`` (all of them), ``proof_report``, ``machine`` (memory); ``grid`` (all rows and columns),
 ``tiles`` (of the vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled);
-``records``, ``followed`` (labels and scores), ``sharing`` (may texts share a pass).
+``records``, ``followed`` (labels and scores), ``all_blocks`` (which are not all rows), ``spelled``
+(targets that another spelling beats), ``sharing`` (may texts share a pass); ``undisturbed`` (a read
+takes its turn).
 """

@@ -1,7 +1,6 @@
 """The lens for other programs: a model in memory, a text, a reading. No file is touched."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from logitlens_cli.lens.lens_model import lens_model_of
@@ -34,8 +33,8 @@ def read(  # noqa: PLR0913  # each is an option by name
     ``window``, ``bos``, ``chat``, ``next_ranks`` (``ReadSpec`` says what each is).
 
     The model may be hooked or changed by its owner: what it does is what is read. It is left as it
-    was, also after an exception. Raises errors of ``logitlens_cli.errors``: UsageError, ProofError,
-    WorkError.
+    was, also after an exception. Threads that read one model wait for each other. Raises errors of
+    ``logitlens_cli.errors``: UsageError, ProofError, WorkError.
     """
     targets = [target] if isinstance(target, str) else list(target)
     spec = ReadSpec(
@@ -47,24 +46,11 @@ def read(  # noqa: PLR0913  # each is an option by name
         | rows_and_columns,
         **rows_and_columns,
     )
-    with evaluating(model):
-        lens_model = lens_model_of(
-            model,
-            tokenizer,
-            name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
-            context=getattr(model.config.get_text_config(), "max_position_embeddings", None),
-            subblocks=spec.subblocks,
-        )
-        return read_text(lens_model, with_token_ids(spec, lens_model), text, name)
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Without dropout; every module's own flag comes back at the end."""
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags.items():
-            module.training = flag
+    lens_model = lens_model_of(
+        model,
+        tokenizer,
+        name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
+        context=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        subblocks=spec.subblocks,
+    )
+    return read_text(lens_model, with_token_ids(spec, lens_model), text, name)

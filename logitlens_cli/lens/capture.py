@@ -86,7 +86,7 @@ class RowBuffer:
     def __init__(self, sites: Sequence[StreamSite]) -> None:
         self.sites = sites
         self.filled: set[StreamSite] = set()
-        self.rows = torch.empty(0)
+        self.rows = torch.empty(0, dtype=torch.float32)
 
     def __setitem__(self, site: StreamSite, resid: Tensor) -> None:
         if not self.filled:
@@ -131,6 +131,7 @@ class Hooks:
         calls = count()
         if site == INPUT:
 
+            @passes.in_this_thread
             def keep_input(module: Any, args: Any, kwargs: Any) -> None:
                 if next(calls) == 0:
                     self.keep(site, [args, kwargs], self.parts.entry_slots)
@@ -139,6 +140,7 @@ class Hooks:
         if site.is_post:
             run = self.parts.runs[site.block]
 
+            @passes.in_this_thread
             def keep_post(block: Any, args: Any, output: Any) -> None:
                 if next(calls) == run.number:
                     self.keep(site, output, run.slots)
@@ -147,6 +149,7 @@ class Hooks:
         mid = self.parts.mids[site.block]
         assert mid is not None
 
+        @passes.in_this_thread
         def keep_mid(module: Any, args: Any, kwargs: Any) -> None:
             if next(calls) == mid.number:
                 received = tensors.tensor_at([args, kwargs], mid.slot)
@@ -166,7 +169,7 @@ class Hooks:
     def count_last(self) -> Any:
         """Hook the last block, to count how often it runs."""
         return self.parts.runs[-1].block.register_forward_hook(
-            lambda block, args, output: self.last_runs.append(None)
+            passes.in_this_thread(lambda block, args, output: self.last_runs.append(None))
         )
 
     def refuse_idle(self, module: Any, args: Any, output: Any) -> None:
@@ -216,9 +219,11 @@ def capture(
     hooks = Hooks(parts, prompts, sites)
     handles = []
     if parts.samples_columns:
-        handles.append(parts.head.register_forward_pre_hook(hooks.sample_head))
+        sample_head = passes.in_this_thread(hooks.sample_head)
+        handles.append(parts.head.register_forward_pre_hook(sample_head))
     handles += [hooks.count_last(), *(hooks.register(site) for site in sites)]
-    handles += [module.register_forward_hook(hooks.refuse_idle) for module in parts.idle]
+    refuse_idle = passes.in_this_thread(hooks.refuse_idle)
+    handles += [module.register_forward_hook(refuse_idle) for module in parts.idle]
     # Which token fills up does not matter, as long as it is not one that the family masks.
     padded = [[*p.ids, *[p.ids[-1]] * (hooks.length - len(p.ids))] for p in prompts]
     device = passes.device_of(model)

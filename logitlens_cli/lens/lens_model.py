@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitlens_cli.lens import decoder, proof
+from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.model.anatomy import find
 from logitlens_cli.model.anatomy.parts import ModelParts
 from logitlens_cli.reading.record import ModelRecord
@@ -40,10 +41,11 @@ def lens_model_of(
 
     Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
     """
-    parts = find.find_parts(model, subblocks=subblocks)
-    if parts.samples_columns and not proof.samples_agree(model, parts):
-        parts = replace(parts, samples_columns=False)
-    route = proof.prove(model, parts)
+    with undisturbed(model), without_autocast():
+        parts = find.find_parts(model, subblocks=subblocks)
+        if parts.samples_columns and not proof.samples_agree(model, parts):
+            parts = replace(parts, samples_columns=False)
+        route = proof.prove(model, parts)
     if not route.skips:  # such a tail may make another thing of some columns in longer texts
         parts = replace(parts, samples_columns=False)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)

@@ -31,6 +31,7 @@ def norms_in(module: nn.Module, value: Tensor) -> list[tuple[nn.Module, Tensor]]
 def keep_received(modules: Iterable[nn.Module], received: dict[nn.Module, Tensor]) -> list[Any]:
     """Hooks that note the first tensor that each module is given."""
 
+    @passes.in_this_thread
     def keep(module: nn.Module, args: Any) -> None:
         if args and isinstance(args[0], Tensor):
             received.setdefault(module, args[0])
@@ -59,9 +60,10 @@ def trial_input(like: Tensor) -> Tensor:
     """Rows in the form of ``like`` that differ in size and in mean, far above any epsilon."""
     width = like.shape[-1]
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(TRIED_ROWS, width, generator=generator)
-    scale = torch.linspace(20, 90, TRIED_ROWS)[:, None]
-    x = scale * (x + torch.linspace(-1, 1, TRIED_ROWS).roll(3)[:, None])
+    x = torch.randn(TRIED_ROWS, width, generator=generator, dtype=torch.float32)
+    scale = torch.linspace(20, 90, TRIED_ROWS, dtype=torch.float32)[:, None]
+    offset = torch.linspace(-1, 1, TRIED_ROWS, dtype=torch.float32).roll(3)[:, None]
+    x = scale * (x + offset)
     return x.reshape(*[1] * (like.ndim - 2), TRIED_ROWS, width).to(like.device, like.dtype)
 
 
@@ -130,7 +132,8 @@ def remove_affine(norm: nn.Module, width: int) -> None:
     parameters = list(norm.parameters())
     if not parameters:
         return
-    x = torch.linspace(-1, 2, width, device=parameters[0].device).square()[None, None]
+    x = torch.linspace(-1, 2, width, dtype=torch.float32, device=parameters[0].device)
+    x = x.square()[None, None]
     for parameter in parameters:
         parameter.zero_()
     if norm(x).abs().max() > 0:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from logitlens_cli.errors import ProofError
@@ -103,13 +104,15 @@ def head_input_agrees(decoder: Decoder, stream: Stream) -> bool:
 
 def require_cells(sums: Sums, row: int | None, stream: Stream, dtype: torch.dtype) -> None:
     """Hold the sums of the last block's ``row``, if given, and the final guesses against the
-    model's own logits; ``dtype``: of the weights. Raises ProofError.
+    model's own logits; and, at every column, its KL to the output against zero. ``dtype``: of the
+    weights. Raises ProofError.
 
     Another way than the decoder's of finding that threads, tiles and compiled code did their work.
     """
     columns, output = stream.checked.cpu(), stream.logits.float()
     dtype = coarsest(stream.logits.dtype, stream.resid.dtype, dtype)
-    allowed = CELLS * allowed_differences(output, TOLERANCE[dtype])[1].double().cpu()
+    usual = allowed_differences(output, TOLERANCE[dtype])[1].double().cpu()
+    allowed = CELLS * usual
     best, total = output.max(-1).values, output.logsumexp(-1).double().cpu()
     guesses = torch.from_numpy(sums.final_ids)[columns].to(output.device)
     allowed += SUM_ROUNDING * (1 + total.abs())
@@ -122,4 +125,24 @@ def require_cells(sums: Sums, row: int | None, stream: Stream, dtype: torch.dtyp
             "the grid's last row is not the model's own output, though its decoder is right: "
             f"off by up to {max(float(error.abs().max()) for error in found):.3g}",
             "report this, with the versions of torch and numba",
+        )
+    if row is not None and "final" in sums.references:
+        require_no_divergence(sums, row, float(CELLS * usual.max()))
+
+
+def require_no_divergence(sums: Sums, row: int, difference: float) -> None:
+    """ProofError where KL(output || row) is not zero, but for rounding that makes a difference of
+    so much in a logit: in columns too that were not sampled."""
+    final, lse = sums.references["final"], sums.lse[row]
+    cross = final.cross[row]
+    kl = final.negentropy - cross + lse
+    size = np.abs(final.negentropy) + np.abs(cross) + np.abs(lse)
+    # Logits that differ by less than d: KL is at most d^2 / 2 (Hoeffding's lemma).
+    allowed = difference**2 / 2 + SUM_ROUNDING * (1 + size)
+    if (kl > allowed).any():
+        worst = int((kl - allowed).argmax())
+        raise ProofError(
+            "the grid's last row is not the model's own output: KL is up to "
+            f"{kl[worst]:.3g} nats, allowed is {allowed[worst]:.3g}",
+            "no figure is drawn of this model, since it would be wrong",
         )

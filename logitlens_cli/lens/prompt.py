@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.spec import ReadSpec
-from logitlens_cli.model import tokenizer
+from logitlens_cli.model import tokenizer, windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class TokenizedPrompt:
     encoded: tokenizer.Encoded
     columns: range
     """the positions that become columns"""
+    notes: Sequence[str] = ()
+    """what a user ought to know about them"""
 
     @property
     def ids(self) -> Sequence[int]:
@@ -37,6 +39,7 @@ def tokenize_prompt(lens_model: LensModel, spec: ReadSpec, text: str, name: str)
     encoded = tokenizer.encode(lens_model.tokenizer, text, "none" if spec.chat else spec.bos)
     columns = tokenizer.window_columns(spec.window, text, encoded)
     require_length(len(encoded.ids), lens_model)
+    require_embedded(encoded.ids, lens_model)
     if spec.single:
         columns = tokenizer.single_column(spec.column, columns, len(encoded.ids))
     if "next" in spec.chosen and columns.stop == len(encoded.ids):
@@ -44,7 +47,27 @@ def tokenize_prompt(lens_model: LensModel, spec: ReadSpec, text: str, name: str)
             f"--target next: nothing follows position {columns[-1]}, the last one",
             "give an earlier --position",
         )
-    return TokenizedPrompt(name=name, text=text, encoded=encoded, columns=columns)
+    return TokenizedPrompt(
+        name=name,
+        text=text,
+        encoded=encoded,
+        columns=columns,
+        notes=windows.window_notes(spec.window, text),
+    )
+
+
+def require_embedded(ids: Sequence[int], lens_model: LensModel) -> None:
+    """UsageError for a token that the model does not have."""
+    highest = max(ids)
+    weight = getattr(lens_model.model.get_input_embeddings(), "weight", None)
+    rows = highest + 1 if weight is None else weight.shape[0]
+    if highest >= rows:
+        token = tokenizer.label(lens_model.tokenizer, highest)
+        raise UsageError(
+            f"the text holds token {highest} ({token}), but {lens_model.record.name} has {rows} "
+            f"embeddings (ids 0 to {rows - 1})",
+            "leave it out of the text, or give the model the tokenizer that it was trained with",
+        )
 
 
 def require_length(count: int, lens_model: LensModel) -> None:

@@ -79,6 +79,7 @@ def samples_agree(model: Any, parts: ModelParts) -> bool:
     sampled = [OFFSET, ids.shape[1] - 2]
     whole = passes.forward(model, ids)[:, sampled]
 
+    @passes.in_this_thread
     def sample(head: Any, args: Any) -> Any:
         return (args[0][:, sampled], *args[1:])
 

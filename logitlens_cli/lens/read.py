@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from logitlens_cli.lens import capture, decoders, grid, output_check, proven
+from logitlens_cli.lens.all_blocks import guesses_of_blocks, lock_in_of_blocks, rows_for_lock_in
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
 from logitlens_cli.lens.decoder import BLOCK_FLOATS
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
@@ -15,7 +16,9 @@ from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_pro
 from logitlens_cli.lens.records import reading_of
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.lens.spelled import better_spellings
 from logitlens_cli.lens.targets import sample_positions, starts_of, targets_of
+from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.metrics.table import needs_of
 from logitlens_cli.reading.record import Reading
 
@@ -39,12 +42,26 @@ def read_prompts(
     """One forward pass over several prompts; the same as ``read_text`` of each but for rounding,
     where ``can_share_pass`` says so. They share the columns at which the lens is checked.
     """
-    parts, route = lens_model.parts, lens_model.route
     # Blocks that decode attend to the whole text, so all of it is needed to decode a part of it.
     # So do tails that look beyond their position.
+    route = lens_model.route
     is_whole = spec.decoder_blocks or not (route.direct or route.skips)
     spans = [range(len(p.ids)) if is_whole else p.columns for p in prompts]
-    stream = capture_prompts(lens_model, spec, prompts, spans)
+    with undisturbed(lens_model.model):
+        stream = capture_prompts(lens_model, spec, prompts, spans)
+        with without_autocast():
+            return decode_prompts(lens_model, spec, prompts, spans, stream)
+
+
+def decode_prompts(
+    lens_model: LensModel,
+    spec: ReadSpec,
+    prompts: Sequence[TokenizedPrompt],
+    spans: Sequence[range],
+    stream: Stream,
+) -> list[Reading]:
+    """The readings of prompts whose stream is captured."""
+    parts, route = lens_model.parts, lens_model.route
     output_decoder, decoder = (
         decoders.make_decoder(
             lens_model.model, parts, route, norm, prompts[0].ids, spans[0], spec.decoder_blocks
@@ -59,6 +76,8 @@ def read_prompts(
     proven.require_last_row(lens_model, spec, cells, grid_spec.rows, stream)
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
+    blocks = rows_for_lock_in(parts, spec)
+    block_guesses = guesses_of_blocks(decoder, stream, blocks)
     readings = []
     for prompt, span, start in zip(prompts, spans, starts_of(spans), strict=True):
         first = start + prompt.columns.start - span.start
@@ -68,8 +87,16 @@ def read_prompts(
         if spec.follow or spec.chosen:
             column = stream_column(decoder, stream, cut.stop - 1)
             extras["followed"] = follow_tokens(lens_model, spec, decoder, column, sums, prompt)
+        if spec.text_targets:
+            column = stream_column(output_decoder, stream, cut.stop - 1)
+            extras["spellings"] = better_spellings(
+                lens_model.tokenizer, spec.text_targets, output_decoder, column
+            )
         if spec.next_ranks:
             extras["next_ranks"] = next_ranks[cut]
+        if block_guesses is not None:
+            final = sums.final_ids.tolist()
+            extras["lock_in"] = lock_in_of_blocks(parts, blocks, block_guesses[:, cut], final)
         targets = {name: ids[cut] for name, ids in grid_spec.targets.items()}
         readings.append(reading_of(lens_model, spec, prompt, sums, targets, check, extras))
     return readings
@@ -91,7 +118,7 @@ def capture_prompts(
         PromptSlice(p.ids, span, [i - span.start for i in sample_positions(p.columns, share)])
         for p, span in zip(prompts, spans, strict=True)
     ]
-    sites = sorted({INPUT, *rows_of(parts, spec), last})
+    sites = sorted({INPUT, *rows_of(parts, spec), *rows_for_lock_in(parts, spec), last})
     return capture.capture(lens_model.model, parts, slices, sites)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from logitlens_cli.lens import output_check
+from logitlens_cli.lens.all_blocks import block_count
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt
 from logitlens_cli.lens.rows import chain_of, layer, rows_of
@@ -43,6 +44,8 @@ def reading_of(
 ) -> Reading:
     """Sums with labels, scores and provenance."""
     layers = [layer(lens_model.parts, site) for site in rows_of(lens_model.parts, spec)]
+    blocks = block_count(lens_model.parts, spec)
+    of_rows = lock_in(layers, sums.top_ids[..., 0], sums.final_ids.tolist(), blocks)
     return Reading(
         schema=DUMP_SCHEMA,
         command=spec.command,
@@ -58,7 +61,6 @@ def reading_of(
             for key, metric in spec.metrics.items()
         },
         final_ids=sums.final_ids.tolist(),
-        lock_in=lock_in(layers, sums.top_ids[..., 0], sums.final_ids.tolist()),
         check=check_record(check),
         model=lens_model.record,
         lens=LensRecord(
@@ -71,8 +73,9 @@ def reading_of(
             chat=spec.chat,
         ),
         options=dict(spec.options),
+        notes=list(prompt.notes),
         versions=dict(versions()),
-        **extras,
+        **{"lock_in": of_rows, **extras},
     )
 
 

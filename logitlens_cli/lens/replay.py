@@ -151,6 +151,7 @@ def bare_norms(model: Any, parts: ModelParts, route: Route) -> dict[nn.Module, n
     """
     received: dict[nn.Module, Tensor] = {}
 
+    @passes.in_this_thread
     def keep(module: nn.Module, args: Any) -> None:
         received.pop(module, None)  # the last time that it runs is in the tail
         if args and isinstance(args[0], Tensor):
@@ -178,21 +179,23 @@ def bare_hooks(
     finished: list[None] = []
     """one for each time that the last block has run in a pass"""
 
+    @passes.in_this_thread
     def leave(*_: Any) -> None:
         finished.append(None)
 
+    @passes.in_this_thread
     def enter(*_: Any) -> None:
         finished.clear()
 
+    @passes.in_this_thread
     def stand_in(norm: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if len(finished) <= last.number:
             return None
         given = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
         return bare[norm](*given, **kwargs).to(output.dtype)
 
-    handles = [norm.register_forward_hook(stand_in, with_kwargs=True) for norm in bare]
     return [
-        *handles,
+        *(norm.register_forward_hook(stand_in, with_kwargs=True) for norm in bare),
         model.register_forward_pre_hook(enter),
         last.block.register_forward_hook(leave),
     ]
@@ -255,7 +258,8 @@ def blocks_skipped(parts: ModelParts, resid: Tensor, count: int | None = None) -
 
     try:
         for block in skipped:
-            block.forward = stand_in(block)
+            # Other threads may run the model meanwhile.
+            block.forward = passes.in_this_thread(stand_in(block), elsewhere=block.forward)
         yield
     finally:
         for block, forward in overrides.items():

@@ -28,6 +28,16 @@ class Bos(StrEnum):
     none = "none"
 
 
+@dataclass(frozen=True)
+class TextTarget:
+    """A target that was given as a text."""
+
+    text: str
+    id: int
+    neighbours: tuple[int, ...]
+    """tokens that differ by a leading space or a capital only"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadSpec:
     """Which rows and columns, how they are decoded, and what is computed of them."""
@@ -58,8 +68,12 @@ class ReadSpec:
     """also rank every token that was ever a top guess in the last column"""
     chosen: Sequence[str] = ()
     """targets that are ranked in the last column too"""
+    text_targets: Sequence[TextTarget] = ()
+    """targets that were given as texts"""
     next_ranks: bool = False
     """also rank the true next tokens in the model's output"""
+    lock_in: bool = False
+    """look at all blocks for the one from which the guess stays the model's, whatever the rows"""
     single: bool = False
     """is one column of the window all that is read?"""
     column: int | None = None

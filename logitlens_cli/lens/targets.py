@@ -7,13 +7,14 @@ from itertools import accumulate
 from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import TokenizedPrompt
-from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.lens.spec import ReadSpec, TextTarget
 from logitlens_cli.metrics.target_names import (
     ID_PREFIX,
     TARGET_WORDS,
     target_token_id,
     token_target,
 )
+from logitlens_cli.model.spellings import spellings_of
 from logitlens_cli.model.tokenizer import target_id
 
 
@@ -28,16 +29,33 @@ def with_token_ids(spec: ReadSpec, lens_model: LensModel) -> ReadSpec:
         for key, metric in spec.metrics.items()
     }
     chosen = [with_token_id("--target", target, lens_model) for target in spec.chosen]
-    return replace(spec, metrics=metrics, chosen=chosen)
+    texts = text_targets(spec, lens_model)
+    return replace(spec, metrics=metrics, chosen=chosen, text_targets=texts)
+
+
+def text_targets(spec: ReadSpec, lens_model: LensModel) -> list[TextTarget]:
+    """The targets that are given as texts, each once, if they have other spellings."""
+    metrics = [*spec.metrics.values()]
+    given = [*(m.target for m in metrics), *(m.minus for m in metrics), *spec.chosen]
+    texts = [t for t in given if t not in TARGET_WORDS and not t.startswith(ID_PREFIX)]
+    found = []
+    for text in dict.fromkeys(texts):
+        number = target_id(lens_model.tokenizer, text)
+        others = spellings_of(lens_model.tokenizer, number)
+        others = [i for i in others if i < lens_model.parts.vocabulary]
+        if others:
+            found.append(TextTarget(text, number, tuple(others)))
+    return found
 
 
 def with_token_id(flag: str, target: str, lens_model: LensModel) -> str:
     """One of the words, or "id:N" of a token's text."""
     if target in TARGET_WORDS:
         return target
-    if not target.startswith(ID_PREFIX):
-        return token_target(target_id(lens_model.tokenizer, target, flag))
-    number = target_token_id(target)
+    if target.startswith(ID_PREFIX):
+        number = target_token_id(target)
+    else:
+        number = target_id(lens_model.tokenizer, target, flag)
     if number is None or number >= lens_model.parts.vocabulary:
         raise UsageError(
             f"{flag} {target} is not a token", f"ids are 0 to {lens_model.parts.vocabulary - 1}"

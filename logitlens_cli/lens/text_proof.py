@@ -150,7 +150,7 @@ def tail_of(model: Any, parts: ModelParts, route: Route, text: InnerText) -> Ten
     if sampled:
         handles.append(
             parts.head.register_forward_pre_hook(
-                lambda head, args: (args[0][:, compared], *args[1:])
+                passes.in_this_thread(lambda head, args: (args[0][:, compared], *args[1:]))
             )
         )
     with passes.hooked(handles):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # As float32 has it, so that the factor divided by is the factor multiplied with.
-LOG2_E = torch.tensor(math.log2(math.e)).item()
+LOG2_E = torch.tensor(math.log2(math.e), dtype=torch.float32).item()
 # What stands for a logit of minus infinity: times LOG2_E it is still a number.
 LEAST_LOGIT = -1e38
 # Of more than a few rows the best entry is looked for in the best of the bunches of so many: this
@@ -141,7 +141,7 @@ def leading_ids(tiles: Sequence[Tensor], k: int) -> Tensor:
     if k == 1:
         return first_argmax(torch.cat(list(tiles), -1)).unsqueeze(-1)
     rows, first_id = len(tiles[0]), 0
-    best = torch.full((rows, k), -torch.inf, device=tiles[0].device)
+    best = tiles[0].new_full((rows, k), -torch.inf)
     ids = torch.full((rows, k), -1, device=best.device)
     for tile in tiles:
         merge_top_k(best, ids, tile, tile.amax(-1), first_id)

@@ -93,9 +93,9 @@ class TargetCounts:
     ) -> None:
         layers, positions = shape
         self.targets, self.whole_vocabulary = targets, len(tiles) == 1
-        self.above = torch.zeros(len(tiles), layers, len(targets), positions, device=device)
+        self.above = float_zeros(device, len(tiles), layers, len(targets), positions)
         self.ties = torch.zeros_like(self.above)
-        self.logits = torch.zeros(layers, len(targets), positions, device=device)
+        self.logits = float_zeros(device, layers, len(targets), positions)
         for n, target in enumerate(targets.values()):
             if target.logit is not None:
                 self.logits[:, n] = target.logit
@@ -157,7 +157,7 @@ class TileAccumulator:
         self.targets = TargetCounts(shape, tiling.tiles, targets, device)
 
         def per_tile(*size: int) -> Tensor:
-            return torch.zeros(len(tiling.tiles), layers, *size, device=device)
+            return float_zeros(device, len(tiling.tiles), layers, *size)
 
         # For what each is, see ``TileSums``; a tile each.
         self.maximum, self.total, self.mean = (per_tile(positions) for _ in range(3))
@@ -166,7 +166,7 @@ class TileAccumulator:
         self.js = per_tile(positions if needs.js else 0)
         """sum p log(p/m) + q log(q/m) of the reference "final", m = (p + q) / 2"""
         top = (tiling.workers, *shape, k)
-        self.top_logits = torch.full(top, -torch.inf, device=device)
+        self.top_logits = torch.full(top, -torch.inf, dtype=torch.float32, device=device)
         """(worker, layer, position, k), best first"""
         self.top_ids = torch.full(top, -1, device=device)
 
@@ -287,6 +287,11 @@ def sum_tiles(sums: Tensor, shrink: Any) -> Any:
     """The sums of all tiles on one scale; ``shrink`` brings each to it."""
     # Where a whole tile is forbidden, its own sums overflow, and do not count.
     return (np.where(shrink == 0, 0, to_numpy(sums)) * shrink).sum(0)
+
+
+def float_zeros(device: torch.device, *size: int) -> Tensor:
+    """Zeros in float32, whatever torch's default is."""
+    return torch.zeros(size, dtype=torch.float32, device=device)
 
 
 def targets_in_tile(targets: Iterable[TargetTokens], tile: slice) -> tuple[tuple[int, ...], ...]:

@@ -1,6 +1,5 @@
 """A model's configuration, checked before anything is built from it."""
 
-import fnmatch
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from logitlens_cli.model import silence
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 from logitlens_cli.model.files import (
-    SMALL_FILES,
+    READ_FILES,
     ModelFiles,
     Permissions,
     check_json_size,
@@ -70,22 +69,21 @@ def checked_config_json(files: ModelFiles, allowed: Permissions) -> dict[str, An
 
 
 def check_small_files(files: ModelFiles) -> None:
-    """Refuse small files that are not small, and links that lead out of the folder."""
+    """Refuse small files that are not small, and links that lead out of the folder, of those that
+    are read."""
     folder = files.folder.resolve()
     # The hub's cache is made of links, from snapshots/COMMIT to blobs.
     in_hub_cache = folder.parent.name == "snapshots"
     homes = (folder, folder.parents[1] / "blobs") if in_hub_cache else (folder,)
-    for path in sorted(files.folder.rglob("*")):
-        small = any(fnmatch.fnmatch(path.name, pattern) for pattern in SMALL_FILES)
-        if not small and not fnmatch.fnmatch(path.name, "*.safetensors"):
-            continue
+    small_files = {path for pattern in READ_FILES for path in files.folder.glob(pattern)}
+    for path in sorted(small_files | {*files.folder.glob("*.safetensors")}):
         target = Path(os.path.realpath(path))  # unlike resolve(), it does not fail on a loop
         if path.is_symlink() and not any(target.is_relative_to(home) for home in homes):
             raise WorkError(
                 f"{path} is a link that leads out of its folder, to {target}",
                 "put a copy of that file into the folder, if you trust it",
             )
-        if small and path.is_file():
+        if path in small_files and path.is_file():
             check_json_size(path)
 
 

@@ -17,6 +17,7 @@ from logitlens_cli.model.files import (
     ModelFiles,
     Permissions,
     present_weights,
+    require_one_gguf,
     shard_names,
     short_message,
 )
@@ -74,6 +75,8 @@ def bring_files(
     if kind == "hub":
         return bring_from_hub(name, revision, allowed, progress)
     path = Path(name).expanduser().absolute()
+    if kind == "gguf":
+        require_one_gguf(path)
     return ModelFiles(path) if kind == "folder" else ModelFiles(path.parent, gguf=path)
 
 

@@ -14,7 +14,18 @@ from logitlens_cli.model import sandbox, silence
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]  # all but weights and code
+READ_FILES = [
+    *("config.json", "*.index.json", "tokenizer*.json", "tekken.json", "chat_template*"),
+    *("special_tokens_map.json", "added_tokens.json", "*vocab*.json", "*vocab*.txt", "merges.txt"),
+    *("*.model", "*.tiktoken", "*.spm", "*.tokenizer", "bpe.codes", "dict.txt", "emoji.json"),
+    *("byte_maps.json", "normalizer.json", "word_shape.json", "word_pronunciation.json"),
+    "additional_chat_templates/*.jinja",
+]
+"""of those, what transformers reads of a folder; other files may be as large as they like"""
 JSON_LIMIT = 128 * 2**20  # bytes; the largest tokenizers have some 40 MB
+
+
+SPLIT_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,25 @@ def shard_names(folder: Path, index: str, single: str) -> list[str]:
     if not names or any(not re.fullmatch(rf"\w[\w.-]*\{end}", name, re.ASCII) for name in names):
         raise WorkError(f"{folder / index} names no usable weight files", "fetch the model again")
     return names
+
+
+def part_of_gguf(path: Path, parts: int) -> WorkError:
+    """Of a model that is split over several files."""
+    first, whole = path.name, "whole.gguf"
+    if match := SPLIT_NAME.fullmatch(path.name):
+        first, whole = f"{match[1]}-00001-of-{match[3]}.gguf", f"{match[1]}.gguf"
+    return WorkError(
+        f"{path} is one of {parts} parts of a model, and transformers reads GGUF models of one "
+        "file only",
+        f"join them with llama.cpp: llama-gguf-split --merge {first} {whole}",
+    )
+
+
+def require_one_gguf(path: Path) -> None:
+    """WorkError for a file whose name says that it is a part of a model."""
+    match = SPLIT_NAME.fullmatch(path.name)
+    if match is not None and int(match[3]) > 1:
+        raise part_of_gguf(path, int(match[3]))
 
 
 def loading_arguments(allowed: Permissions) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 from logitlens_cli.model.config import context_length, read_config
 from logitlens_cli.model.fetch import bring_files, source_kind
 from logitlens_cli.model.files import Permissions, short_message
-from logitlens_cli.model.tokenizer_files import check_vocabulary, read_tokenizer
+from logitlens_cli.model.tokenizer_files import read_tokenizer
 from logitlens_cli.model.weights import check_weights, read_model
 
 
@@ -66,7 +66,6 @@ def open_model(source: ModelSource, progress: Progress) -> OpenedModel:
             tokenizer = read_tokenizer(files, config, allowed)
             files = check_weights(files, config, allowed)
             model = read_model(files, config, chosen_dtype, source.device_map, allowed, progress)
-            check_vocabulary(tokenizer, model)
             if not getattr(model, "hf_device_map", None):  # else accelerate has placed it
                 move_model(model, target)
     return OpenedModel(

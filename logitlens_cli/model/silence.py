@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -51,5 +52,8 @@ class Sink(io.StringIO):
 
 def hush_matplotlib() -> None:
     """Keep a process of ours from passing on that matplotlib's home cannot be written, which is
-    nobody's concern here. Not for programs that only import us: it is their process."""
+    nobody's concern here, and from looking for the backend of a notebook that started it: figures
+    are drawn into files. Not for programs that only import us: it is their process."""
+    if "MPLBACKEND" in os.environ:
+        os.environ["MPLBACKEND"] = "agg"
     logging.getLogger("matplotlib").setLevel(logging.CRITICAL)

@@ -4,13 +4,13 @@ Knows nothing of fonts (a label may hold any script) and nothing of models. A to
 with the interface of transformers' fast tokenizers.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
+from logitlens_cli.model.windows import POSITIONS, words_span
 from logitlens_cli.reading.marks import with_marks
 
 SENTENCEPIECE_SPACE = "▁"
@@ -32,17 +32,23 @@ def encode(tokenizer: Any, text: str, bos: str = "auto") -> Encoded:
     """Tokenize ``text``.
 
     ``bos``: "auto" is the tokenizer's own habit, "add" and "none" put the start token there or
-    take care that none is. Raises UsageError for "add" where the tokenizer has no such token.
+    take care that none is. What a tokenizer puts behind a text is left out: the last token is the
+    text's. Raises UsageError for "add" where the tokenizer has no such token.
     """
     encoding = tokenizer(
         text,
         add_special_tokens=bos == "auto",
         return_offsets_mapping=True,
         return_attention_mask=False,
+        return_special_tokens_mask=True,
         verbose=False,
     )
     # Tokenizers written in Python (CTRL, BioGPT) know no spans.
     ids, spans = list(encoding["input_ids"]), [tuple(s) for s in encoding.get("offset_mapping", ())]
+    was_added = encoding.get("special_tokens_mask") or [0] * len(ids)
+    while ids and was_added[len(ids) - 1]:
+        ids.pop()
+    spans = spans[: len(ids)]
     if bos == "add":
         if tokenizer.bos_token_id is None:
             raise UsageError("--bos add: the tokenizer has no start token", "use --bos auto")
@@ -134,11 +140,11 @@ def text_of_bytes(data: bytes) -> str:
 
 def window_columns(spec: str | None, text: str, encoded: Encoded) -> range:
     """The positions that ``spec`` asks for: None is all, "A:B" counts tokens (negatives from the
-    end), anything else is a part of the text, of which the first occurrence is taken."""
+    end), anything else is a part of the text (see ``windows``)."""
     count = len(encoded.ids)
     if spec is None:
         return range(count)
-    match = re.fullmatch(r"\s*(-?\d{1,18})?\s*:\s*(-?\d{1,18})?\s*", spec)
+    match = POSITIONS.fullmatch(spec)
     if match is None:
         return spanned_tokens(spec, text, encoded)
     first, last = int(match[1] or 0), int(match[2]) if match[2] else count
@@ -171,12 +177,7 @@ def single_column(position: int | None, columns: range, count: int) -> range:
 
 def spanned_tokens(part: str, text: str, encoded: Encoded) -> range:
     """The positions of the tokens that a part of the text touches."""
-    start = text.find(part) if part else -1
-    if start < 0:
-        raise UsageError(
-            f"--window {part!r} does not occur in the text", "give words of it, or positions A:B"
-        )
-    stop = start + len(part)
+    start, stop = words_span(part, text)
     touched = [i for i, (a, b) in enumerate(encoded.spans) if a < stop and b > start]
     if not touched:
         raise UsageError(f"--window {part!r} belongs to no token", "give positions A:B")

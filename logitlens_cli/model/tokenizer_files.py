@@ -14,7 +14,7 @@ from logitlens_cli.errors import WorkError
 from logitlens_cli.model import sandbox
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from logitlens_cli.model.files import (
     ModelFiles,
     Permissions,
@@ -138,14 +138,3 @@ def drop_invented_tokens(tokenizer: "PreTrainedTokenizerBase", rows: int) -> Non
     if len(original) < len(state["added_tokens"]):
         backend.__setstate__(json.dumps(state | {"added_tokens": original}).encode())
         tokenizer.unk_token = None
-
-
-def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") -> None:
-    highest = max(tokenizer.get_vocab().values())
-    rows = model.get_input_embeddings().weight.shape[0]
-    if highest >= rows:
-        raise WorkError(
-            f"vocabulary mismatch: the tokenizer's ids go up to {highest}, but the model has"
-            f" {rows} embeddings (ids 0 to {rows - 1})",
-            "give the model the tokenizer that it was trained with",
-        )

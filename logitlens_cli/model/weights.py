@@ -21,6 +21,7 @@ from logitlens_cli.model.files import (
     ModelFiles,
     Permissions,
     loading_arguments,
+    part_of_gguf,
     present_weights,
     reading_errors,
     short_message,
@@ -143,7 +144,7 @@ def read_model(
 ) -> "PreTrainedModel":
     """Load the weights; WorkError unless every tensor of the model came from the files."""
     with reading_errors("the weights", files):
-        from transformers import AutoModelForCausalLM, GgufConfig
+        from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 
         unpacked = {"quantization_config": GgufConfig(dequantize=True)} if files.gguf else {}
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -154,6 +155,7 @@ def read_model(
             use_safetensors=None if allowed.pickles else True,
             ignore_mismatched_sizes=True,  # told by name below, not by a report to the log
             output_loading_info=True,
+            generation_config=GenerationConfig(),  # nothing is generated, so its file is not read
             **unpacked,
             **files.where(),
             **loading_arguments(allowed),
@@ -161,15 +163,29 @@ def read_model(
     for kind, what in LOADING_FAULTS.items():
         wrong = sorted(str(key) for key in found.get(kind) or ())
         if wrong:
+            require_whole(files)
             raise WorkError(
                 f"corrupt weights in {files}: {len(wrong)} {what}, among them {wrong[0]}",
-                "fetch or save the model again, with the config.json that belongs to it",
+                "fetch the file again"
+                if files.gguf
+                else "fetch or save the model again, with the config.json that belongs to it",
             )
     unused = sorted(found.get("unexpected_keys") or ())
     if unused:
         progress.note(f"{len(unused)} tensors of the weights are not used, among them {unused[0]}")
     loaded: PreTrainedModel = model.eval().requires_grad_(False)
     return loaded
+
+
+def require_whole(files: ModelFiles) -> None:
+    """WorkError for a GGUF file that says that it is a part of a model, whatever its name."""
+    if files.gguf is None:
+        return
+    from gguf import GGUFReader
+
+    parts = GGUFReader(files.gguf).fields.get("split.count")
+    if parts is not None and int(parts.contents()) > 1:
+        raise part_of_gguf(files.gguf, int(parts.contents()))
 
 
 def fingerprint(files: ModelFiles, weights: list[Path]) -> str:

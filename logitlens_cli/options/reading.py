@@ -59,7 +59,7 @@ class LinesOptions:
             "--lines",
             section=PROMPT,
             recorded=False,
-            help='File with a prompt per line; .jsonl: "text", optional "name".',
+            help='File with a prompt per line, or JSON lines of "text" and perhaps "name".',
         ),
     ] = None
     chat: Annotated[
@@ -109,7 +109,8 @@ class GridOptions:
         option(
             "--window",
             section=COLUMNS,
-            help="Show positions A:B (negative from the end), or words of the text.",
+            help="Show positions A:B (negative from the end), or words of the text (dog#2: the "
+            "second time).",
         ),
     ] = ReadSpec.window
     bos: Annotated[

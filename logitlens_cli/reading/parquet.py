@@ -5,7 +5,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from logitlens_cli.reading.record import Reading
+from logitlens_cli.reading.record import Layer, Reading
 
 GUESSES = {"ids": pa.int32(), "labels": pa.string(), "logits": pa.float64(), "probs": pa.float64()}
 
@@ -24,6 +24,12 @@ def table(reading: Reading) -> pa.Table:
         """One value per layer, for every position."""
         return pa.array([value for value in values for _ in range(columns)], kind)
 
+    def height(layer: Layer) -> float | None:
+        """Where a row stands among the blocks' numbers: between them, where it is within one."""
+        if layer.block is None:
+            return None
+        return layer.block - 0.5 if layer.kind == "mid" else float(layer.block)
+
     def cells(grid: list[list[Any]], kind: Any) -> Any:
         return pa.array([cell for row in grid for cell in row], kind)
 
@@ -34,10 +40,11 @@ def table(reading: Reading) -> pa.Table:
         "token": along([t.label for t in tokens], pa.string()),
         "next_id": along([t.next_id for t in tokens], pa.int32()),
         "next": along([t.next_label for t in tokens], pa.string()),
-        "layer": up(list(range(rows)), pa.int32()),
+        "layer": up([height(layer) for layer in layers], pa.float64()),
         "layer_label": up([layer.label for layer in layers], pa.string()),
         "kind": up([layer.kind for layer in layers], pa.string()),
         "block": up([layer.block for layer in layers], pa.int32()),
+        "row": up(list(range(rows)), pa.int32()),
         "final_id": along(reading.final_ids, pa.int32()),
     }
     for name, kind in GUESSES.items():

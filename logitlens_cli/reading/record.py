@@ -109,8 +109,8 @@ class Followed(Record, frozen=True, kw_only=True):
 
 
 class LockIn(Record, frozen=True):
-    """Blocks after which the layer's top guess is the model's, [position]; null where none is.
-    Numbers are those of ``Layer.block``."""
+    """Blocks after which the layer's top guess is the model's, [position]; null where none is. The
+    input row and the middles of blocks do not count. Numbers are those of ``Layer.block``."""
 
     first: list[int | None]
     """the lowest of them"""
@@ -119,11 +119,14 @@ class LockIn(Record, frozen=True):
     mean_first: float | None
     """over the positions that have one"""
     mean_since: float | None
+    all_blocks: bool = False
+    """were all blocks looked at? Else only those that are rows"""
 
 
-def lock_in(layers: Sequence[Layer], top: Ints, final: Sequence[int]) -> LockIn:
-    """The blocks from which top guesses (layer, position) are the model's own (position,)."""
-    rows = [n for n, layer in enumerate(layers) if layer.block is not None]
+def lock_in(layers: Sequence[Layer], top: Ints, final: Sequence[int], blocks: int) -> LockIn:
+    """The blocks from which top guesses (layer, position) are the model's own (position,), of a
+    model in which ``blocks`` have a row."""
+    rows = [n for n, layer in enumerate(layers) if layer.kind == "block"]
     if not rows:
         none: list[int | None] = [None] * len(final)
         return LockIn(first=none, since=none, mean_first=None, mean_since=None)
@@ -135,12 +138,44 @@ def lock_in(layers: Sequence[Layer], top: Ints, final: Sequence[int]) -> LockIn:
         is_there = hits.any(axis=0).tolist()
         return [layers[rows[n]].block if b else None for n, b in zip(found, is_there, strict=True)]
 
-    def mean(blocks: list[int | None]) -> float | None:
-        numbers = [block for block in blocks if block is not None]
+    def mean(found: list[int | None]) -> float | None:
+        numbers = [block for block in found if block is not None]
         return rounded(sum(numbers) / len(numbers)) if numbers else None
 
     first, since = lowest(agrees), lowest(stays)
-    return LockIn(first=first, since=since, mean_first=mean(first), mean_since=mean(since))
+    return LockIn(
+        first=first,
+        since=since,
+        mean_first=mean(first),
+        mean_since=mean(since),
+        all_blocks=len(rows) == blocks,
+    )
+
+
+def skips_blocks(layers: Sequence[Layer], model: "ModelRecord", decoder_blocks: int) -> bool:
+    """Is there a block without a row?"""
+    return sum(layer.kind == "block" for layer in layers) < model.blocks - decoder_blocks
+
+
+def lock_in_of(reading: "Reading") -> LockIn:
+    """That of a reading, whose dump may be of a version that did not look at it."""
+    if reading.lock_in is not None and reading.lock_in.all_blocks:
+        return reading.lock_in
+    blocks = reading.model.blocks - reading.lens.decoder_blocks
+    return lock_in(reading.layers, reading.top(), reading.final_ids, blocks)
+
+
+class Spelling(Record, frozen=True):
+    """A target given as a text, where the same with or without a leading space or a capital ranks
+    better in the model's output at the last column."""
+
+    text: str
+    """as it was given"""
+    id: Id
+    rank: Nonnegative
+    better_id: Id
+    better_label: str
+    better_rank: Nonnegative
 
 
 class CheckRecord(Record, frozen=True):
@@ -218,6 +253,10 @@ class Reading(Record, frozen=True):
     options: dict[str, Any]
     """what was asked for"""
     versions: dict[str, str]
+    notes: list[str] = []
+    """what a user ought to know about what was asked for"""
+    spellings: list[Spelling] = []
+    """targets of which another spelling ranks better in the end"""
     followed: Followed | None = None
     lock_in: LockIn | None = None
     next_ranks: list[Nonnegative | None] | None = None
@@ -234,6 +273,8 @@ class Reading(Record, frozen=True):
             raise ValueError(f"final_ids is not of {positions} positions")
         if self.next_ranks is not None and len(self.next_ranks) != positions:
             raise ValueError(f"next_ranks is not of {positions} positions")
+        if self.lock_in is not None:
+            require_lock_in(self.lock_in, positions)
         if not isinstance(self.options.get("color", ""), str):
             raise ValueError("options.color is not a string")
         for name, scores in self.metrics.items():
@@ -284,6 +325,13 @@ def require_grids(
                 raise ValueError(
                     "a cell without a guess, or a guess without its label, logit or probability"
                 )
+
+
+def require_lock_in(found: LockIn, positions: int) -> None:
+    """ValueError for a lock-in of another number of positions."""
+    for name, blocks in (("first", found.first), ("since", found.since)):
+        if len(blocks) != positions:
+            raise ValueError(f"lock_in.{name} is not of {positions} positions")
 
 
 def require_scores(what: str, scores: Scores) -> None:

@@ -18,11 +18,18 @@ import numpy as np
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.reading.dump import read_bounded, require_single_keys
-from logitlens_cli.reading.record import Layer, ModelRecord, Reading, Record
+from logitlens_cli.reading.record import (
+    Layer,
+    ModelRecord,
+    Reading,
+    Record,
+    lock_in_of,
+    skips_blocks,
+)
 from logitlens_cli.reading.rounding import rounded
 from logitlens_cli.reading.sketch import BINS, LARGEST_COUNT, UNIT, Counted, Sketch, Tally
 
-SUMMARY_SCHEMA = "logitlens-stats/1"
+SUMMARY_SCHEMA = "logitlens-stats/2"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 AGREES, LOCKED = "agrees", "locked-in"
 SHARES = {
@@ -47,8 +54,8 @@ class Summary(Record, frozen=True):
     prompts: Counted
     positions: Counted
     sketches: dict[str, list[Sketch]]
-    """[layer] by metric; and "lock-in", of which there is one: the layer from which a position's
-    guess stays the model's, as the number of its row from 0"""
+    """[layer] by metric; and "lock-in", of which there is one: the block from which a position's
+    guess stays the model's"""
     tallies: dict[str, Tally]
     """by metric or share"""
     shards: list[tuple[str, ShardCount, ShardCount]]
@@ -65,6 +72,8 @@ class Summary(Record, frozen=True):
         rows = len(self.layers)
         if not rows or not isinstance(self.lens.get("norm"), str):
             raise ValueError("it has no layer, or no lens.norm")
+        if not isinstance(self.lens.get("decoder_blocks", 0), int):
+            raise ValueError("lens.decoder_blocks is not a number")
         unknown = {*self.sketches, *self.tallies} - {*METRICS, *SHARES, LOCK_IN}
         missing = SHARES.keys() - self.tallies.keys()
         for name in sorted(unknown | missing):
@@ -160,7 +169,8 @@ def add_reading(summary: Summary, reading: Reading) -> Summary:
     since = lock_in_rows(top, reading.final_ids)
     summary.tallies[AGREES].add((top == np.array(reading.final_ids)).astype(float), bins)
     summary.tallies[LOCKED].add((np.arange(rows)[:, None] >= since).astype(float), bins)
-    summary.sketches[LOCK_IN][0].add(since.astype(float))
+    blocks = [block for block in lock_in_of(reading).since if block is not None]
+    summary.sketches[LOCK_IN][0].add(np.array(blocks, float))
     return msgspec.structs.replace(
         summary, prompts=summary.prompts + 1, positions=summary.positions + len(reading.tokens)
     )
@@ -258,6 +268,11 @@ def is_whole(metric: str) -> bool:
     return metric == LOCK_IN or METRICS[metric].whole
 
 
+def summary_skips_blocks(summary: Summary) -> bool:
+    """Is there a block without a row, so that the lock-in is of the rows only?"""
+    return skips_blocks(summary.layers, summary.model, summary.lens.get("decoder_blocks", 0))
+
+
 def summary_numbers(summary: Summary) -> dict[str, Any]:
     """The numbers, by metric: [layer] mean and quantiles; shares; lock-in."""
     numbers: dict[str, Any] = {}
@@ -268,6 +283,8 @@ def summary_numbers(summary: Summary) -> dict[str, Any]:
             "mean": [rounded(sketch.mean()) for sketch in sketches],
             **{name: [row[n] for row in kept] for n, name in enumerate(QUANTILE_NAMES)},
         }
+        if metric == LOCK_IN:
+            numbers[metric]["all_blocks"] = not summary_skips_blocks(summary)
     for share in SHARES:
         numbers[share] = {"share": rounded(shares(summary, share))}
     return numbers

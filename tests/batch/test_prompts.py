@@ -1,6 +1,7 @@
 """Texts from everywhere, and the names that their files get."""
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -255,3 +256,74 @@ def test_deep_json(tmp_path: Path) -> None:
 def test_the_parser_of_prompts_gives_text_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": ""}\n')
     assert prompts.from_lines(tmp_path / "a.jsonl", None) == [Prompt("a-1", "", 1)]
+
+
+# ---- JSON lines under other names
+
+
+@pytest.mark.parametrize(
+    "name", ["p.jsonl", "P.JSONL", "p.ndjson", "p.NDJson", "p.json", "p.txt", "p", "p.dat"]
+)
+def test_lines_of_json_are_read_whatever_the_files_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('\n{"text": "hello world"}\n{"text": "b", "name": "x"}\n')
+    assert prompts.from_lines(tmp_path / name, None) == [
+        Prompt(f"{Path(name).stem}-2", "hello world", 2),
+        Prompt("x", "b", 3),
+    ]
+
+
+def test_lines_of_json_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, b'{"text": "hello world"}\n')
+    assert prompts.from_lines(Path("-"), None) == [Prompt("stdin-1", "hello world", 1)]
+
+
+def test_lines_of_json_from_a_process() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b'{"text": "hello world"}\n')
+    os.close(writing)
+    pipe = Path(f"/dev/fd/{reading}")
+    assert prompts.from_lines(pipe, None) == [Prompt("stdin-1", "hello world", 1)]
+    os.close(reading)
+
+
+SHAPE_OF_LINES = 'not an object with a string "text"; write {"text": "...", "name": "..."}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.json", '[{"text": "a"}]\n', "its first line is no JSON object, so it is not JSON li"),
+        ("p.json", '{\n  "text": "a"\n}\n', "its first line is no JSON object, so it is not JSO"),
+        ("p", '[{"text": "a"}, {"text": "b"}]\n', "its first line is no JSON object, so it is n"),
+        ("p", '{\n  "text": "a"\n}\n', "its first line is no JSON object, so it is not JSON l"),
+        ("p.ndjson", "hello\n", "line 1: not JSON"),
+        ("p", '{"prompt": "a"}\n', f"line 1: {SHAPE_OF_LINES}"),
+        ("p.json", '{"prompt": "a"}\n', f"line 1: {SHAPE_OF_LINES}"),
+        ("p.txt", '{"text": "a"}\nhello\n', "line 2: not JSON"),
+    ],
+)
+def test_what_looks_like_json_and_cannot_be_read(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert message in refusal(prompts.from_lines, tmp_path / name, None)
+
+
+def test_pretty_json_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    type_in(monkeypatch, b'{\n  "text": "hello world"\n}\n')
+    assert refusal(prompts.from_lines, Path("-"), None) == (
+        "--lines -: its first line is no JSON object, so it is not JSON lines; write one object a "
+        'line, {"text": "..."}, as jq -c \'.[]\' makes of a list'
+    )
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", "[]", "{text}", "[x](y)", "[" * 9999])
+def test_texts_that_begin_like_json_stay_texts(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    type_in(monkeypatch, f"{line}\nb\n".encode())
+    assert [prompt.text for prompt in prompts.from_lines(Path("-"), None)] == [line, "b"]
+
+
+@pytest.mark.parametrize("line", ['{"a": 1}', "{}", "[1, 2]", '"text"', "12", "{text}", "[" * 9999])
+def test_texts_that_are_code_stay_texts(tmp_path: Path, line: str) -> None:
+    (tmp_path / "p.txt").write_text(f"{line}\n")
+    assert [prompt.text for prompt in prompts.from_lines(tmp_path / "p.txt", None)] == [line]

@@ -1,6 +1,7 @@
 """What the command line says: paths on standard output, errors as a line, exit codes."""
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -21,6 +22,15 @@ from logitlens_cli.errors import WorkError
 def test_a_path_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_path(Path("out/x y.png"))
     assert capsys.readouterr() == ("out/x y.png\n", "")
+
+
+def test_a_path_that_standard_output_cannot_encode(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_path(Path("out/a.png"))
+    print_path(Path("out/\u6771.png"))
+    print_path(Path("out/b.png"))
+    assert written.getvalue() == "out/a.png\nout/\u6771.png\nout/b.png\n".encode()
 
 
 def test_an_error_is_a_line_and_a_code(capsys: pytest.CaptureFixture[str]) -> None:

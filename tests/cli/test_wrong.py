@@ -139,7 +139,10 @@ def tokenizer_with(**changes: Any) -> Callable[[Path], None]:
 def mismatched(folder: Path) -> None:
     tokens = json.loads((folder / "tokenizer.json").read_text())
     tokens["model"]["vocab"] |= {f"more{i}": i for i in range(262, 400)}
-    tokens["added_tokens"] = []
+    tokens["added_tokens"] = [
+        {"id": 399, "content": "<extra>", "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": True}
+    ]  # fmt: skip
     (folder / "tokenizer.json").write_text(json.dumps(tokens))
     (folder / "tokenizer_config.json").unlink()
 
@@ -768,10 +771,9 @@ FOLDERS_OF_MODELS: list[Row] = [
         "corrupt weights in {}/deeper: 9 tensors missing, among them model.…",
     ),
     (
-        "topk --offline -m mismatch",
-        1,
-        "vocabulary mismatch: the tokenizer's ids go up to 399, but the model has 300 "
-        "embeddings (ids 0 to 299); …",
+        "topk --offline -m mismatch -t <extra>",
+        2,
+        "the text holds token 400 (<extra>), but mismatch has 300 embeddings (ids 0 to 299); …",
     ),
     (
         "topk --offline -m pickled",

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from listening import Listening
 
-from logitlens_cli.commands.notes import InputRowNote, note_missing_fonts
+from logitlens_cli.commands.notes import InputRowNote, TextNotes, note_missing_fonts
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.reading.dump import load_dump
-from logitlens_cli.reading.record import Reading
+from logitlens_cli.reading.record import Reading, Spelling
 
 FROM_ROW = {"kl-input": MetricSpec(metric="kl-input")}
 UNTIED = " (the model does not tie its embeddings)"
@@ -96,6 +96,34 @@ def test_no_word_where_nothing_measures_from_it(
 
 def test_no_word_of_no_reading() -> None:
     assert said_of(FROM_ROW) == []
+
+
+def words_about(*readings: Reading) -> list[str]:
+    progress, note = Listening(), TextNotes()
+    for reading in readings:
+        note.add(reading)
+    note.print(progress)
+    return progress.notes
+
+
+def spelled(rank: int, better: int) -> Spelling:
+    return Spelling(
+        text="Paris", id=38634, rank=rank, better_id=7042, better_label="·Paris", better_rank=better
+    )
+
+
+def test_windows_and_targets_that_could_mean_something_else(reading: Reading) -> None:
+    change = msgspec.structs.replace
+    first = change(reading, notes=["a note"], spellings=[spelled(44, 1)])
+    second = change(reading, notes=["a note", "another"], spellings=[spelled(90, 45)])
+    paris = "'Paris' is token 38634, of rank 44 in the end; ·Paris (id:7042) has rank 1 there"
+    assert words_about(first) == ["a note", paris]
+    assert words_about(first, reading, second) == [
+        "a note (in 2 of 3 prompts)",
+        "another (in 1 of 3 prompts)",
+        f"{paris} (another spelling ranks better in 2 of 3 prompts)",
+    ]
+    assert words_about(reading) == words_about() == []
 
 
 @pytest.mark.parametrize(

@@ -613,3 +613,29 @@ def test_a_split_counts_the_tokens_of_the_chat_template(logitlens: Shell, out: P
     assert pieces > 1  # the text alone is two tokens
     figures = [f"x.topk.{n}.png" for n in range(1, pieces + 1)]
     assert ran == Ran(0, paths(out, "x.topk.json", *figures), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ('{"text": "a"}\n{"text": "b"}\n', 1),
+        ('{"a": 1}\n', 0),
+        ("the cat\n", 0),
+    ],
+)
+def test_a_file_of_json_lines_is_one_text_and_a_note(
+    logitlens: Shell, tiny_folder: Path, tmp_path: Path, text: str, notes: int
+) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text(text)
+    ran = logitlens("topk", "-f", path, "-m", tiny_folder, "-o", tmp_path, "--format", "none")
+    assert ran.code == 0
+    assert dump(tmp_path / "p.topk.json")["text"] == text.removesuffix("\n")
+    assert (
+        ran.err
+        == [
+            f"logitlens: --file {path} looks like JSON lines, and is read as one text; "
+            f"--lines {path} reads a prompt of each"
+        ]
+        * notes
+    )

@@ -121,7 +121,8 @@ def test_which_fields_have_no_option() -> None:
     for taken, rest in (
         (
             ReadSpec,
-            {"command", "metrics", "follow", "chosen", "single", "column", "options"},
+            {"command", "metrics", "follow", "chosen", "single", "column", "options"}
+            | {"text_targets"},
         ),
         (FigureStyle, {"shared_colors"}),
         (ModelSource, set()),

@@ -51,9 +51,9 @@ def test_lock_in_by_hand() -> None:
     """One column: the guess is the model's at blocks 1 and 3, 4, then another's at 2."""
     rows = [["in"], ["x"], ["a"], ["x"], ["a"], ["a"]]
     reading = make(rows)
-    made = lock_in(reading.layers, reading.top(), reading.final_ids)
+    made = lock_in(reading.layers, reading.top(), reading.final_ids, 5)
     assert (made.first, made.since, made.mean_first, made.mean_since) == ([1], [3], 1.0, 3.0)
-    never = lock_in(reading.layers, reading.top(), [99])
+    never = lock_in(reading.layers, reading.top(), [99], 5)
     assert (never.first, never.since, never.mean_first, never.mean_since) == ([None],) * 2 + (
         None,
         None,
@@ -114,7 +114,7 @@ def test_footer_rows_and_second_lines_are_split_with_the_columns() -> None:
 
 
 def test_lock_in_of_no_block() -> None:
-    made = lock_in(make().layers[:1], make().top()[:1], [1, 2, 3])
+    made = lock_in(make().layers[:1], make().top()[:1], [1, 2, 3], 2)
     assert (made.first, made.mean_first) == ([None] * 3, None)
 
 

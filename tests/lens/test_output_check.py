@@ -1,11 +1,14 @@
 """The last row in every run: at which columns, by which measures, and the grid's own cells."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_llama
 
+import logitlens_cli
 from logitlens_cli.errors import ProofError
 from logitlens_cli.lens import capture, direct, output_check, rounding
 from logitlens_cli.lens.capture import resid_post
@@ -131,3 +134,31 @@ def test_cells_that_are_not_the_models_output_are_refused(tiny: LensModel) -> No
     ):
         with pytest.raises(ProofError, match="the grid's last row"):
             output_check.require_cells(changed, 0, stream, torch.float32)
+
+
+def test_a_divergence_is_refused_in_a_column_that_is_not_sampled(tiny: LensModel) -> None:
+    from logitlens_cli.lens import grid
+    from logitlens_cli.metrics.sums import Needs
+
+    stream = stream_of(tiny)
+    needs = Needs(references=frozenset({"final"}))
+    sums = grid.grid(direct.Direct(tiny.parts), stream, grid.GridSpec(stream.rows, 1, needs, {}))
+    output_check.require_cells(sums, 0, stream, torch.float32)
+    final = sums.references["final"]
+    cross = final.cross.copy()
+    cross[0, 0] -= 0.01  # not the position of which there are logits
+    changed = dataclasses.replace(
+        sums, references={"final": dataclasses.replace(final, cross=cross)}
+    )
+    with pytest.raises(ProofError, match=r"KL is up to 0\.01 nats, allowed is 0\.0001\d+"):
+        output_check.require_cells(changed, 0, stream, torch.float32)
+
+
+LONG = "the cat saw a dog that saw the cat and"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_is_not_refused(tokenizer: Any, dtype: torch.dtype) -> None:
+    reading = logitlens_cli.read(tiny_llama().to(dtype), tokenizer, LONG)
+    assert reading.check.passed
+    assert np.nanmax(reading.values("kl-final")[-1]) < {torch.float32: 1e-5}.get(dtype, 0.05)

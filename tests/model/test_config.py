@@ -1,5 +1,8 @@
 """config.json: what is no causal model is refused, code is run only when trusted."""
 
+import ast
+import fnmatch
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from model_files import edit_json, logits, opened, refusal, require_refused_soon
+from model_files import edit_json, logits, opened, refusal, require_refused_soon, save_tiny
 from transformers import (
     BertConfig,
     GPT2Config,
@@ -17,8 +20,10 @@ from transformers import (
     XLNetConfig,
 )
 
+import logitlens_cli
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
 from logitlens_cli.model.config import context_length
+from logitlens_cli.model.files import READ_FILES
 
 pytestmark = pytest.mark.usefixtures("online")
 
@@ -139,3 +144,88 @@ def test_code_of_a_tokenizer_is_not_run(auto_map: Any, model_copy: Path) -> None
     with pytest.raises(WorkError, match=r"tokenizer"):
         opened(model_copy)
     assert not (model_copy / "ran").exists()
+
+
+# ---- what is not read may be as it likes
+
+
+@pytest.mark.parametrize("name", ["data/train.txt", "train.txt", "data/rows.json", "notes.json"])
+def test_large_neighbours_that_nobody_reads(model_copy: Path, name: str) -> None:
+    path = model_copy / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(200 * 2**20)
+    assert opened(model_copy).dtype == "float32"
+
+
+def test_links_that_nobody_reads(model_copy: Path) -> None:
+    (model_copy / "data").symlink_to("/usr")
+    (model_copy / "corpus.txt").symlink_to("/etc/passwd")
+    (model_copy / "checkpoint").mkdir()
+    (model_copy / "checkpoint" / "model.safetensors").symlink_to("/etc/passwd")
+    assert opened(model_copy).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab.json", "tokenizer.4.0.0.json", "additional_chat_templates/a.jinja"]
+)
+def test_large_files_that_are_read(model_copy: Path, name: str) -> None:
+    path = model_copy / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(200 * 2**20)
+    assert "is larger than 128 MB, which no model needs" in refusal(WorkError, model_copy)
+
+
+def test_every_file_of_a_tokenizer_of_transformers_is_checked() -> None:
+    """Its modules name them in a table."""
+    import transformers
+
+    names = set()
+    for path in (Path(transformers.__file__).parent / "models").glob("*/tokenization_*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Dict):
+                continue
+            if "VOCAB_FILES_NAMES" in ast.unparse(node):
+                names |= set(ast.literal_eval(node.value).values())
+    assert {"vocab.json", "merges.txt", "spiece.model"} < names
+    patterns = [pattern for pattern in READ_FILES if "/" not in pattern]
+    unchecked = [n for n in names if not any(fnmatch.fnmatch(n, p) for p in patterns)]
+    assert unchecked == []
+
+
+@pytest.mark.parametrize(
+    "generation",
+    [
+        '{"num_return_sequences": 5, "do_sample": false}',
+        '{"temperature": -1, "do_sample": true, "max_new_tokens": "many"}',
+        "not JSON",
+    ],
+)
+def test_how_to_generate_is_not_asked(model_copy: Path, saved_model: Path, generation: str) -> None:
+    (model_copy / "generation_config.json").write_text(generation)
+    assert torch.equal(logits(opened(model_copy)), logits(opened(saved_model)))
+
+
+def test_a_tokenizer_may_have_tokens_that_the_model_has_not(tmp_path: Path) -> None:
+    """As Gemma and CodeLlama have; only a text that holds one is refused."""
+    folder = save_tiny(tmp_path / "tiny", vocab_size=256)
+    tokens = json.loads((folder / "tokenizer.json").read_text())
+    tokens["added_tokens"].append(
+        {"id": 256, "content": "<image>", "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": True}
+    )  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(tokens))
+    it = opened(folder)
+    assert it.tokenizer("<image>")["input_ids"] == [256]
+    assert it.model.get_input_embeddings().weight.shape[0] == 256
+    reading = logitlens_cli.read(it.model, it.tokenizer, "plasma 12")
+    assert reading.check.passed
+    with pytest.raises(UsageError) as caught:
+        logitlens_cli.read(it.model, it.tokenizer, "a <image>")
+    assert str(caught.value).startswith(
+        f"the text holds token 256 (<image>), but {it.model.config._name_or_path} has 256 "
+        "embeddings (ids 0 to 255); leave it out of the text"
+    )
+    with pytest.raises(UsageError, match="--target <image> is not a token; ids are 0 to 255"):
+        logitlens_cli.read(it.model, it.tokenizer, "a", target="<image>")

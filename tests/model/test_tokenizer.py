@@ -230,6 +230,21 @@ def test_a_start_token_that_was_typed_was_not_added(tokenizer: Any) -> None:
     assert encode(tokenizer, "<s>a") == Encoded((S, 97), ((0, 3), (3, 4)), False)
 
 
+@pytest.mark.parametrize("bos", ["auto", "add", "none"])
+@pytest.mark.parametrize("start", ["", "<s> "])
+def test_what_a_tokenizer_puts_behind_a_text_is_left_out(bos: str, start: str) -> None:
+    tokenizer = sentencepiece()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start}$A </s>:0 </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    ids = encode(tokenizer, "the cat", bos).ids
+    assert ids[-2:] == (260, 261)
+    assert len(ids) - 2 == {"auto": len(start) // 4, "add": 1, "none": 0}[bos]
+    typed = encode(tokenizer, "the cat</s>", bos)
+    assert typed.ids[-2:] == (261, 2)  # the user's own is the text's
+    assert not typed.spans or len(typed.spans) == len(typed.ids)
+
+
 def test_no_start_token_to_add() -> None:
     with pytest.raises(UsageError) as caught:
         encode(byte_level(b"a"), "a", "add")
@@ -300,7 +315,7 @@ MISSING = "--window {!r} does not occur in the text; give words of it, or positi
         ("-1:-2", NOTHING),
         ("dog", MISSING),
         ("The", MISSING),
-        ("the  cat", MISSING),
+        ("thecat", MISSING),
         ("", MISSING),
         ("3", MISSING),
         ("1:2:3", MISSING),

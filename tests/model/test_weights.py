@@ -18,6 +18,7 @@ from model_files import (
     opened,
     refusal,
     require_refused_soon,
+    save_gguf,
     save_tiny,
 )
 from safetensors.torch import load_file, save_file
@@ -166,6 +167,32 @@ def test_a_gguf_file_opens_as_the_model_it_was(
     with torch.inference_mode():
         difference = it.model(ids).logits - opened(saved_model).model(ids).logits
     assert difference.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("part", ["x-00001-of-00002.gguf", "x-00002-of-00002.GGUF"])
+def test_a_part_of_a_split_gguf_file(gguf_file: Path, tmp_path: Path, part: str) -> None:
+    (tmp_path / part).write_bytes(gguf_file.read_bytes())
+    assert refusal(WorkError, tmp_path / part) == (
+        f"{tmp_path / part} is one of 2 parts of a model, and transformers reads GGUF models of "
+        "one file only; join them with llama.cpp: llama-gguf-split --merge x-00001-of-00002.gguf "
+        "x.gguf"
+    )
+
+
+def test_the_only_part_of_a_gguf_file_is_whole(gguf_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x-00001-of-00001.gguf"
+    path.write_bytes(gguf_file.read_bytes())
+    assert opened(path).dtype == "float32"
+
+
+def test_a_part_of_a_split_gguf_file_under_another_name(saved_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "renamed.gguf"
+    save_gguf(saved_model, path, parts=3, leave_out="blk.1.")
+    assert refusal(WorkError, path).startswith(f"{path} is one of 3 parts of a model, and ")
+    save_gguf(saved_model, path, leave_out="blk.1.")
+    said = refusal(WorkError, path)
+    assert "tensors missing" in said
+    assert said.endswith("; fetch the file again")
 
 
 def put(at: int, form: str, value: int) -> Callable[[bytes], bytes]:

@@ -80,7 +80,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, why: str) -> None:
     ("schema", "said"),
     [
         (
-            "logitlens-stats/1",
+            "logitlens-stats/2",
             "a summary of many texts, not a dump of a text; logitlens stats --merge draws it again",
         ),
         (

@@ -45,8 +45,9 @@ def save_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
 
 
-def save_gguf(folder: Path, file: Path) -> None:
-    """The model of ``folder`` as llama.cpp stores it (q and k with their rows interleaved)."""
+def save_gguf(folder: Path, file: Path, parts: int = 1, leave_out: str = "\n") -> None:
+    """The model of ``folder`` as llama.cpp stores it (q and k with their rows interleaved), or one
+    of several parts: without the tensors that ``leave_out`` is in the name of."""
     config = json.loads((folder / "config.json").read_text())
     heads = config["num_attention_heads"]
     writer = GGUFWriter(file, "llama")
@@ -67,11 +68,14 @@ def save_gguf(folder: Path, file: Path) -> None:
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
+    if parts > 1:
+        writer.add_uint16("split.count", parts)
     for name, tensor in load_file(folder / "model.safetensors").items():
         if "q_proj" in name or "k_proj" in name:
             tensor = tensor.reshape(heads, 2, -1, tensor.shape[1]).swapaxes(1, 2)
             tensor = tensor.reshape(config["hidden_size"], -1)
-        writer.add_tensor(gguf_name(name), tensor.contiguous().numpy())
+        if leave_out not in gguf_name(name):
+            writer.add_tensor(gguf_name(name), tensor.contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

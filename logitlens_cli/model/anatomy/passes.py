@@ -1,10 +1,12 @@
 """Forward passes over a probe text, with hooks."""
 
 import inspect
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from itertools import count
 from typing import Any
 
@@ -27,6 +29,20 @@ def hooked(handles: Iterable[Any]) -> Iterator[None]:
         for handle in handles:
             stack.callback(handle.remove)
         yield
+
+
+def in_this_thread(
+    hook: Callable[..., Any], elsewhere: Callable[..., Any] = lambda *args, **kwargs: None
+) -> Callable[..., Any]:
+    """A hook that only this thread's own passes call: others may run the model meanwhile, whose
+    passes are not to be seen or changed. They do what ``elsewhere`` does."""
+    owner = threading.get_ident()
+
+    @wraps(hook)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return (hook if threading.get_ident() == owner else elsewhere)(*args, **kwargs)
+
+    return called
 
 
 def forward(model: Any, ids: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -91,6 +107,7 @@ def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
     injected: list[Tensor] = []
     times: Counter[nn.Module] = Counter()
 
+    @in_this_thread
     def record(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         received = list(float_slots([args, kwargs]))
         slots, tensors = [slot for slot, _ in received], [tensor for _, tensor in received]
@@ -98,6 +115,7 @@ def run_probe(model: Any, head: nn.Module, ids: Tensor) -> Probe:
         calls.append(ModuleCall(module, tensors, returned, output, slots, times[module]))
         times[module] += 1
 
+    @in_this_thread
     def inject(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         if output.ndim != 3 or len(output) != 2:
             return output
@@ -125,6 +143,7 @@ def logits_after(
     runs for the last time, after a whole pass over ``ids`` (batch, position)."""
     last, runs = parts.runs[-1], count()
 
+    @in_this_thread
     def replaced(block: Any, args: Any, output: Any) -> Any:
         if next(runs) != last.number:
             return output

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from logitlens_cli.model.anatomy.passes import PROBE_TOKENS, forward, hooked
+from logitlens_cli.model.anatomy.passes import PROBE_TOKENS, forward, hooked, in_this_thread
 from logitlens_cli.model.anatomy.tensors import Slot, tensor_at, with_tensor
 
 Change = Callable[[Tensor], Tensor]
@@ -62,10 +62,12 @@ class Trial(NamedTuple):
                     seen[site] = tensor.clone()
             return value
 
+        @in_this_thread
         def entering(module: nn.Module, args: Any, kwargs: Any) -> Any:
             times[module] += 1
             return tuple(at(module, True, [args, kwargs]))
 
+        @in_this_thread
         def leaving(module: nn.Module, args: Any, output: Any) -> Any:
             return at(module, False, output)
 
@@ -125,7 +127,9 @@ class Trial(NamedTuple):
 def nudge(tensor: Tensor, seed: int = 0, part: float = 1.0) -> Tensor:
     """A tensor with a little noise, the same for each seed."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(tensor.shape, generator=generator).to(tensor.device, tensor.dtype)
+    noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float32).to(
+        tensor.device, tensor.dtype
+    )
     size = float(tensor.double().square().mean().sqrt()) or 1.0
     return tensor + noise * size * STEP.get(tensor.dtype, 0.1 / part) * part
 
