@@ -13,10 +13,9 @@ from torch import Tensor
 LOG2_E = torch.tensor(math.log2(math.e), dtype=torch.float32).item()
 # What stands for a logit of minus infinity: times LOG2_E it is still a number.
 LEAST_LOGIT = -1e38
-# Of more than a few rows the best entry is looked for in the best of the bunches of so many: this
-# takes a fifth of the time of a plain argmax.
+# Guesses are looked for in bunches of so many entries, by the best of each: an argmax takes five
+# times as long.
 BUNCH = 32
-FEW = 8
 
 
 # Loading the kernel takes half a second, which it saves on so many logits.
@@ -112,52 +111,63 @@ def scale_exponent(maximum: Tensor) -> Any:
 def merge_top_k(best: Tensor, ids: Tensor, z: Tensor, maximum: Tensor, first_id: int) -> None:
     """Merge a tile (cell, entry) into the top k so far, ``best`` and ``ids`` (cell, k), in place.
 
-    Guesses are found one by one, and only in cells where there are any: a cell gets about
-    k log(tiles) of them in all, and most tiles none.
+    Entries that may be guesses are looked for in the bunches whose best one may be: a cell gets
+    about k log(tiles) of them in all, and most tiles none.
     """
     k = best.shape[-1]
     cells = (maximum > best[:, -1]).nonzero().squeeze(1)
-    tile = z.index_select(0, cells)
-    for turn in range(min(k, z.shape[-1])):
-        if not len(cells):
-            return
-        entry = first_argmax(tile).unsqueeze(-1)
-        values, tokens = tile.gather(-1, entry), entry + first_id
-        if k > 1:
-            # Stable, so that of equal logits the one of the lowest id, which came first, wins.
-            values = torch.cat([best[cells], values], -1)
-            values, order = values.sort(dim=-1, descending=True, stable=True)
-            tokens = torch.cat([ids[cells], tokens], -1).gather(-1, order)
-        best[cells], ids[cells] = values[:, :k], tokens[:, :k]
-        if turn + 1 < k:
-            tile.scatter_(-1, entry, -torch.inf)
-            again = (tile.amax(-1) > values[:, k - 1]).nonzero().squeeze(1)
-            tile, cells = tile[again], cells[again]
+    if not len(cells):
+        return
+    cell, entry, values = candidates(z, cells, best[:, -1], k)
+    # Side by side behind the guesses so far, in the order of their ids.
+    counts = cell.bincount(minlength=len(cells))
+    rank = torch.arange(len(cell), device=z.device) - (counts.cumsum(0) - counts)[cell] + k
+    width = k + int(counts.max())
+    merged = z.new_full((len(cells), width), -torch.inf)
+    merged[:, :k] = best[cells]
+    merged[cell, rank] = values
+    tokens = ids.new_full((len(cells), width), -1)
+    tokens[:, :k] = ids[cells]
+    tokens[cell, rank] = entry + first_id
+    # Stable, so that of equal logits the one of the lowest id, which came first, wins.
+    merged, order = merged.sort(dim=-1, descending=True, stable=True)
+    best[cells], ids[cells] = merged[:, :k], tokens.gather(-1, order[:, :k])
+
+
+def candidates(z: Tensor, cells: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Entries of a tile (cell, entry) that may be among the best k of ``cells``, in the order of
+    their ids: which of the ``cells``, which entry, its logit. They are above ``least`` (cell,), the
+    k-th best logit so far."""
+    bunches = bunch_maxima(z)[cells]
+    # Where there are not k guesses yet: no less than the k-th of the bunches' best.
+    few = min(k, bunches.shape[-1])
+    floor = bunches.topk(few, dim=-1).values[:, -1] if few == k else least.new_full((), -torch.inf)
+    least = least[cells]
+    least = torch.where(least == -torch.inf, floor.nextafter(least), least).unsqueeze(-1)
+    row, bunch = (bunches > least).nonzero(as_tuple=True)
+    entry = bunch.unsqueeze(-1) * BUNCH + torch.arange(BUNCH, device=z.device)
+    values = z[cells[row].unsqueeze(-1), entry.clamp(max=z.shape[-1] - 1)]
+    found = (values > least[row]) & (entry < z.shape[-1])
+    return row.unsqueeze(-1).expand_as(entry)[found], entry[found], values[found]
+
+
+def bunch_maxima(z: Tensor) -> Tensor:
+    """The largest of each ``BUNCH`` entries, (cell, entry) -> (cell, bunch)."""
+    whole = z.shape[-1] // BUNCH * BUNCH
+    maxima = z[:, :whole].view(len(z), whole // BUNCH, BUNCH).amax(-1)
+    return maxima if whole == z.shape[-1] else torch.cat([maxima, z[:, whole:].amax(-1, True)], -1)
 
 
 def leading_ids(tiles: Sequence[Tensor], k: int) -> Tensor:
     """The ids (row, k) of the largest values of ``tiles`` (row, n), best first, lowest id first
     among equals."""
-    if k == 1:
-        return first_argmax(torch.cat(list(tiles), -1)).unsqueeze(-1)
-    rows, first_id = len(tiles[0]), 0
-    best = tiles[0].new_full((rows, k), -torch.inf)
-    ids = torch.full((rows, k), -1, device=best.device)
+    best = tiles[0].new_full((len(tiles[0]), k), -torch.inf)
+    ids = torch.full(best.shape, -1, device=best.device)
+    first_id = 0
     for tile in tiles:
         merge_top_k(best, ids, tile, tile.amax(-1), first_id)
         first_id += tile.shape[-1]
     return ids
-
-
-def first_argmax(values: Tensor) -> Tensor:
-    """The lowest index of the largest value, (row, n) -> (row,)."""
-    rows, n = values.shape
-    if rows < FEW or n % BUNCH:
-        return values.argmax(-1)
-    bunches = values.view(-1, BUNCH)
-    first = bunches.amax(-1).view(rows, -1).argmax(-1)
-    start = torch.arange(0, len(bunches), n // BUNCH, device=values.device)
-    return first * BUNCH + bunches.index_select(0, start + first).argmax(-1)
 
 
 def to_numpy(tensor: Tensor) -> Any:

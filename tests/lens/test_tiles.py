@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logitlens_cli.lens import tile as tile_module
-from logitlens_cli.lens.tile import LEAST_LOGIT, first_argmax, leading_ids, numba_kernel
+from logitlens_cli.lens.tile import LEAST_LOGIT, leading_ids, numba_kernel
 from logitlens_cli.lens.tiles import TargetTokens, TileAccumulator, Tiling
 from logitlens_cli.metrics.sums import Needs, Sums
 
@@ -173,13 +173,17 @@ def test_the_leading_of_equals(logits: Tensor, k: int) -> None:
     np.testing.assert_array_equal(leading_ids([few[:, tile] for tile in TILES], k), expected)
 
 
-@pytest.mark.parametrize("width", [150, 320])
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize("width", [7, 150, 320])
 @pytest.mark.parametrize("rows", [1, 20])
-def test_the_first_of_the_best(rows: int, width: int) -> None:
-    values = torch.randn(rows, width).mul(2).round()
-    best = values.amax(-1, keepdim=True)
-    expected = [row.tolist().index(top) for row, top in zip(values, best, strict=True)]
-    assert first_argmax(values).tolist() == expected
+def test_the_leading_of_tiles_of_any_width(rows: int, width: int, k: int) -> None:
+    """Narrower than a bunch, not a whole number of bunches, and ones with fewer bunches than k."""
+    values = torch.randn(rows, 3 * width).mul(2).round()
+    expected = values.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+    found = leading_ids(
+        [values[:, :width], values[:, width : 2 * width], values[:, 2 * width :]], k
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_kernel_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
