@@ -53,6 +53,7 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
             labels=[[[t] for t in row] for row in labels],
             logits=[[[float(10 * r + c)] for c in range(columns)] for r in range(len(labels))],
             probs=[[[0.5] for _ in row] for row in values],
+            log_probs=[[[-0.6931472] for _ in row] for row in values],
         ),
         metrics=metrics or {"own-logit": Scores(values=values, unit="logit", quantity="own logit")}
         if columns != 3 or len(labels) != 3 else {
@@ -98,7 +99,7 @@ def column(reading: Reading, n: int) -> Reading:
             reading.guesses,
             **{
                 name: [row[cut] for row in getattr(reading.guesses, name)]
-                for name in ("ids", "labels", "logits", "probs")
+                for name in ("ids", "labels", "logits", "probs", "log_probs")
             },
         ),
         metrics={
