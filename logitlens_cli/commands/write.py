@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,7 @@ def stage_figures(
     for name, pieces in files.figures.items():
         draw = draw_lines if name == TRACE else draw_heatmaps
         missing |= stage_drawings(stage, draw(reading, name, style), pieces, style.dpi)
+        gc.collect(0)  # a figure refers to itself, and holds its pixels
     return missing
 
 
