@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from logitlens_cli.batch.ledger import folder_lock
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.errors import BatchError, DiskError, LogitLensError
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.reading.atomic import staged
+from logitlens_cli.reading.lock import LONGEST_WAIT, folder_lock
 
 FAILURES = "failures.jsonl"
 
@@ -47,6 +47,8 @@ class Failures:
         self.settled: set[int | None] = set()
         """lines of which it is known by now whether they fail"""
         self.failed: list[Failure] = []
+        self.wait = LONGEST_WAIT
+        """seconds for another process that writes to the folder"""
 
     def settle(self, prompt: Prompt) -> None:
         """A prompt does not fail (any more)."""
@@ -69,7 +71,7 @@ class Failures:
         if self.failed:  # perhaps nothing else was written
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.failed or self.path.exists():  # else nothing is to be changed, or perhaps may be
-            with folder_lock(self.path.parent):
+            with folder_lock(self.path.parent, self.progress.note, self.wait):
                 self.rewrite()
 
     def rewrite(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.model.progress import Progress
+from logitlens_cli.reading.sets import torn_files
 
 if TYPE_CHECKING:
     from logitlens_cli.reading.record import ModelRecord, Reading
@@ -45,6 +47,16 @@ class InputRowNote:
                 f"{name} does not tie its embeddings, so the input row need not decode to the "
                 "input token; --one-hot measures from the token itself"
             )
+
+
+def note_torn(dumps: Iterable[Path], progress: Progress) -> None:
+    """Bring what a killed run began to its end, or say that it cannot be: the dump is a whole file
+    even then, but the figures beside it may be another run's."""
+    for dump in torn_files(dumps, progress.note):
+        progress.note(
+            f"the run that wrote {dump} was cut off: the figures beside it may be of another run; "
+            "make them again"
+        )
 
 
 def note_missing_fonts(missing: frozenset[str], progress: Progress) -> None:

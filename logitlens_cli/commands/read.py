@@ -63,7 +63,7 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
     note.print(progress)
     style = figure_style(options)
     with progress.step(f"drawing {prompt.name}"):
-        note_missing_fonts(write_reading(reading, files, style), progress)
+        note_missing_fonts(write_reading(reading, files, style, progress.note), progress)
     if options.shown:
         from logitlens_cli.commands.show import show_reading
 

@@ -15,15 +15,20 @@ from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.batch.workers import Finished, Workers, cpu_count
 from logitlens_cli.commands.notes import InputRowNote, note_missing_fonts
 from logitlens_cli.commands.outputs import Outputs, piece_count, prompt_files
+from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.translate import figure_style, read_job, recipe_of
 from logitlens_cli.commands.write import write_reading
 from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.model.progress import Count, Progress
 from logitlens_cli.options.reading import Engine, ReadOptions, TextReadOptions
-from logitlens_cli.reading.atomic import require_writable
+from logitlens_cli.reading.atomic import require_writable, sweep
 
 if TYPE_CHECKING:
     from logitlens_cli.batch.session import Outcome
+
+
+LAST_WAIT = 1.0
+"""seconds after an interrupt for another process that writes to the folder"""
 
 
 def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iterator[Path]:
@@ -60,7 +65,8 @@ class PromptLines:
     ) -> None:
         self.options, self.progress = options, progress
         self.failures = Failures(options.out, path, options.command, listed, progress)
-        self.ledger = Ledger(options.out, f"{prompts.stem_of(path)}.{options.command}")
+        stem = f"{prompts.stem_of(path)}.{options.command}"
+        self.ledger = Ledger(options.out, stem, progress.note)
         recipe = recipe_of(options)
         self.keys = {prompt.name: prompt_key(prompt, recipe) for prompt in shard}
         self.input_row = InputRowNote(options.metrics)
@@ -89,7 +95,7 @@ class PromptLines:
         outcomes = outcomes_of_lines(options, todo, self.progress)
         workers = Workers(min(jobs, len(todo)) if options.formats else 0)
         by_name = {prompt.name: prompt for prompt in todo}
-        style = figure_style(options)
+        style, note = figure_style(options), TerminalProgress(quiet=options.quiet).note
         try:
             with workers, self.progress.count(len(todo)) as count:
                 for name, outcome in outcomes:
@@ -102,13 +108,20 @@ class PromptLines:
                     self.input_row.add(outcome)
                     pieces = piece_count(outcome.tokens, options.figure_columns)
                     files = prompt_files(options, prompt, pieces)
-                    workers.submit((prompt, files), write_reading, outcome, files, style)
+                    workers.submit((prompt, files), write_reading, outcome, files, style, note)
                     yield from self.settle(workers.completed(), count)
                 yield from self.settle(workers.completed(pending=0), count)
+        except KeyboardInterrupt:  # nobody waits for others any more
+            self.ledger.wait = self.failures.wait = LAST_WAIT
+            raise
         finally:
             for finished in workers.drain():
                 self.record(*finished.subject)
             self.failures.save()
+            for folder in {
+                path.parent for _, files in workers.subjects() for path in files.paths()
+            }:
+                sweep(folder)
 
     def settle(self, finished: Iterator[Finished], count: Count) -> Iterator[Path]:
         """Record what was written, and what failed."""

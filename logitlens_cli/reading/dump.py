@@ -82,7 +82,7 @@ DENSE = 2**20
 """bytes below which it does not matter what is in a file"""
 MEMORY = {b"[": 88, b"{": 96, b",": 40}
 """bytes that a list, an object, a value take in Python at most"""
-MOST_MEMORY = 16
+MOST_MEMORY = 18
 """times the length of the file"""
 
 

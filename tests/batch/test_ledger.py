@@ -68,7 +68,7 @@ def test_the_models_weights_belong_to_the_recipe(tmp_path: Path) -> None:
 COUNT = """
 import sys
 from pathlib import Path
-from logitlens_cli.batch.ledger import folder_lock
+from logitlens_cli.reading.lock import folder_lock
 folder = Path(sys.argv[1])
 file = folder / "count"
 for _ in range(100):

@@ -12,7 +12,9 @@ import pytest
 from conftest import next_line
 
 from logitlens_cli.errors import WorkError
-from logitlens_cli.reading.atomic import HINT, PREFIX, machine_id, require_writable, staged, sweep
+from logitlens_cli.reading.atomic import HINT, require_writable, staged, sweep_once
+from logitlens_cli.reading.lock import machine_id
+from logitlens_cli.reading.sets import PREFIX
 
 
 def put(data: bytes) -> Callable[[IO[bytes]], int]:
@@ -220,7 +222,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     for name in strange:
         (tmp_path / name).mkdir() if "folder" in name else (tmp_path / name).touch()
     assert len(everything(tmp_path)) == 8
-    sweep.cache_clear()
+    sweep_once.cache_clear()
     write((tmp_path / "z", put(b"new")))
     left = set(everything(tmp_path)) - {"z"} - set(strange)
     assert len(left) == 1
