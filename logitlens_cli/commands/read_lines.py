@@ -118,9 +118,8 @@ class PromptLines:
             for finished in workers.drain():
                 self.record(*finished.subject)
             self.failures.save()
-            for folder in {
-                path.parent for _, files in workers.subjects() for path in files.paths()
-            }:
+            unasked = [path for _, files in workers.subjects() for path in files.paths()]
+            for folder in {path.parent for path in unasked}:  # in which a process was killed
                 sweep(folder)
 
     def settle(self, finished: Iterator[Finished], count: Count) -> Iterator[Path]:

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -37,10 +38,14 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+def write_text(file: IO[bytes], text: str) -> None:
+    file.write(text.encode())
+
+
 def write_set(folder: Path, texts: dict[str, str]) -> None:
     with staged() as stage:
         for name, text in texts.items():
-            stage.write(folder / name, lambda file, text=text: file.write(text.encode()))
+            stage.write(folder / name, partial(write_text, text=text))
 
 
 # ---- a rename that fails
@@ -59,7 +64,7 @@ def test_a_rename_that_fails_is_undone(
     def write() -> None:
         with staged() as stage:
             for name, text in NEW.items():
-                stage.write(tmp_path / name, lambda file, text=text: file.write(text.encode()))
+                stage.write(tmp_path / name, partial(write_text, text=text))
             target.unlink(missing_ok=True)
             (target / "in").mkdir(parents=True)
 
@@ -246,27 +251,38 @@ def test_a_journal_is_followed(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a.json": "evil"}
 
 
+def through_a_link(folder: Path) -> None:
+    (folder / "link").symlink_to(folder.parent)
+    journal(folder, target="link/a.json", staged=f"link/{PREFIX}x.part")
+
+
+def linked_journal(folder: Path) -> None:
+    journal(folder)
+    (folder / JOURNAL).rename(folder.parent / "journal")
+    (folder / JOURNAL).symlink_to(folder.parent / "journal")
+
+
+def given_away(folder: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can give a file away")
+    journal(folder)
+    os.chown(folder / JOURNAL, 12345, 12345)
+
+
 HOSTILE: dict[str, Callable[[Path], object]] = {
-    "target above": lambda folder: journal(folder, target="../a.json"),
+    "target above": partial(journal, target="../a.json"),
     "target anywhere": lambda folder: journal(folder, target=str(folder.parent / "a.json")),
-    "both above": lambda folder: journal(folder, target="../a.json", staged=f"../{PREFIX}x.part"),
-    "through a link": lambda folder: (
-        (folder / "link").symlink_to(folder.parent),
-        journal(folder, target="link/a.json", staged=f"link/{PREFIX}x.part"),
-    ),
-    "no name": lambda folder: journal(folder, target="."),
-    "another's file": lambda folder: journal(folder, staged="secret"),
-    "zero byte": lambda folder: journal(folder, target="a\0.json"),
+    "both above": partial(journal, target="../a.json", staged=f"../{PREFIX}x.part"),
+    "through a link": through_a_link,
+    "no name": partial(journal, target="."),
+    "another's file": partial(journal, staged="secret"),
+    "zero byte": partial(journal, target="a\0.json"),
     "no JSON": lambda folder: (folder / JOURNAL).write_text("[[{"),
     "bytes": lambda folder: (folder / JOURNAL).write_bytes(b"\xff\xfe"),
-    "a link": lambda folder: (
-        journal(folder),
-        (folder / JOURNAL).rename(folder.parent / "journal"),
-        (folder / JOURNAL).symlink_to(folder.parent / "journal"),
-    ),
+    "a link": linked_journal,
     "a folder": lambda folder: (folder / JOURNAL).mkdir(),
     "a queue": lambda folder: os.mkfifo(folder / JOURNAL),
-    "another user's": lambda folder: (journal(folder), os.chown(folder / JOURNAL, 12345, 12345)),
+    "another user's": given_away,
 }
 
 
@@ -277,8 +293,6 @@ def test_a_hostile_journal_is_none(how: str, tmp_path: Path) -> None:
     for path in (tmp_path / "a.json", folder / "secret"):
         path.write_text("mine")
     (tmp_path / f"{PREFIX}x.part").write_text("evil")
-    if how == "another user's" and os.getuid():
-        pytest.skip("only root can give a file away")
     HOSTILE[how](folder)
     assert torn_files([folder / "a.json"]) == []
     assert not (folder / "a.json").exists()
