@@ -11,6 +11,7 @@ wrong.
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -25,7 +26,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -312,7 +312,7 @@ def rename_outcomes(
     scenario: Scenario, folder: Path, reference: dict[str, bytes], wrong: list[str]
 ) -> Iterator[str]:
     """The outcome of a kill at each rename of a scenario, until there is none any more."""
-    for n in count():
+    for n in itertools.count():
         place = folder / f"{scenario.name}-rename-{n}"
         place.mkdir()
         try:
@@ -326,9 +326,14 @@ def rename_outcomes(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def one_process(line: list[str]) -> list[str]:
-    """The same command without drawing processes, so that all renames are its own."""
-    return [*line, "--jobs", "0"] if "--lines" in line else line
+def in_one_process(scenario: Scenario) -> Scenario:
+    """The same without drawing processes, so that all renames are its own."""
+
+    def command(out: Path) -> list[str]:
+        line = scenario.command(out)
+        return [*line, "--jobs", "0"] if "--lines" in line else line
+
+    return replace(scenario, command=command)
 
 
 def undisturbed(scenario: Scenario, folder: Path) -> tuple[float, dict[str, bytes]]:
@@ -380,11 +385,12 @@ def main() -> None:
             for n in range(given.moments):
                 number = SIGNALS[n // len(kinds) % len(SIGNALS)]
                 pool.submit(attempt, n, number, draw.random() < 0.5, draw.random())
-        for kind in kinds:
-            if kind.name != "fetch":  # which renames a folder
-                here = replace(kind, command=lambda out, kind=kind: one_process(kind.command(out)))
-                for outcome in rename_outcomes(here, folder, wholes[kind.name][1], wrong):
-                    counts[kind.name, "a rename", outcome] += 1
+        for scenario in kinds:
+            if scenario.name == "fetch":  # it renames a folder
+                continue
+            single = in_one_process(scenario)
+            for outcome in rename_outcomes(single, folder, wholes[scenario.name][1], wrong):
+                counts[scenario.name, "a rename", outcome] += 1
     print(f"{'scenario':10}{'signal':10}{'outcome':16}moments")
     for (kind, sent, outcome), count in sorted(counts.items()):
         print(f"{kind:10}{sent:10}{outcome:16}{count}")
