@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from logitlens_cli.batch.prompts import Prompt
-from logitlens_cli.errors import BatchError, DiskError, LogitLensError
+from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.reading.atomic import staged
 from logitlens_cli.reading.lock import LONGEST_WAIT, folder_lock
@@ -40,9 +40,11 @@ class Failures:
         progress: Progress,
     ) -> None:
         self.path = folder / FAILURES
+        if self.path.is_dir():
+            raise WorkError(f"{self.path} is a folder, not the file of failures", "remove it")
         self.listed = {prompt.line for prompt in listed}
         """lines that the file has, also those of other shards"""
-        self.lines = str(lines if str(lines) == "-" else lines.absolute())
+        self.lines = str(lines if str(lines) == "-" else lines.resolve())
         self.command, self.progress = command, progress
         self.settled: set[int | None] = set()
         """lines of which it is known by now whether they fail"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from logitlens_cli.batch.prompts import Prompt
+from logitlens_cli.errors import WorkError
 from logitlens_cli.reading.lock import LONGEST_WAIT, Note, folder_lock, no_note
 from logitlens_cli.reading.sets import file_stamp
 
@@ -38,6 +39,8 @@ class Ledger:
         """seconds for another process that writes to the folder"""
         self.path = folder / f"{stem}.done.jsonl"
         self.done: dict[str, Done] = {}
+        if self.path.is_symlink() and not self.path.exists():
+            raise WorkError(f"{self.path} is a link that leads nowhere", "remove it")
         if self.path.exists():
             for line in self.path.read_bytes().splitlines():
                 try:
@@ -46,10 +49,13 @@ class Ledger:
                     continue  # cut off when the machine stopped: the prompt is done again
                 self.done[done.name] = done
 
-    def has(self, name: str, key: str) -> bool:
-        """Is a prompt finished with this key, and are its files as they were written then?"""
+    def has(self, name: str, key: str, files: Collection[Path] | None = None) -> bool:
+        """Is a prompt finished with this key, and are its files as they were written then? They
+        must be ``files``, where it is known by now which it has."""
         done = self.done.get(name)
-        if done is None or done.key != key:
+        if done is None or done.key != key or not done.files:
+            return False
+        if files is not None and {self.folder / file for file in done.files} != set(files):
             return False
         with suppress(OSError):
             return all(file_stamp(self.folder / file) == then for file, then in done.files.items())

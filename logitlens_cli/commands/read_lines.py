@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitlens_cli.batch import prompts
-from logitlens_cli.batch.failures import Failures
+from logitlens_cli.batch.failures import FAILURES, Failures
 from logitlens_cli.batch.ledger import Ledger, prompt_key
+from logitlens_cli.batch.meetings import require_side_by_side
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.batch.workers import Finished, Workers, cpu_count
 from logitlens_cli.commands.notes import InputRowNote, note_missing_fonts
@@ -35,6 +36,7 @@ def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iter
     """Yields the paths of each prompt once its files are there. Raises BatchError at the end if
     some prompts failed."""
     listed = prompts.from_lines(path, options.name)
+    require_names(options, path, listed)
     shard = shard_of(options, listed)
     if options.dry_run:
         yield from planned_paths(options, shard, progress)
@@ -52,6 +54,21 @@ def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iter
     lines.failures.require_none(len(todo))
 
 
+def batch_stem(options: TextReadOptions, path: Path) -> str:
+    """Of the names of a batch's own files."""
+    return f"{prompts.stem_of(path)}.{options.command}"
+
+
+def require_names(options: TextReadOptions, path: Path, listed: Sequence[Prompt]) -> None:
+    """UsageError for names of prompts whose files get into each other's way, or the batch's."""
+    stem = batch_stem(options, path)
+    files = prompt_files(options, Prompt("x", ""), None).paths()
+    endings = {path.name.removeprefix("x.") for path in files}
+    require_side_by_side(
+        listed, endings, {FAILURES, f"{stem}.done.jsonl", f"{stem}.parquet"}, options.out
+    )
+
+
 class PromptLines:
     """The prompts of a file, and what became of them."""
 
@@ -65,8 +82,7 @@ class PromptLines:
     ) -> None:
         self.options, self.progress = options, progress
         self.failures = Failures(options.out, path, options.command, listed, progress)
-        stem = f"{prompts.stem_of(path)}.{options.command}"
-        self.ledger = Ledger(options.out, stem, progress.note)
+        self.ledger = Ledger(options.out, batch_stem(options, path), progress.note)
         recipe = recipe_of(options)
         self.keys = {prompt.name: prompt_key(prompt, recipe) for prompt in shard}
         self.input_row = InputRowNote(options.metrics)
@@ -86,7 +102,9 @@ class PromptLines:
     def is_done(self, prompt: Prompt) -> bool:
         if self.options.skip_existing and not self.options.figure_columns:
             return prompt_files(self.options, prompt, None).exist()
-        return self.ledger.has(prompt.name, self.keys[prompt.name])
+        split = self.options.figure_columns
+        files = None if split else list(prompt_files(self.options, prompt, None).paths())
+        return self.ledger.has(prompt.name, self.keys[prompt.name], files)
 
     def read(self, todo: Sequence[Prompt]) -> Iterator[Path]:
         """Read them, and have their figures drawn meanwhile."""

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -110,16 +110,27 @@ def staged(note: Note = no_note) -> Iterator[Staged]:
                 temporary.unlink(missing_ok=True)
 
 
+def nearest_above(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there (perhaps a link that leads nowhere)."""
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+
+
+def require_no_folders(paths: Iterable[Path]) -> None:
+    """WorkError for a folder in the place of a file, or a file in that of its folder, before any
+    long work begins."""
+    for path in paths:
+        nearest = nearest_above(path.parent)
+        if not nearest.is_dir():
+            what = "a link that leads nowhere" if nearest.is_symlink() else "a file"
+            raise WorkError(f"{path} cannot be written: {nearest} is {what}, not a folder", HINT)
+        if path.is_dir():
+            raise WorkError(f"{path} cannot be written: it is a folder", f"remove it, or {HINT}")
+
+
 def require_writable(folder: Path) -> None:
     """Try ``folder``, or the nearest one above it that exists, before any long work begins."""
     try:
-        folders = (folder, *folder.absolute().parents)
-        nearest = next(
-            target_path
-            for target_path in folders
-            if target_path.exists() or target_path.is_symlink()
-        )
-        with tempfile.TemporaryFile(dir=nearest):
+        with tempfile.TemporaryFile(dir=nearest_above(folder)):
             pass
     except OSError as error:
         raise WorkError(
