@@ -112,7 +112,16 @@ def staged(note: Note = no_note) -> Iterator[Staged]:
 
 def nearest_above(folder: Path) -> Path:
     """A folder, or the nearest one above it that is there (perhaps a link that leads nowhere)."""
-    return next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    return next(path for path in (folder, *folder.absolute().parents) if is_name_taken(path))
+
+
+def is_name_taken(path: Path) -> bool:
+    """Is anything there, be it a link that leads nowhere? OSError for a name that cannot be."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def require_no_folders(paths: Iterable[Path]) -> None:
