@@ -2,6 +2,7 @@
 that it writes can be read again."""
 
 import copy
+import hashlib
 import json
 import math
 import re
@@ -216,6 +217,7 @@ def test_texts_within_a_dump(
     dump = copy.deepcopy(whole)
     token = dump["tokens"][0]
     dump["name"], dump["text"], dump["model"]["name"], dump["lens"]["chain"][0] = words[:4]
+    dump["text_sha256"] = hashlib.sha256(dump["text"].encode()).hexdigest()
     token["label"], dump["layers"][0]["label"], dump["guesses"]["labels"][1][1][0] = words[4:7]
     token["next_label"] = dump["followed"]["labels"][0] = words[7]
     dump["metrics"]["rank-final"]["quantity"] = dump["metrics"]["rank-final"]["unit"] = words[0]

@@ -191,6 +191,27 @@ def test_one_token_that_is_allowed(tokenizer: Any, tmp_path: Path) -> None:
     assert_whole(made, tmp_path)
 
 
+@pytest.mark.parametrize("bias", [-40, -60, -600, -900])
+def test_probabilities_next_to_nothing(tokenizer: Any, tmp_path: Path, bias: int) -> None:
+    """Seven figures as far as a float64 goes, and the logarithm beyond."""
+    biases = torch.zeros(300)
+    biases[5:] = bias
+    made = read(with_bias(tiny_llama(), biases), tokenizer, k=8, target="id:7")
+    truth = reference.llama_grid(tiny_llama(), IDS)
+    logits = truth.logits + biases.double()
+    expected = logits.log_softmax(-1)
+    ids = torch.tensor(made.guesses.ids)
+    log_probs = np.array(made.guesses.log_probs)
+    np.testing.assert_allclose(log_probs, expected.gather(-1, ids), rtol=1e-6, atol=1e-4)
+    assert log_probs.min() < bias + 60
+    probs = np.array(made.guesses.probs)
+    normal = probs > 1e-300
+    np.testing.assert_allclose(np.log(probs[normal]), log_probs[normal], rtol=1e-6, atol=1e-5)
+    assert ((probs > 0) == (log_probs > math.log(5e-324))).all()
+    assert (probs == 0).any() == (bias == -900)
+    assert_whole(made, tmp_path)
+
+
 def test_no_token_that_is_allowed(tokenizer: Any) -> None:
     bias = torch.full((300,), -torch.inf)
     with pytest.raises((WorkError, ProofError)):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from logitlens_cli.batch.ledger import folder_lock
 from logitlens_cli.batch.prompts import Prompt
-from logitlens_cli.errors import BatchError, DiskError, LogitLensError
+from logitlens_cli.errors import BatchError, DiskError, LogitLensError, WorkError
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.reading.atomic import staged
+from logitlens_cli.reading.lock import LONGEST_WAIT, folder_lock
 
 FAILURES = "failures.jsonl"
 
@@ -40,13 +40,17 @@ class Failures:
         progress: Progress,
     ) -> None:
         self.path = folder / FAILURES
+        if self.path.is_dir():
+            raise WorkError(f"{self.path} is a folder, not the file of failures", "remove it")
         self.listed = {prompt.line for prompt in listed}
         """lines that the file has, also those of other shards"""
-        self.lines = str(lines if str(lines) == "-" else lines.absolute())
+        self.lines = str(lines if str(lines) == "-" else lines.resolve())
         self.command, self.progress = command, progress
         self.settled: set[int | None] = set()
         """lines of which it is known by now whether they fail"""
         self.failed: list[Failure] = []
+        self.wait = LONGEST_WAIT
+        """seconds for another process that writes to the folder"""
 
     def settle(self, prompt: Prompt) -> None:
         """A prompt does not fail (any more)."""
@@ -69,7 +73,7 @@ class Failures:
         if self.failed:  # perhaps nothing else was written
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.failed or self.path.exists():  # else nothing is to be changed, or perhaps may be
-            with folder_lock(self.path.parent):
+            with folder_lock(self.path.parent, self.progress.note, self.wait):
                 self.rewrite()
 
     def rewrite(self) -> None:

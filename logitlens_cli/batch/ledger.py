@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from filelock import FileLock
 
 from logitlens_cli.batch.prompts import Prompt
-
-LOCK = ".logitlens.lock"
-"""a file that is there only while a process writes to the ledger or to the failures"""
+from logitlens_cli.errors import WorkError
+from logitlens_cli.reading.lock import LONGEST_WAIT, Note, folder_lock, no_note
+from logitlens_cli.reading.sets import file_stamp
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -34,10 +33,14 @@ class Done(msgspec.Struct, frozen=True):
 class Ledger:
     """The finished prompts of a batch, in a file that only grows."""
 
-    def __init__(self, folder: Path, stem: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, stem: str, note: Note = no_note) -> None:
+        self.folder, self.note = folder, note
+        self.wait = LONGEST_WAIT
+        """seconds for another process that writes to the folder"""
         self.path = folder / f"{stem}.done.jsonl"
         self.done: dict[str, Done] = {}
+        if self.path.is_symlink() and not self.path.exists():
+            raise WorkError(f"{self.path} is a link that leads nowhere", "remove it")
         if self.path.exists():
             for line in self.path.read_bytes().splitlines():
                 try:
@@ -46,10 +49,13 @@ class Ledger:
                     continue  # cut off when the machine stopped: the prompt is done again
                 self.done[done.name] = done
 
-    def has(self, name: str, key: str) -> bool:
-        """Is a prompt finished with this key, and are its files as they were written then?"""
+    def has(self, name: str, key: str, files: Collection[Path] | None = None) -> bool:
+        """Is a prompt finished with this key, and are its files as they were written then? They
+        must be ``files``, where it is known by now which it has."""
         done = self.done.get(name)
-        if done is None or done.key != key:
+        if done is None or done.key != key or not done.files:
+            return False
+        if files is not None and {self.folder / file for file in done.files} != set(files):
             return False
         with suppress(OSError):
             return all(file_stamp(self.folder / file) == then for file, then in done.files.items())
@@ -60,16 +66,11 @@ class Ledger:
         done = Done(name, key, {str(f.relative_to(self.folder)): file_stamp(f) for f in files})
         line = msgspec.json.encode(done) + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with folder_lock(self.path.parent), self.path.open("ab", buffering=0) as file:
+        lock = folder_lock(self.path.parent, self.note, self.wait)
+        with lock, self.path.open("ab", buffering=0) as file:
             if file.tell() and not ends_line(self.path):
                 line = b"\n" + line
             file.write(line)
-
-
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Changes when another command writes the file anew."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def ends_line(path: Path) -> bool:
@@ -83,17 +84,3 @@ def prompt_key(prompt: Prompt, recipe: Mapping[str, Any]) -> str:
     they depend on."""
     data = msgspec.json.encode([prompt.text, sorted(recipe.items())], enc_hook=str)
     return hashlib.sha256(data).hexdigest()[:32]
-
-
-@contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder; other processes that want it wait."""
-    path = folder / LOCK
-    with FileLock(path, mode=0o666, poll_interval=0.01):  # whoever may write here may lock
-        try:
-            yield
-        finally:
-            # Who waits for a file that is gone begins again with a new one: filelock looks. On
-            # Windows a file that is open stays, and filelock removes it.
-            with suppress(OSError):
-                path.unlink()

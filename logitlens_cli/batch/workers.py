@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -66,6 +67,25 @@ def start_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
+LAST_DRAWING = 10.0
+"""seconds after an interrupt or an error for what is being drawn"""
+
+
+def end_processes(processes: Sequence[Any], patience: float) -> None:
+    """Wait for processes that have been told to end; kill those that do not in time, and all of
+    them at a further interrupt. What a killed one was writing is finished or removed by whoever
+    writes to the folder next."""
+    end = time.monotonic() + patience
+    try:
+        for process in processes:
+            process.join(max(0.0, end - time.monotonic()))
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
 @dataclass(frozen=True)
 class Finished:
     """The outcome of work that was submitted."""
@@ -109,17 +129,20 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object = None, *rest: object) -> None:
         if self.pool is None:
             return
         processes = multiprocessing.active_children()
-        try:
-            self.pool.shutdown(cancel_futures=True)
-        except KeyboardInterrupt:  # what is being drawn must come to its end all the same
-            self.pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:  # a thread whose join was interrupted cannot be joined again
-                process.join()
-            raise
+        if kind is None:
+            try:
+                self.pool.shutdown(cancel_futures=True)  # nothing is drawn any more
+            except KeyboardInterrupt:
+                end_processes(processes, 0.0)
+                raise
+            return
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        # What is being drawn comes to its end, unless it takes long or the process is stopped.
+        end_processes(processes, LAST_DRAWING)
 
     def submit(self, subject: Any, work: Callable[..., Any], *arguments: Any) -> None:
         """Have ``work`` done; ``subject`` comes back with its outcome."""
@@ -151,6 +174,10 @@ class Workers:
                 outcome = Finished(subject, error=as_known_error(error))
             yield outcome
             self.waiting.popleft()  # not before: an interrupt may come at any line
+
+    def subjects(self) -> list[Any]:
+        """Of work whose outcome nobody has asked for."""
+        return [subject for subject, _ in self.waiting]
 
     def drain(self) -> Iterator[Finished]:
         """After the end: what was finished, though nobody asked any more."""

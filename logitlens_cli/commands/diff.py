@@ -56,7 +56,7 @@ def diff(options: Diff) -> Iterator[Path]:
     refused is refused before anything is written, on a dry run too."""
     from logitlens_cli.batch import prompts
     from logitlens_cli.commands.checks import check_extras
-    from logitlens_cli.commands.notes import note_missing_fonts
+    from logitlens_cli.commands.notes import note_missing_fonts, note_torn
     from logitlens_cli.commands.outputs import is_skipped
     from logitlens_cli.commands.progress import TerminalProgress
     from logitlens_cli.commands.show import show_panels
@@ -64,6 +64,8 @@ def diff(options: Diff) -> Iterator[Path]:
     from logitlens_cli.commands.write import write_comparisons
 
     progress = TerminalProgress(quiet=options.quiet)
+    if not options.dry_run:
+        note_torn((options.a, options.b), progress)
     pair = pair_of(options)
     check_extras(options)
     name = prompts.safe_name(options.name or f"{pair.a_name}-vs-{pair.b_name}".replace("/", "-"))
@@ -80,7 +82,7 @@ def diff(options: Diff) -> Iterator[Path]:
         if not (options.skip_existing and is_skipped(one.files, progress))
     ]
     with progress.step(f"drawing {name}"):
-        note_missing_fonts(write_comparisons(todo, figure_style(options)), progress)
+        note_missing_fonts(write_comparisons(todo, figure_style(options), progress.note), progress)
     if options.show:
         show_panels(
             [panel for one in comparisons for panel in one.panels], to_stderr=options.writes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitlens_cli.errors import LogitLensError
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.model.progress import Progress
+from logitlens_cli.reading.sets import torn_files
 
 if TYPE_CHECKING:
     from logitlens_cli.batch.session import Outcome
@@ -87,6 +89,16 @@ class TextNotes:
 
     def of_prompts(self, count: int, what: str = "") -> str:
         return f" ({what}in {count} of {self.prompts} prompts)" if self.prompts > 1 else ""
+
+
+def note_torn(dumps: Iterable[Path], progress: Progress) -> None:
+    """Bring what a killed run began to its end, or say that it cannot be: the dump is a whole file
+    even then, but the figures beside it may be another run's."""
+    for dump in torn_files(dumps, progress.note):
+        progress.note(
+            f"the run that wrote {dump} was cut off: the figures beside it may be of another run; "
+            "make them again"
+        )
 
 
 def note_missing_fonts(missing: frozenset[str], progress: Progress) -> None:

@@ -12,6 +12,7 @@ from logitlens_cli.metrics.table import FOLLOWED, TRACE
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.options.groups import FigureOptions
 from logitlens_cli.options.reading import TextReadOptions
+from logitlens_cli.reading.sets import torn_files
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,10 @@ class Outputs:
                 yield from piece.values()
 
     def exist(self) -> bool:
-        """Are all of them there? Not where there are none: then something is to be shown."""
+        """Are all of them there, from one run? Not where there are none: then something is to be
+        shown."""
         paths = list(self.paths())
-        return bool(paths) and all(path.exists() for path in paths)
+        return bool(paths) and not torn_files(paths) and all(path.is_file() for path in paths)
 
 
 def outputs(

@@ -17,7 +17,7 @@ from logitlens_cli.commands.translate import figure_style, read_job
 from logitlens_cli.commands.write import write_reading
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.options.reading import TextReadOptions
-from logitlens_cli.reading.atomic import require_writable
+from logitlens_cli.reading.atomic import require_no_folders, require_writable
 
 
 def read_and_write(options: TextReadOptions) -> Iterator[Path]:
@@ -50,6 +50,7 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
         return
     if not options.dry_run and options.writes:
         require_writable(options.out)
+        require_no_folders(prompt_files(options, prompt, None).paths())
     from logitlens_cli.batch.session import Session
 
     session = Session(read_job(options), progress)
@@ -69,7 +70,7 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
         note.print(progress)
     style = figure_style(options)
     with progress.step(f"drawing {prompt.name}"):
-        note_missing_fonts(write_reading(reading, files, style), progress)
+        note_missing_fonts(write_reading(reading, files, style, progress.note), progress)
     if options.shown:
         from logitlens_cli.commands.show import show_reading
 

@@ -9,27 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logitlens_cli.batch import prompts
-from logitlens_cli.batch.failures import Failures
+from logitlens_cli.batch.failures import FAILURES, Failures
 from logitlens_cli.batch.ledger import Ledger, prompt_key
+from logitlens_cli.batch.meetings import require_side_by_side
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.batch.workers import Finished, Workers, cpu_count
 from logitlens_cli.commands.notes import InputRowNote, TextNotes, note_missing_fonts
 from logitlens_cli.commands.outputs import Outputs, piece_count, prompt_files
+from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.translate import figure_style, read_job, recipe_of
 from logitlens_cli.commands.write import write_reading
 from logitlens_cli.errors import LogitLensError, UsageError
 from logitlens_cli.model.progress import Count, Progress
 from logitlens_cli.options.reading import Engine, ReadOptions, TextReadOptions
-from logitlens_cli.reading.atomic import require_writable
+from logitlens_cli.reading.atomic import require_writable, sweep
 
 if TYPE_CHECKING:
     from logitlens_cli.batch.session import Outcome
+
+
+LAST_WAIT = 1.0
+"""seconds after an interrupt for another process that writes to the folder"""
 
 
 def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iterator[Path]:
     """Yields the paths of each prompt once its files are there. Raises BatchError at the end if
     some prompts failed."""
     listed = prompts.from_lines(path, options.name)
+    require_names(options, path, listed)
     shard = shard_of(options, listed)
     if options.dry_run:
         yield from planned_paths(options, shard, progress)
@@ -47,6 +54,21 @@ def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iter
     lines.failures.require_none(len(todo))
 
 
+def batch_stem(options: TextReadOptions, path: Path) -> str:
+    """Of the names of a batch's own files."""
+    return f"{prompts.stem_of(path)}.{options.command}"
+
+
+def require_names(options: TextReadOptions, path: Path, listed: Sequence[Prompt]) -> None:
+    """UsageError for names of prompts whose files get into each other's way, or the batch's."""
+    stem = batch_stem(options, path)
+    files = prompt_files(options, Prompt("x", ""), None).paths()
+    endings = {path.name.removeprefix("x.") for path in files}
+    require_side_by_side(
+        listed, endings, {FAILURES, f"{stem}.done.jsonl", f"{stem}.parquet"}, options.out
+    )
+
+
 class PromptLines:
     """The prompts of a file, and what became of them."""
 
@@ -60,7 +82,7 @@ class PromptLines:
     ) -> None:
         self.options, self.progress = options, progress
         self.failures = Failures(options.out, path, options.command, listed, progress)
-        self.ledger = Ledger(options.out, f"{prompts.stem_of(path)}.{options.command}")
+        self.ledger = Ledger(options.out, batch_stem(options, path), progress.note)
         recipe = recipe_of(options)
         self.keys = {prompt.name: prompt_key(prompt, recipe) for prompt in shard}
         self.notes = InputRowNote(options.metrics), TextNotes()
@@ -80,7 +102,9 @@ class PromptLines:
     def is_done(self, prompt: Prompt) -> bool:
         if self.options.skip_existing and not self.options.figure_columns:
             return prompt_files(self.options, prompt, None).exist()
-        return self.ledger.has(prompt.name, self.keys[prompt.name])
+        split = self.options.figure_columns
+        files = None if split else list(prompt_files(self.options, prompt, None).paths())
+        return self.ledger.has(prompt.name, self.keys[prompt.name], files)
 
     def read(self, todo: Sequence[Prompt]) -> Iterator[Path]:
         """Read them, and have their figures drawn meanwhile."""
@@ -89,7 +113,7 @@ class PromptLines:
         outcomes = outcomes_of_lines(options, todo, self.progress)
         workers = Workers(min(jobs, len(todo)) if options.formats else 0)
         by_name = {prompt.name: prompt for prompt in todo}
-        style = figure_style(options)
+        style, note = figure_style(options), TerminalProgress(quiet=options.quiet).note
         try:
             with workers, self.progress.count(len(todo)) as count:
                 for name, outcome in outcomes:
@@ -103,13 +127,19 @@ class PromptLines:
                         note.add(outcome)
                     pieces = piece_count(outcome.tokens, options.figure_columns)
                     files = prompt_files(options, prompt, pieces)
-                    workers.submit((prompt, files), write_reading, outcome, files, style)
+                    workers.submit((prompt, files), write_reading, outcome, files, style, note)
                     yield from self.settle(workers.completed(), count)
                 yield from self.settle(workers.completed(pending=0), count)
+        except KeyboardInterrupt:  # nobody waits for others any more
+            self.ledger.wait = self.failures.wait = LAST_WAIT
+            raise
         finally:
             for finished in workers.drain():
                 self.record(*finished.subject)
             self.failures.save()
+            unasked = [path for _, files in workers.subjects() for path in files.paths()]
+            for folder in {path.parent for path in unasked}:  # in which a process was killed
+                sweep(folder)
 
     def settle(self, finished: Iterator[Finished], count: Count) -> Iterator[Path]:
         """Record what was written, and what failed."""

@@ -75,7 +75,7 @@ class Render(ReadingCellOptions, CommandOptions):
 def render(options: Render) -> Iterator[Path]:
     """Draw the figures of dumps again, one dump after the other."""
     from logitlens_cli.commands.checks import check_extras
-    from logitlens_cli.commands.notes import note_missing_fonts
+    from logitlens_cli.commands.notes import note_missing_fonts, note_torn
     from logitlens_cli.commands.outputs import is_skipped
     from logitlens_cli.commands.progress import TerminalProgress
     from logitlens_cli.commands.show import show_reading
@@ -85,6 +85,8 @@ def render(options: Render) -> Iterator[Path]:
 
     progress = TerminalProgress(quiet=options.quiet)
     check_extras(options)
+    if not options.dry_run:
+        note_torn(options.dumps, progress)
     style = figure_style(options)
     if options.share_scale:
         style = replace(style, shared_colors=shared_colors(options, style))
@@ -100,7 +102,7 @@ def render(options: Render) -> Iterator[Path]:
         if options.skip_existing and is_skipped(files, progress):
             continue
         with progress.step(f"drawing {dump}"):
-            missing |= write_reading(reading, files, style)
+            missing |= write_reading(reading, files, style, progress.note)
         if options.show:
             show_reading(reading, figures, style, to_stderr=options.writes)
         yield from files.paths()

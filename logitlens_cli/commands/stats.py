@@ -100,6 +100,7 @@ def summarize_lines(
     from logitlens_cli.commands.notes import TextNotes
     from logitlens_cli.commands.read_lines import outcomes_of_lines, shard_of
     from logitlens_cli.commands.translate import recipe_of
+    from logitlens_cli.reading.sets import torn_files
     from logitlens_cli.reading.summary import key_of_summary
 
     assert options.lines is not None
@@ -110,7 +111,8 @@ def summarize_lines(
         return
     key = summary_key(todo, recipe_of(options))
     paths = summary_paths(files)
-    if files.json and key_of_summary(files.json) == key and all(path.exists() for path in paths):
+    is_whole = all(path.exists() for path in paths) and not torn_files(paths)
+    if files.json and is_whole and key_of_summary(files.json) == key:
         progress.note(f"{files.json} is up to date; skipped")
         return
     check_extras(options)
@@ -165,7 +167,7 @@ def write_summary(
     from logitlens_cli.reading import summary as summaries
     from logitlens_cli.reading.atomic import staged
 
-    with progress.step("drawing"), staged() as stage:
+    with progress.step("drawing"), staged(progress.note) as stage:
         if files.figures:
             from logitlens_cli.figures.summary_figure import draw_summary
 

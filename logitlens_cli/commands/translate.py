@@ -50,6 +50,7 @@ def recipe_of(options: ReadOptions) -> Mapping[str, Any]:
     """Everything but the text that the files of a prompt depend on."""
     path = Path(options.model)
     weights = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    weights = [file for file in weights if file.exists()]  # a link may lead nowhere
     stats = [(file.name, file.stat()) for file in weights]
     return {
         **recorded_options(options),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 from logitlens_cli.commands.outputs import Outputs
 from logitlens_cli.metrics.table import TRACE
 from logitlens_cli.reading.atomic import Staged, staged
+from logitlens_cli.reading.lock import Note, no_note
 
 if TYPE_CHECKING:
     from logitlens_cli.figures.drawing import Drawing
@@ -19,15 +21,17 @@ if TYPE_CHECKING:
     from logitlens_cli.reading.record import Reading
 
 
-def write_reading(reading: Reading, files: Outputs, style: FigureStyle) -> frozenset[str]:
+def write_reading(
+    reading: Reading, files: Outputs, style: FigureStyle, note: Note = no_note
+) -> frozenset[str]:
     """Draw and write whatever belongs to a reading, all or nothing; the characters that no
-    installed font has.
+    installed font has. ``note`` is told where another process has to be waited for.
 
     Raises WorkError that names the file that cannot be written, UsageError for a style that does
     not fit the reading.
     """
     missing: frozenset[str] = frozenset()
-    with staged() as stage:
+    with staged(note) as stage:
         if files.parquet is not None:
             from logitlens_cli.reading import parquet
 
@@ -56,6 +60,7 @@ def stage_figures(
     for name, pieces in files.figures.items():
         draw = draw_lines if name == TRACE else draw_heatmaps
         missing |= stage_drawings(stage, draw(reading, name, style), pieces, style.dpi)
+        gc.collect(0)  # a figure refers to itself, and holds its pixels
     return missing
 
 
@@ -80,14 +85,16 @@ class Comparison:
     numbers: Difference | None
 
 
-def write_comparisons(comparisons: list[Comparison], style: FigureStyle) -> frozenset[str]:
+def write_comparisons(
+    comparisons: list[Comparison], style: FigureStyle, note: Note = no_note
+) -> frozenset[str]:
     """Draw and write comparisons, all or nothing; the characters that no installed font has.
 
     Raises WorkError that names the file that cannot be written, UsageError for figures that are
     too large.
     """
     missing: frozenset[str] = frozenset()
-    with staged() as stage:
+    with staged(note) as stage:
         for comparison in comparisons:
             missing |= stage_comparison(stage, comparison, style)
     return missing

@@ -162,6 +162,9 @@ def token_lines(
     if reading.options.get("log"):
         scale = Scale("log", None, 1)
     inside = values[:, shown]
+    if scale.kind == "log" and (inside <= 0).any():
+        values = np.where(values > 0, values, np.nan)
+        notes.append("where a line is missing, the probability is below 1e-323")
     return Lines(
         layers=[reading.layers[n] for n in rows],
         lines=[Line(followed.labels[n], values[:, n]) for n in shown],

@@ -13,7 +13,7 @@ from logitlens_cli.lens.prompt import TokenizedPrompt
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import target_ids
-from logitlens_cli.metrics.sums import Needs, Sums
+from logitlens_cli.metrics.sums import Needs, Sums, log_probs_of
 from logitlens_cli.metrics.target_names import token_target
 from logitlens_cli.model import tokenizer
 from logitlens_cli.reading.record import Followed
@@ -59,13 +59,15 @@ def follow_tokens(
 
     order = sorted(ids, key=best_rank)
     ordered_logits = np.stack([logits[i] for i in order], axis=1)
+    log_probs = log_probs_of(ordered_logits, cells.lse)
     return Followed(
         position=prompt.columns[-1],
         ids=order,
         labels=tokenizer.labels(lens_model.tokenizer, order),
         ranks=[[int(ranks[i][row]) for i in order] for row in range(len(rows))],
         logits=rounded(ordered_logits),
-        probs=rounded(np.exp(ordered_logits - cells.lse)),
+        probs=rounded(np.exp(log_probs)),
+        log_probs=rounded(log_probs),
         chosen=chosen,
     )
 

@@ -16,7 +16,7 @@ from logitlens_cli.lens.prompt import TokenizedPrompt
 from logitlens_cli.lens.rows import chain_of, layer, rows_of
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.metrics.spec import MetricSpec
-from logitlens_cli.metrics.sums import Sums
+from logitlens_cli.metrics.sums import Sums, log_probs_of
 from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.metrics.target_names import target_token_id
 from logitlens_cli.model.tokenizer import label, labels
@@ -115,11 +115,13 @@ def token_columns(tokenizer: Any, ids: Sequence[int], columns: range) -> list[To
 def guesses(tokenizer: Any, sums: Sums) -> Guesses:
     label_of = {i: label(tokenizer, i) for i in np.unique(sums.top_ids).tolist()}
     ids = sums.top_ids.tolist()
+    log_probs = log_probs_of(sums.top_logits, sums.lse[..., None])
     return Guesses(
         ids=ids,
         labels=[[[label_of[i] for i in cell] for cell in row] for row in ids],
         logits=rounded(sums.top_logits),
-        probs=rounded(np.exp(sums.top_logits - sums.lse[..., None])),
+        probs=rounded(np.exp(log_probs)),
+        log_probs=rounded(log_probs),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from logitlens_cli.metrics.spec import Metric, MetricSpec, Scale, two_decimals
-from logitlens_cli.metrics.sums import Floats, Sums
+from logitlens_cli.metrics.sums import Floats, Sums, log_probs_of
 
 
 def own_logit(sums: Sums, spec: MetricSpec) -> Floats:
@@ -20,7 +20,7 @@ def own_prob(sums: Sums, spec: MetricSpec) -> Floats:
     """max p = exp(max z - log sum exp z)."""
     import numpy as np
 
-    return np.exp(sums.top_logits[..., 0] - sums.lse)
+    return np.exp(log_probs_of(sums.top_logits[..., 0], sums.lse))
 
 
 OWN_LOGIT = Metric(

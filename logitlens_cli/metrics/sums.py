@@ -63,6 +63,11 @@ class Sums:
     for"""
 
 
+def log_probs_of(logits: Floats, lse: Floats) -> Floats:
+    """log p = z - log sum exp z, in nats; rounding would raise what is next to certain above 0."""
+    return (logits - lse).clip(max=0.0)
+
+
 @dataclass(frozen=True)
 class Needs:
     """Which sums a metric needs beside the top guess and log-sum-exp, which are always there."""

@@ -11,7 +11,7 @@ from logitlens_cli.metrics.spec import (
     target_alone,
     two_decimals,
 )
-from logitlens_cli.metrics.sums import Floats, Sums
+from logitlens_cli.metrics.sums import Floats, Sums, log_probs_of
 from logitlens_cli.metrics.target_names import target_words
 
 
@@ -19,7 +19,7 @@ def token_prob(sums: Sums, spec: MetricSpec) -> Floats:
     """p[target] = exp(z[target] - log sum exp z)."""
     import numpy as np
 
-    return np.exp(sums.targets[spec.target].logit - sums.lse)
+    return np.exp(log_probs_of(sums.targets[spec.target].logit, sums.lse))
 
 
 def logit_diff(sums: Sums, spec: MetricSpec) -> Floats:

@@ -1,5 +1,7 @@
 """How Typer parses a command's options, and how its help shows them."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
@@ -23,6 +25,20 @@ SECTIONS = (ARGUMENTS, PROMPT, MODEL, LENS, COLUMNS, METRIC, FIGURE, OUTPUT, MAN
 """in the order of the help"""
 
 
+PATHS_AS_TEXT = ("model", "given")
+"""arguments that may be paths and may be other names"""
+
+
+def at_home(value: Any, is_path: bool = False) -> Any:
+    """A path, or several, with the user's own folder for ~ once and for all, so that all that
+    follows means the same file: a shell does it only where ~ begins a word."""
+    if isinstance(value, list | tuple):
+        return type(value)(at_home(one, is_path) for one in value)
+    if isinstance(value, Path) or (is_path and isinstance(value, str)):
+        return type(value)(os.path.expanduser(value))
+    return value
+
+
 class OptionsCommand(TyperCommand):
     """A command in which the rivals of an option from a weaker source make way for it (--text goes
     before the file of a preset), and whose help shows the options in their groups."""
@@ -44,6 +60,8 @@ class OptionsCommand(TyperCommand):
         for p in self.params:  # what the environment says is one value, spaces and all: " Paris"
             p.envvar_list_splitter = "\0"  # type: ignore[misc]
         rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            ctx.params[name] = at_home(value, name in PATHS_AS_TEXT)
         for group in RIVALS:
             rivals = [p for p in self.params if p.name in group]
             strength = {

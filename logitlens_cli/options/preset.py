@@ -1,5 +1,6 @@
 """--config: a file of options, whose keys are the names of the command's options."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
     """Make a preset's keys the defaults of the command."""
     if path is None or context.resilient_parsing:
         return path
+    path = Path(os.path.expanduser(path))  # see parsing.at_home, which comes after this
     options = (p for p in context.command.params if p.param_type_name == "option")
     by_name = {p.name: p for p in options if p.name not in (None, "config", "help")}
     defaults: dict[str, Any] = {}
@@ -56,7 +58,7 @@ def default_of(parameter: Any, key: str, value: Any, path: Path) -> Any:
         )
     # Files are named beside the preset, wherever the command runs.
     if parameter.name in ("file", "lines") and value != "-":
-        value = str(path.parent / str(value))
+        value = str(path.parent / os.path.expanduser(str(value)))
     if repeats:
         return value if several else [str(value)]
     return value if isinstance(value, bool) else str(value)

@@ -3,13 +3,14 @@
 import errno
 import json
 import os
-from collections import Counter
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from logitlens_cli.errors import UsageError
+from logitlens_cli.reading.contradictions import require_consistent
 from logitlens_cli.reading.record import Reading
 
 LARGEST_DUMP = 2**29
@@ -28,8 +29,10 @@ def load_dump(path: Path) -> Reading:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "name a JSON dump of logitlens") from error
     try:
+        require_few_lists(data)
         reading = msgspec.json.decode(data, type=Reading)
         require_single_keys(data)
+        require_consistent(reading)
         return reading
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         for kind, (what, hint) in OTHER_FILES.items():
@@ -58,17 +61,46 @@ def read_bounded(path: Path) -> bytes:
     return data
 
 
+STRING = rb'"(?:[^"\\]++|\\.)*+"'
+
+
+def require_few_lists(data: bytes) -> None:
+    """ValueError for JSON that takes far more memory than it is long, as numbers of one digit and
+    lists of one number do."""
+    if len(data) < DENSE:
+        return
+    bare = re.sub(STRING, b"", data, flags=re.DOTALL)
+    needed = sum(bare.count(sign) * size for sign, size in MEMORY.items())
+    if needed > MOST_MEMORY * len(data):
+        raise ValueError(
+            f"its {len(data) >> 20} MB would take {needed >> 20} MB of memory, more than numbers "
+            "of seven figures do"
+        )
+
+
+DENSE = 2**20
+"""bytes below which it does not matter what is in a file"""
+MEMORY = {b"[": 88, b"{": 96, b",": 40}
+"""bytes that a list, an object, a value take in Python at most"""
+MOST_MEMORY = 18
+"""times the length of the file"""
+
+
 def require_single_keys(data: bytes) -> None:
-    """ValueError for JSON in which an object has the same key twice, since programs do not agree
-    on which of them counts."""
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        counts = Counter(key for key, _ in pairs)
-        if len(counts) < len(pairs):
-            twice = counts.most_common(1)[0][0]
-            raise ValueError(f"the key {twice!r} occurs twice in an object")
-
-    json.loads(data, object_pairs_hook=check)
+    """ValueError for valid JSON in which an object has the same key twice, since programs do not
+    agree on which of them counts. Goes through it without building it."""
+    objects: list[set[str]] = []
+    for match in re.finditer(rb"(" + STRING + rb")(\s*:)?|([{}])", data, re.DOTALL):
+        string, is_key, brace = match.groups()
+        if brace == b"{":
+            objects.append(set())
+        elif brace:
+            objects.pop()
+        elif is_key:
+            key = json.loads(string) if b"\\" in string else string[1:-1].decode()
+            if key in objects[-1]:
+                raise ValueError(f"the key {key!r} occurs twice in an object")
+            objects[-1].add(key)
 
 
 def dump_schema() -> dict[str, Any]:

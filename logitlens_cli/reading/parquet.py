@@ -7,7 +7,13 @@ import pyarrow.parquet
 
 from logitlens_cli.reading.record import Layer, Reading
 
-GUESSES = {"ids": pa.int32(), "labels": pa.string(), "logits": pa.float64(), "probs": pa.float64()}
+GUESSES = {
+    "ids": pa.int32(),
+    "labels": pa.string(),
+    "logits": pa.float64(),
+    "probs": pa.float64(),
+    "log_probs": pa.float64(),
+}
 
 
 def table(reading: Reading) -> pa.Table:
@@ -48,7 +54,8 @@ def table(reading: Reading) -> pa.Table:
         "final_id": along(reading.final_ids, pa.int32()),
     }
     for name, kind in GUESSES.items():
-        table[f"guess_{name}"] = cells(getattr(reading.guesses, name), pa.list_(kind))
+        grid = getattr(reading.guesses, name) or [[None] * columns] * rows  # of an older dump
+        table[f"guess_{name}"] = cells(grid, pa.list_(kind))
     for metric, scores in reading.metrics.items():
         table[metric] = cells(scores.values, pa.float64())
     return pa.table(table)

@@ -59,6 +59,8 @@ class Guesses(Record, frozen=True):
     labels: list[list[list[str]]]
     logits: list[list[list[Number]]]
     probs: list[list[list[Number]]]
+    log_probs: list[list[list[Number]]] = []
+    """in nats, also where a probability is too small for a float64; older dumps do not have them"""
 
 
 class Scores(Record, frozen=True):
@@ -104,6 +106,8 @@ class Followed(Record, frozen=True, kw_only=True):
     """[layer][token]"""
     probs: list[list[Number]] = []
     """[layer][token]"""
+    log_probs: list[list[Number]] = []
+    """[layer][token] in nats; older dumps do not have them"""
     chosen: list[Id] = []
     """the ids that were asked for"""
 
@@ -313,15 +317,17 @@ def require_grids(
         "guesses.labels": guesses.labels,
         "guesses.logits": guesses.logits,
         "guesses.probs": guesses.probs,
+        "guesses.log_probs": guesses.log_probs or guesses.probs,
         **{f"metrics.{name}.values": scores.values for name, scores in metrics.items()},
     }
     for what, grid in grids.items():
         if len(grid) != layers or any(len(row) != positions for row in grid):
             raise ValueError(f"{what} is not of {layers} layers by {positions} positions")
-    fields = (guesses.ids, guesses.labels, guesses.logits, guesses.probs)
-    for rows in zip(*fields, strict=True):
-        for ids, labels, logits, probs in zip(*rows, strict=True):
-            if not 0 < len(ids) == len(labels) == len(logits) == len(probs):
+    same_shape = ("labels", "logits", "probs", *(["log_probs"] if guesses.log_probs else []))
+    fields: list[list[list[Any]]] = [getattr(guesses, name) for name in same_shape]
+    for ids_row, *rows in zip(guesses.ids, *fields, strict=True):
+        for ids, *others in zip(ids_row, *rows, strict=True):
+            if not ids or any(len(other) != len(ids) for other in others):
                 raise ValueError(
                     "a cell without a guess, or a guess without its label, logit or probability"
                 )
@@ -362,6 +368,7 @@ def require_followed(followed: Followed, layers: int, positions: set[int]) -> No
         "ranks": followed.ranks,
         "logits": followed.logits or followed.ranks,  # older dumps do not have them
         "probs": followed.probs or followed.ranks,
+        "log_probs": followed.log_probs or followed.ranks,
     }
     for name, grid in grids.items():
         if len(grid) != layers or any(len(row) != count for row in grid):

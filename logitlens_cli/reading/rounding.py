@@ -1,4 +1,4 @@
-"""Numbers with the seven significant figures that float32 has."""
+"""Numbers with the seven significant figures that float32 has, over the whole range of float64."""
 
 from typing import Any
 
@@ -14,8 +14,11 @@ def rounded(values: Any) -> Any:
     finite = np.isfinite(given)
     array = np.where(finite, given, 0.0)
     size = np.log10(np.abs(array), out=np.zeros_like(array), where=array != 0)
-    digits = np.clip(6 - np.floor(size).astype(int), 1 - len(POWERS), len(POWERS) - 1)
+    digits = 6 - np.floor(size).astype(int)
+    far = np.abs(digits) >= len(POWERS)
+    near, digits = np.where(far, 0.0, array), np.where(far, 0, digits)
     up, down = POWERS[digits.clip(min=0)], POWERS[(-digits).clip(min=0)]
     # A whole number times or over an exact power is the float nearest to the decimal number.
-    result = np.rint(array * up / down) * down / up
+    result = np.asarray(np.rint(near * up / down) * down / up)
+    result[far] = [float(f"{value:.6e}") for value in array[far]]  # slower, and right anywhere
     return result.tolist() if finite.all() else np.where(finite, result, np.array(None)).tolist()

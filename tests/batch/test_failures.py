@@ -7,7 +7,7 @@ from batches import failed
 
 from logitlens_cli.batch.failures import Failures
 from logitlens_cli.batch.prompts import Prompt
-from logitlens_cli.errors import DiskError, UsageError
+from logitlens_cli.errors import DiskError, UsageError, WorkError
 from logitlens_cli.model.progress import Progress
 
 
@@ -27,6 +27,23 @@ def test_a_full_disk_ends_the_batch(tmp_path: Path) -> None:
     failures = Failures(tmp_path, Path("s"), "rank", [], Progress())
     with pytest.raises(DiskError):
         failures.add(prompt, DiskError("full", "free some"))
+
+
+def test_a_folder_in_the_place_of_the_file_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "failures.jsonl").mkdir()
+    with pytest.raises(WorkError, match=r"failures.jsonl is a folder, not the file of failures; "):
+        Failures(tmp_path, Path("s"), "rank", [], Progress())
+
+
+def test_one_file_of_lines_has_one_name(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "sub")
+    (tmp_path / "sub" / "s").touch()
+    names = {
+        Failures(tmp_path, tmp_path / name, "rank", [], Progress()).lines
+        for name in ("sub/s", "sub/../sub/s", "link/s")
+    }
+    assert names == {str((tmp_path / "sub" / "s").resolve())}
 
 
 def test_failures_of_other_batches_stay(tmp_path: Path) -> None:

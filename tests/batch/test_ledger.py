@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from batches import files
 from conftest import tiny_llama
 
@@ -12,6 +13,7 @@ from logitlens_cli.batch.ledger import Ledger, prompt_key
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.commands.all import All
 from logitlens_cli.commands.translate import recipe_of
+from logitlens_cli.errors import WorkError
 
 
 def test_the_ledger_knows_what_is_done(tmp_path: Path) -> None:
@@ -30,6 +32,25 @@ def test_the_ledger_knows_what_is_done(tmp_path: Path) -> None:
     assert not ledger.has("c", "k1")
     assert not ledger.has("d", "k1")  # its file was written by somebody else
     assert not Ledger(tmp_path, "set.topk").has("a", "k1")
+
+
+def test_a_line_without_the_files_of_today_is_nothing(tmp_path: Path) -> None:
+    for name in ("a.json", "a.png"):
+        (tmp_path / name).touch()
+    Ledger(tmp_path, "set.rank").add("none", "k", [])
+    Ledger(tmp_path, "set.rank").add("a", "k", [tmp_path / "a.json"])
+    ledger = Ledger(tmp_path, "set.rank")
+    assert not ledger.has("none", "k")
+    assert not ledger.has("none", "k", [])
+    assert ledger.has("a", "k")
+    assert ledger.has("a", "k", [tmp_path / "a.json"])
+    assert not ledger.has("a", "k", [tmp_path / "a.json", tmp_path / "a.png"])
+
+
+def test_a_ledger_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "set.rank.done.jsonl").symlink_to(tmp_path / "gone" / "ledger")
+    with pytest.raises(WorkError, match=r"set.rank.done.jsonl is a link that leads nowhere; remov"):
+        Ledger(tmp_path, "set.rank")
 
 
 def test_a_ledger_cut_off_loses_its_last_line_only(tmp_path: Path) -> None:
@@ -60,6 +81,7 @@ def test_the_models_weights_belong_to_the_recipe(tmp_path: Path) -> None:
     tiny_llama().save_pretrained(tmp_path)
     options = All(lines=tmp_path, model=str(tmp_path))
     before = recipe_of(options)
+    (tmp_path / "notes").symlink_to(tmp_path / "gone")
     assert recipe_of(options) == before
     os.utime(tmp_path / "model.safetensors", (1, 1))
     assert recipe_of(options) != before
@@ -68,7 +90,7 @@ def test_the_models_weights_belong_to_the_recipe(tmp_path: Path) -> None:
 COUNT = """
 import sys
 from pathlib import Path
-from logitlens_cli.batch.ledger import folder_lock
+from logitlens_cli.reading.lock import folder_lock
 folder = Path(sys.argv[1])
 file = folder / "count"
 for _ in range(100):

@@ -63,6 +63,37 @@ def test_an_interrupt_while_workers_come_to_rest() -> None:
     assert not psutil.pid_exists(worker.pid)
 
 
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_worker_that_is_stopped_does_not_hold_up_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("logitlens_cli.batch.workers.LAST_DRAWING", 0.5)
+    workers = Workers(1)
+    workers.submit("x", stop)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), workers:
+        raise KeyboardInterrupt
+    assert 0.4 < time.monotonic() - start < 5
+    assert not psutil.pid_exists(worker.pid)
+    assert workers.subjects() == ["x"]
+    assert list(workers.drain()) == []
+
+
+def test_what_is_drawn_comes_to_its_end_after_an_interrupt() -> None:
+    workers = Workers(1)
+    workers.submit("x", time.sleep, 1.0)
+    until(workers.waiting[0][1].running)
+    with pytest.raises(KeyboardInterrupt), workers:
+        raise KeyboardInterrupt
+    assert [finished.subject for finished in workers.drain()] == ["x"]
+
+
 def test_a_worker_that_starts_does_not_hear_what_its_parent_hears() -> None:
     with Workers(1) as workers:
         workers.submit("x", shout, "a")  # the process is there, and its Python starts

@@ -89,9 +89,13 @@ def followed(**changes: Any) -> Change:
     return put(whole | changes, "followed")
 
 
-def only_input_rows(dump: Any) -> None:
-    for layer in dump["layers"]:
-        layer["kind"] = "input"
+def only_the_input_row(dump: Any) -> None:
+    grids = [*dump["guesses"].values()]
+    for scores in dump["metrics"].values():
+        grids += [grid for grid in (scores["values"], scores["ties"]) if grid]
+    for grid in (dump["layers"], *grids):
+        del grid[1:]
+    dump["followed"] = None
 
 
 # What is done to a dump that was right.
@@ -109,7 +113,7 @@ DUMPS: dict[str, Change] = {
     "place": put(-1, "tokens", 0, "position"),
     "far": put(10**400, "tokens", 0, "position"),
     "rows": put([], "layers"),
-    "input": only_input_rows,
+    "input": only_the_input_row,
     "none": put({}, "metrics"),
     "column": followed(position=77),
     "short": followed(ranks=[[1, 2]] * 3),

@@ -8,21 +8,20 @@ import pytest
 from conftest import Shell
 from drawn import mesh_of
 from options_of import parsed, refusal
-from readings import make
+from readings import as_dump, make
 
 from logitlens_cli.commands.render import Render, shared_colors
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.fonts import scripts_of
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.options.metric import Color
-from logitlens_cli.reading.dump import dump_to_json
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
     """The hand-made reading with logits of 10 to 22 in its blocks, and with those 100 higher."""
     first, second = tmp_path / "a.all.json", tmp_path / "b.all.json"
-    first.write_bytes(dump_to_json(make()))
+    first.write_bytes(as_dump(make()))
     dump = json.loads(first.read_text())
     rows = dump["metrics"]["own-logit"]["values"]
     dump["metrics"]["own-logit"]["values"] = [[v + 100 for v in row] for row in rows]

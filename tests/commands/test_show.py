@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from readings import make
+from readings import as_dump, make
 from rich.cells import cell_len
 
 from logitlens_cli.commands import show
@@ -25,7 +25,6 @@ from logitlens_cli.figures.colors import cell_colors
 from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.reading.dump import dump_to_json
 
 HOSTILE = "[red]x[/red]"
 STYLE = re.compile("\x1b\\[([0-9;]*)m")
@@ -202,7 +201,7 @@ def test_a_stream_that_cannot_say_it(look: Any) -> None:
 def test_a_real_terminal(tmp_path: Path) -> None:
     """Its own width, its colours, and nothing behind the edge."""
     path = tmp_path / "x.all.json"
-    path.write_bytes(dump_to_json(make()))
+    path.write_bytes(as_dump(make()))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 21, 0, 0))
     keep = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}

@@ -1,13 +1,16 @@
 """How a prompt's files are written: whole, in order, all or none."""
 
 import csv
+import gc
 import io
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from matplotlib.figure import Figure
 
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.commands import write
@@ -17,11 +20,13 @@ from logitlens_cli.commands.trace import Trace
 from logitlens_cli.commands.translate import figure_style
 from logitlens_cli.commands.write import (
     Comparison,
+    stage_drawings,
     write_bytes,
     write_comparisons,
     write_reading,
 )
 from logitlens_cli.errors import UsageError, WorkError
+from logitlens_cli.figures.drawing import Drawing
 from logitlens_cli.figures.pair import Pair, difference_of
 from logitlens_cli.figures.pair_panels import difference_panels
 from logitlens_cli.figures.style import FigureStyle
@@ -57,6 +62,27 @@ def test_every_file_is_written_and_no_other(reading: Reading, out: Path) -> None
         assert path.read_bytes().startswith(beginning), path
         assert path.stat().st_size
     assert (out / "x.all.json").read_bytes() == dump_to_json(reading)
+
+
+def test_figures_do_not_pile_up(reading: Reading, out: Path) -> None:
+    """Each holds its pixels, and the command line has no garbage collected while it draws."""
+    options = options_in(out, format="png")
+    alive = weakref.WeakSet[Figure]()
+
+    def save(stage: object, drawings: list[Drawing], *rest: object) -> frozenset[str]:
+        alive.update(drawing.figure for drawing in drawings)
+        assert len(alive) == len(drawings) == 1
+        return stage_drawings(stage, drawings, *rest)  # type: ignore[arg-type]
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(write, "stage_drawings", save)
+            write_reading(reading, prompt_files(options, PROMPT, None), figure_style(options))
+    finally:
+        gc.enable()
+    assert len(names(out)) == 5
 
 
 def test_texts_tell_of_their_own_figure(reading: Reading, out: Path) -> None:

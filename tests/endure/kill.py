@@ -1,15 +1,17 @@
-"""Runs that are stopped at random moments: nothing is half-written or left, and the next goes on.
+"""Runs that are stopped: nothing is half-written or left, and the next goes on.
 
     make kill              200 moments
     make kill N=20
 
 Runs of four kinds get SIGINT, SIGTERM or SIGKILL, alone or with their whole process group, at
-moments spread over the time that such a run takes, its loading included. A table tells the
-outcomes; exit 1 if anything was wrong.
+moments spread over the time that such a run takes, its loading included. Then runs are killed at
+each of their renames, one after the other. A table tells the outcomes; exit 1 if anything was
+wrong.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -21,9 +23,9 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,6 +39,7 @@ from model_files import save_gguf, save_tiny
 from processes import alive, until
 
 from logitlens_cli.model import smollm2
+from logitlens_cli.reading.sets import torn_files
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
@@ -46,6 +49,7 @@ LIMIT = 180.0
 LATE = 5.0
 """seconds after a signal in which a run may still end as if it had not come"""
 PROMPTS = 12
+FIGURES = (".json", ".png", ".svg")
 
 # The command line, with a small model in the place of the default one.
 STAND_IN = """
@@ -56,6 +60,23 @@ install_handler(end_at_once)
 from logitlens_cli.model import smollm2
 smollm2.WHEEL_SHA256, smollm2.GGUF_SHA256, smollm2.SPACE = sys.argv[1], sys.argv[2], 1
 del sys.argv[1:3]
+entry()
+"""
+
+
+# The command line, killed when it comes to the rename of a certain number.
+AT_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from logitlens_cli.__main__ import entry
+left = [int(sys.argv.pop(1))]
+rename = Path.replace
+def replace(path, target):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return rename(path, target)
+Path.replace = replace
 entry()
 """
 
@@ -257,6 +278,64 @@ def trial(
     return outcome
 
 
+def require_sets(out: Path, reference: dict[str, bytes]) -> None:
+    """Of each prompt all files are there, or none."""
+
+    def by_prompt(names: Iterable[str]) -> Counter[str]:
+        return Counter(name.partition(".")[0] for name in names if name.endswith(FIGURES))
+
+    whole, written = by_prompt(reference), by_prompt(path.name for path in out.glob("*"))
+    assert all(count == whole[stem] for stem, count in written.items()), written
+
+
+def rename_trial(scenario: Scenario, n: int, folder: Path, reference: dict[str, bytes]) -> bool:
+    """A run that is killed at its rename number ``n``, and one after it; was it killed?"""
+    out = folder / "out"
+    program, _, _, *line = scenario.command(out)
+    child = start([program, "-c", AT_RENAME, str(n), *line], folder, folder.parent / "links")
+    _, said = child.communicate(timeout=LIMIT)
+    assert (child.returncode, said) in ((0, ""), (-9, "")), (child.returncode, said)
+    assert torn_files(out / name for name in reference) == []
+    require_whole(folder)
+    require_sets(out, reference)
+    again = start(scenario.command(out), folder, folder.parent / "links")
+    _, said = again.communicate(timeout=LIMIT)
+    assert (again.returncode, said) == (0, ""), (again.returncode, said)
+    made = contents(out)
+    assert made.keys() == reference.keys(), sorted(made)
+    assert made == reference or not scenario.same_bytes, "other bytes than of an undisturbed run"
+    assert not temporary(folder), temporary(folder)
+    return child.returncode != 0
+
+
+def rename_outcomes(
+    scenario: Scenario, folder: Path, reference: dict[str, bytes], wrong: list[str]
+) -> Iterator[str]:
+    """The outcome of a kill at each rename of a scenario, until there is none any more."""
+    for n in itertools.count():
+        place = folder / f"{scenario.name}-rename-{n}"
+        place.mkdir()
+        try:
+            if not rename_trial(scenario, n, place, reference):
+                return
+            yield "-9"
+        except Exception as error:
+            wrong.append(f"{scenario.name} at rename {n}: {type(error).__name__} {error}")
+            print(wrong[-1], flush=True)
+            yield "WRONG"
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def in_one_process(scenario: Scenario) -> Scenario:
+    """The same without drawing processes, so that all renames are its own."""
+
+    def command(out: Path) -> list[str]:
+        line = scenario.command(out)
+        return [*line, "--jobs", "0"] if "--lines" in line else line
+
+    return replace(scenario, command=command)
+
+
 def undisturbed(scenario: Scenario, folder: Path) -> tuple[float, dict[str, bytes]]:
     """How long a run takes, and what it writes."""
     place = folder / f"{scenario.name}-whole"
@@ -306,6 +385,12 @@ def main() -> None:
             for n in range(given.moments):
                 number = SIGNALS[n // len(kinds) % len(SIGNALS)]
                 pool.submit(attempt, n, number, draw.random() < 0.5, draw.random())
+        for scenario in kinds:
+            if scenario.name == "fetch":  # it renames a folder
+                continue
+            single = in_one_process(scenario)
+            for outcome in rename_outcomes(single, folder, wholes[scenario.name][1], wrong):
+                counts[scenario.name, "a rename", outcome] += 1
     print(f"{'scenario':10}{'signal':10}{'outcome':16}moments")
     for (kind, sent, outcome), count in sorted(counts.items()):
         print(f"{kind:10}{sent:10}{outcome:16}{count}")

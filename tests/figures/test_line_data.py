@@ -58,6 +58,20 @@ def test_axes_of_tokens() -> None:
         lines(traced("rank"), vmin=0)
 
 
+def test_a_probability_of_nothing_has_no_place_on_a_logarithmic_axis() -> None:
+    """A line would leave the axis by its lower end."""
+    probs = [[0.001, 0.0001, 0.9], [0.0, 1e-300, 0.01], [0.75, 0.05, 0.1]]
+    made = line_panel(
+        traced("prob", followed=msgspec.structs.replace(FOLLOWED, probs=probs), log=True),
+        FigureStyle(),
+    )
+    assert isinstance(made.drawn, Lines)
+    assert (made.drawn.limits.low, made.drawn.limits.high) == (1e-300, 1)
+    of_yes = next(line.values for line in made.drawn.lines if line.label == "·yes")
+    np.testing.assert_array_equal(of_yes, [np.nan, 0.75])
+    assert made.notes[-1] == "where a line is missing, the probability is below 1e-323"
+
+
 def test_the_input_row_on_demand() -> None:
     made = lines(traced("rank"), input_row=True)
     assert [layer.label for layer in made.layers] == ["input", "0", "1"]
@@ -155,7 +169,10 @@ def test_nothing_but_an_input_row(metric: str, followed: Followed | None) -> Non
         layers=reading.layers[:1],
         guesses=msgspec.structs.replace(
             reading.guesses,
-            **{n: getattr(reading.guesses, n)[:1] for n in ("ids", "labels", "logits", "probs")},
+            **{
+                n: getattr(reading.guesses, n)[:1]
+                for n in ("ids", "labels", "logits", "probs", "log_probs")
+            },
         ),
         metrics={
             name: msgspec.structs.replace(scores, values=scores.values[:1])

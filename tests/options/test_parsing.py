@@ -17,6 +17,36 @@ from logitlens_cli.model.source import Dtype
 from logitlens_cli.options.metric import Color
 
 
+@pytest.mark.parametrize("how", ["flags", "environment", "preset"])
+def test_the_users_own_folder_is_found_in_every_path(
+    how: str, preset: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A shell does it only at the beginning of a word."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"model": "~/model", "out": "~/out", "lines": "~/set.txt"}
+    words: list[str] = []
+    if how == "flags":
+        words = [f"--{name}={value}" for name, value in given.items()]
+    elif how == "environment":
+        for name, value in given.items():
+            monkeypatch.setenv(f"LOGITLENS_{name.upper()}", value)
+    else:
+        preset("".join(f'{name} = "{value}"\n' for name, value in given.items()))
+        words = ["--config=~/preset.toml"]
+    made = parsed("rank", *words)
+    assert (made.model, made.out) == (str(tmp_path / "model"), tmp_path / "out")
+    assert made.lines == tmp_path / "set.txt"
+
+
+def test_dumps_and_models_by_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert parsed("render", "~/a.json", "topk").given == ["/home/me/a.json", "topk"]
+    assert parsed("diff", "~/a.json", "b.json").a == Path("/home/me/a.json")
+    assert parsed("stats", "--merge", "~/a.json").dumps == [Path("/home/me/a.json")]
+    assert parsed("models", "check", "~/model").model == "/home/me/model"
+    assert parsed("rank", "--text", "~/text").text == "~/text"
+
+
 def test_every_option_of_the_command_line() -> None:
     made = parsed(
         *("all", "--file", "t.txt", "--model", "gpt2", "--revision", "main", "--device", "cuda:1"),

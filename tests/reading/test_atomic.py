@@ -12,7 +12,15 @@ import pytest
 from conftest import next_line
 
 from logitlens_cli.errors import WorkError
-from logitlens_cli.reading.atomic import HINT, PREFIX, machine_id, require_writable, staged, sweep
+from logitlens_cli.reading.atomic import (
+    HINT,
+    require_no_folders,
+    require_writable,
+    staged,
+    sweep_once,
+)
+from logitlens_cli.reading.lock import machine_id
+from logitlens_cli.reading.sets import PREFIX
 
 
 def put(data: bytes) -> Callable[[IO[bytes]], int]:
@@ -125,6 +133,26 @@ def test_a_folder_in_the_way(tmp_path: Path, order: tuple[str, str]) -> None:
     assert everything(tmp_path) == ["taken"]
 
 
+def test_what_is_in_the_way_is_found_before_any_work(tmp_path: Path) -> None:
+    for name in ("folder", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    require_no_folders(
+        tmp_path / name for name in ("new", "file", "other/new", "link/new", "far/off", "dangling")
+    )
+    for name, why in (
+        ("folder", f"it is a folder; remove it, or {HINT}"),
+        ("file/a", f"{tmp_path}/file is a file, not a folder; {HINT}"),
+        ("file/a/b", f"{tmp_path}/file is a file, not a folder; {HINT}"),
+        ("dangling/a", f"{tmp_path}/dangling is a link that leads nowhere, not a folder; {HINT}"),
+    ):
+        with pytest.raises(WorkError) as caught:
+            require_no_folders([tmp_path / "new", tmp_path / name])
+        assert str(caught.value) == f"{tmp_path / name} cannot be written: {why}"
+
+
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WorkError) as caught:
@@ -220,7 +248,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     for name in strange:
         (tmp_path / name).mkdir() if "folder" in name else (tmp_path / name).touch()
     assert len(everything(tmp_path)) == 8
-    sweep.cache_clear()
+    sweep_once.cache_clear()
     write((tmp_path / "z", put(b"new")))
     left = set(everything(tmp_path)) - {"z"} - set(strange)
     assert len(left) == 1

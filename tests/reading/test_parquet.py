@@ -36,6 +36,7 @@ def test_a_batch_is_one_data_set(logitlens: Shell, tiny_folder: Path, tmp_path: 
             assert row["next_id"] == reading.tokens[column].next_id
             assert row["final_id"] == reading.final_ids[column]
             assert row["guess_ids"] == reading.guesses.ids[layer][column]
+            assert row["guess_log_probs"] == reading.guesses.log_probs[layer][column]
             assert row["guess_labels"] == reading.guesses.labels[layer][column]
             for metric, scores in reading.metrics.items():
                 assert row[metric] == scores.values[layer][column]

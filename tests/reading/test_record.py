@@ -46,7 +46,7 @@ def test_the_contract(dump: Dump) -> None:
     for grid in (*dump["guesses"].values(), *(m["values"] for m in dump["metrics"].values())):
         assert (len(grid), {len(row) for row in grid}) == (5, {7})
     assert {len(cell) for grid in dump["guesses"].values() for row in grid for cell in row} == {5}
-    assert list(dump["guesses"]) == ["ids", "labels", "logits", "probs"]
+    assert list(dump["guesses"]) == ["ids", "labels", "logits", "probs", "log_probs"]
     assert set(dump["metrics"]) == {
         *("own-logit", "final-logit", "prob", "entropy", "rank", "kl-final", "kl-input")
     }
@@ -89,6 +89,8 @@ def test_the_numbers_agree_with_each_other(dump: Dump) -> None:
     assert (np.diff(logits, axis=-1) <= 0).all()
     assert (probs > 0).all()
     assert (probs.sum(-1) <= 1).all()
+    log_probs = np.array(dump["guesses"]["log_probs"])
+    np.testing.assert_allclose(np.exp(log_probs), probs, rtol=1e-5)
     np.testing.assert_array_equal(logits[..., 0], dump["metrics"]["own-logit"]["values"])
     np.testing.assert_array_equal(probs[..., 0], dump["metrics"]["prob"]["values"])
     assert [cell[0] for cell in dump["guesses"]["ids"][-1]] == dump["final_ids"]

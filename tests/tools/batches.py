@@ -49,6 +49,7 @@ def require_same_followed(
         require_same_ranks(np.array(mine.ranks), np.array(own.ranks), own.ids, logits)
         close(np.array(mine.logits, float), np.array(own.logits, float))
         close(np.array(mine.probs, float), np.array(own.probs, float))
+        close(np.array(mine.log_probs), np.array(own.log_probs))
 
 
 def close(mine: Any, own: Any) -> None:

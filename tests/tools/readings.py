@@ -1,5 +1,6 @@
 """Readings made by hand, one or two, for tests of what is made of them."""
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.reading import difference
+from logitlens_cli.reading.dump import dump_to_json
 from logitlens_cli.reading.record import (
     DUMP_SCHEMA,
     CheckRecord,
@@ -53,6 +55,7 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
             labels=[[[t] for t in row] for row in labels],
             logits=[[[float(10 * r + c)] for c in range(columns)] for r in range(len(labels))],
             probs=[[[0.5] for _ in row] for row in values],
+            log_probs=[[[-0.6931472] for _ in row] for row in values],
         ),
         metrics=metrics or {"own-logit": Scores(values=values, unit="logit", quantity="own logit")}
         if columns != 3 or len(labels) != 3 else {
@@ -73,6 +76,29 @@ def make(labels: list[list[str]] | None = None, **metrics: Any) -> Reading:
         lens=LensRecord(norm="full", chain=[], window=(4, 4 + columns), text_tokens=20, bos=False),
         options={}, versions={},
     )  # fmt: skip
+
+
+def as_dump(reading: Reading) -> bytes:
+    """A reading by hand as a file, with a text and tokens that fit each other."""
+    first, count = reading.tokens[0].position, len(reading.tokens)
+    ids = [reading.tokens[0].id, *(token.next_id or 0 for token in reading.tokens[:-1])]
+    tokens = [
+        msgspec.structs.replace(token, id=token_id)
+        for token, token_id in zip(reading.tokens, ids, strict=True)
+    ]
+    lens = msgspec.structs.replace(
+        reading.lens, window=(first, first + count), text_tokens=first + count
+    )
+    return dump_to_json(
+        msgspec.structs.replace(
+            reading,
+            tokens=tokens,
+            text_ids=[0] * first + ids,
+            text_sha256=hashlib.sha256(reading.text.encode()).hexdigest(),
+            lens=lens,
+            model=msgspec.structs.replace(reading.model, vocabulary=1000),
+        )
+    )
 
 
 # Layers: input, 0, 1.
@@ -98,7 +124,7 @@ def column(reading: Reading, n: int) -> Reading:
             reading.guesses,
             **{
                 name: [row[cut] for row in getattr(reading.guesses, name)]
-                for name in ("ids", "labels", "logits", "probs")
+                for name in ("ids", "labels", "logits", "probs", "log_probs")
             },
         ),
         metrics={
