@@ -44,10 +44,11 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
         return
     if not options.dry_run and options.writes:
         require_writable(options.out)
-    from logitlens_cli.batch.session import Session
+    from logitlens_cli.batch.tokenizing import PromptTokenizer
 
-    session = Session(read_job(options), progress)
-    tokenized = session.tokenize(prompt)
+    job = read_job(options)
+    tokenizer = PromptTokenizer(job, progress)
+    tokenized = tokenizer.tokenize(prompt)
     if files is None:
         files = prompt_files(
             options, prompt, piece_count(tokenized.columns, options.figure_columns)
@@ -56,6 +57,10 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
         if answer is not None:
             yield from answer
             return
+    from logitlens_cli.batch.session import Session
+
+    session = Session(job, progress, tokenizer)
+    session.require_fits(tokenized)
     with progress.step(f"reading {prompt.name}"):
         reading = session.read(tokenized)
     note = InputRowNote(options.metrics)

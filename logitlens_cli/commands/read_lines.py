@@ -163,14 +163,14 @@ def planned_paths(
         for prompt in todo:
             yield from prompt_files(options, prompt, None).paths()
         return
-    from logitlens_cli.batch.session import Session
+    from logitlens_cli.batch.tokenizing import PromptTokenizer
 
-    session = Session(read_job(options), progress)
+    tokenizer = PromptTokenizer(read_job(options), progress)
     path = options.lines or Path("-")
     failures = Failures(options.out, path, options.command, todo, progress)
     for prompt in todo:
         try:
-            columns = session.tokenize(prompt).columns
+            columns = tokenizer.tokenize(prompt).columns
         except LogitLensError as error:
             failures.add(prompt, error)
         else:

@@ -1,13 +1,13 @@
 """Whose logit or rank: what a user wrote -> token ids."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.lens.prompt import TokenizedPrompt
-from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.metrics.target_names import (
     ID_PREFIX,
     TARGET_WORDS,
@@ -16,33 +16,50 @@ from logitlens_cli.metrics.target_names import (
 )
 from logitlens_cli.model.tokenizer import target_id
 
+if TYPE_CHECKING:
+    from logitlens_cli.lens.lens_model import LensModel
+    from logitlens_cli.lens.prompt import TokenizedPrompt
+    from logitlens_cli.lens.spec import ReadSpec
+
 
 def with_token_ids(spec: ReadSpec, lens_model: LensModel) -> ReadSpec:
     """A spec whose targets are "final", "input", "next" or "id:N" of this model's vocabulary."""
+    named = without_spellings(spec, lens_model.tokenizer)
+    require_token_ids(named, lens_model.parts.vocabulary)
+    return named
+
+
+def without_spellings(spec: ReadSpec, tokenizer: Any) -> ReadSpec:
+    """A spec whose targets are "final", "input", "next" or "id:N"; UsageError for a text that is
+    not one token."""
     metrics = {
         key: replace(
             metric,
-            target=with_token_id("--target", metric.target, lens_model),
-            minus=with_token_id("--minus", metric.minus, lens_model),
+            target=with_token_id("--target", metric.target, tokenizer),
+            minus=with_token_id("--minus", metric.minus, tokenizer),
         )
         for key, metric in spec.metrics.items()
     }
-    chosen = [with_token_id("--target", target, lens_model) for target in spec.chosen]
+    chosen = [with_token_id("--target", target, tokenizer) for target in spec.chosen]
     return replace(spec, metrics=metrics, chosen=chosen)
 
 
-def with_token_id(flag: str, target: str, lens_model: LensModel) -> str:
+def with_token_id(flag: str, target: str, tokenizer: Any) -> str:
     """One of the words, or "id:N" of a token's text."""
-    if target in TARGET_WORDS:
+    if target in TARGET_WORDS or target.startswith(ID_PREFIX):
         return target
-    if not target.startswith(ID_PREFIX):
-        return token_target(target_id(lens_model.tokenizer, target, flag))
-    number = target_token_id(target)
-    if number is None or number >= lens_model.parts.vocabulary:
-        raise UsageError(
-            f"{flag} {target} is not a token", f"ids are 0 to {lens_model.parts.vocabulary - 1}"
-        )
-    return token_target(number)
+    return token_target(target_id(tokenizer, target, flag))
+
+
+def require_token_ids(spec: ReadSpec, vocabulary: int) -> None:
+    """UsageError for a target "id:N" that is no row of the head."""
+    given = [("--target", target) for target in spec.chosen]
+    for metric in spec.metrics.values():
+        given += [("--target", metric.target), ("--minus", metric.minus)]
+    for flag, target in given:
+        number = target_token_id(target)
+        if target.startswith(ID_PREFIX) and (number is None or number >= vocabulary):
+            raise UsageError(f"{flag} {target} is not a token", f"ids are 0 to {vocabulary - 1}")
 
 
 def target_ids(target: str, ids: Sequence[int], columns: range) -> list[int]:
