@@ -6,8 +6,8 @@ ledger, so that a batch that was stopped at any moment goes on with the same com
 no ledger: ``summing`` keeps it unfinished in a file of its own. Knows names of files; knows no exit
 code, and never sees an options object, though its messages name flags.
 
-In the order of reading: ``prompts`` (text, name, line), ``job`` (what is read),
-``tokenizing`` (tokens, before a model is open), ``session`` (an open model reads prompts), ``packing`` (which share a pass), ``ledger`` (which are done),
-``failures`` (which failed), ``workers`` (who draws), ``summing`` (a summary that goes on where it
-stopped), ``cluster`` (readings from Ray).
+In the order of reading: ``prompts`` (text, name, line), ``job`` (what is read), ``tokenizing``
+(tokens, before a model is open), ``session`` (an open model reads prompts), ``packing`` (which
+share a pass), ``ledger`` (which are done), ``failures`` (which failed), ``workers`` (who draws),
+``summing`` (a summary that goes on where it stopped), ``cluster`` (readings from Ray).
 """

@@ -32,9 +32,9 @@ class Prompt:
     """number of its line in the file of --lines, from 1"""
 
 
-def from_text(text: str, name: str | None) -> Prompt:
+def from_text(text: str, name: str | None, source: str = "--text") -> Prompt:
     """A prompt from the command line; its default name is its first words."""
-    require_text(text, "--text")
+    require_text(text, source)
     return Prompt(safe_name(slug(text) if name is None else name), text)
 
 

@@ -3,6 +3,7 @@
 torch and numpy are loaded where they are certain to be needed: a dry run does without.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from logitlens_cli.commands.read_lines import read_lines
 from logitlens_cli.commands.translate import figure_style, read_job
 from logitlens_cli.commands.write import write_reading
 from logitlens_cli.model.progress import Progress
-from logitlens_cli.options.reading import TextReadOptions
+from logitlens_cli.options.reading import TextOptions, TextReadOptions
 from logitlens_cli.reading.atomic import require_writable
 
 
@@ -31,7 +32,7 @@ def read_and_write(options: TextReadOptions) -> Iterator[Path]:
     if options.lines is not None:
         yield from read_lines(options, options.lines, progress)
     else:
-        yield from read_one_text(options, prompt_of(options), progress)
+        yield from read_one_text(options, prompt_of(options, options.name, progress), progress)
 
 
 def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) -> Iterator[Path]:
@@ -87,8 +88,12 @@ def answer_without_work(
     return () if options.skip_existing and is_skipped(files, progress) else None
 
 
-def prompt_of(options: TextReadOptions) -> Prompt:
-    if options.text is not None:
-        return prompts.from_text(options.text, options.name)
-    assert options.file is not None
-    return prompts.from_file(options.file, options.name)
+def prompt_of(options: TextOptions, name: str | None, progress: Progress) -> Prompt:
+    """The one text of a command."""
+    if options.file is not None:
+        return prompts.from_file(options.file, name)
+    text = options.given_text if options.text is None else options.text
+    assert text is not None
+    if os.path.isfile(text):  # unlike Path's, it minds no name
+        progress.note(f"{text} is read as the text itself; --file {text} reads that file")
+    return prompts.from_text(text, name, "--text" if options.given_text is None else "TEXT")

@@ -25,6 +25,13 @@ def option(*names: str, section: str, help: str, recorded: bool = True, **rest: 
     return declared
 
 
+def argument(metavar: str, help: str) -> Any:
+    """What stands on the command line without a flag; the dump does not hold it."""
+    declared = typer.Argument(metavar=metavar, help=help)
+    declared.recorded = False
+    return declared
+
+
 def recorded_options(options: Any) -> dict[str, Any]:
     """The options that make a result what it is, for its record."""
     hints = get_type_hints(type(options), include_extras=True)

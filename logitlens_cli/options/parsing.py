@@ -16,7 +16,7 @@ from logitlens_cli.options.option import (
 )
 
 SOURCES = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP", "DEFAULT")  # Typer's names, strongest first
-RIVALS = (("text", "file", "lines"), ("layers", "every"))
+RIVALS = (("given_text", "text", "file", "lines"), ("layers", "every"))
 """options of which only one can be given"""
 ARGUMENTS, OTHER = "Arguments", "Options"
 SECTIONS = (ARGUMENTS, PROMPT, MODEL, LENS, COLUMNS, METRIC, FIGURE, OUTPUT, MANY, OTHER)

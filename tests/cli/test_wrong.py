@@ -470,7 +470,8 @@ USAGE: list[Row] = [
     ("models bogus", 2, "No such command 'bogus'; see logitlens models --help"),
 ]
 PROMPTS: list[Row] = [
-    ("bare rank -m tiny", 2, "there is no prompt; give --text, --file or --lines"),
+    ("bare rank -m tiny a -f good.txt", 2, "TEXT and --file cannot be combined; give one prompt…"),
+    ("bare rank -m tiny", 2, "there is no prompt; give a text in quotes, --file or --lines"),
     ("rank -t ''", 2, "--text: the prompt is empty; give some text"),
     ("rank -t a -f b", 2, "--text and --file cannot be combined; give one prompt source"),
     (

@@ -17,6 +17,20 @@ from logitlens_cli.model.source import Dtype
 from logitlens_cli.options.metric import Color
 
 
+@pytest.mark.parametrize("weaker", ["file", "lines", "text"])
+def test_a_text_without_a_flag(
+    weaker: str, monkeypatch: pytest.MonkeyPatch, preset: Callable[[str], Path]
+) -> None:
+    """It goes before what the environment or a preset says, as --text does."""
+    made = parsed("topk", "The capital of France is")
+    assert made == TopK(given_text="The capital of France is")
+    assert parsed("topk", "--config", preset(f"{weaker} = 'x'"), "a").one_text == {
+        "TEXT": "a", "--text": None, "--file": None
+    }  # fmt: skip
+    monkeypatch.setenv(f"LOGITLENS_{weaker.upper()}", "x")
+    assert parsed("topk", "a").one_text == {"TEXT": "a", "--text": None, "--file": None}
+
+
 def test_every_option_of_the_command_line() -> None:
     made = parsed(
         *("all", "--file", "t.txt", "--model", "gpt2", "--revision", "main", "--device", "cuda:1"),
@@ -45,6 +59,7 @@ def test_every_option_of_the_command_line() -> None:
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
     absent = {
+        "given_text",
         "text",
         "lines",
         "every",
