@@ -36,7 +36,7 @@ class Session:
     def __init__(
         self, job: ReadJob, progress: Progress, tokenizer: PromptTokenizer | None = None
     ) -> None:
-        self.job = job
+        self.job, self.progress = job, progress
         self.tokenizer = tokenizer or PromptTokenizer(job, progress)
         self.lens_model = open_lens_model(
             self.tokenizer.opened, progress, subblocks=job.spec.subblocks
@@ -48,7 +48,12 @@ class Session:
     @cached_property
     def budget(self) -> int:
         """Most tokens of a pass; 1 where every prompt takes one of its own."""
-        if not can_share_pass(self.lens_model, self.spec):
+        if not can_share_pass(self.lens_model, self.spec, longest=0):
+            if not self.spec.decoder_blocks:  # which need a pass for each text anyhow
+                self.progress.note(
+                    f"texts are read one by one: {self.lens_model.record.name} gives other numbers "
+                    "to a text beside a longer one, or does not decode each position by itself"
+                )
             return 1
         return self.job.batch_tokens or token_budget(self.lens_model, len(self.rows))
 
@@ -62,9 +67,17 @@ class Session:
                     tokenized.append(self.tokenize(prompt))
                 except Exception as error:  # a tokenizer may raise anything
                     yield prompt.name, as_known_error(error)
-            for group in packing.packed(tokenized, budget):
-                for text, outcome in zip(group, self.read_group(group), strict=True):
-                    yield text.name, outcome
+            for packed in packing.packed(tokenized, budget):
+                for group in self.shareable(packed):
+                    for text, outcome in zip(group, self.read_group(group), strict=True):
+                        yield text.name, outcome
+
+    def shareable(self, group: Sequence[TokenizedPrompt]) -> list[Sequence[TokenizedPrompt]]:
+        """A group as it is where texts as long as its longest may share a pass, else each text."""
+        longest = max(len(text.ids) for text in group)
+        if len(group) == 1 or can_share_pass(self.lens_model, self.spec, longest):
+            return [group]
+        return [[text] for text in group]
 
     def read_group(self, group: Sequence[TokenizedPrompt]) -> "Sequence[Reading | LogitLensError]":
         """The readings of texts in one pass; where that fails, one of them is to blame, or there

@@ -215,9 +215,16 @@ def footer_rows_of(reading: Reading, style: FigureStyle) -> list[FooterRow]:
     if style.lock_in:
         layers = lock_in(reading.layers, reading.top(), reading.final_ids)
         means = mean_words(layers.mean_since), mean_words(layers.mean_first)
-        meaning = "the guess stays the model's from layer {} on, first is at {} (means)"
-        rows.append(FooterRow("stays from", or_dash(layers.since), meaning.format(*means)))
-        rows.append(FooterRow("first at", or_dash(layers.first)))
+        labels = {x.block: x.label for x in reading.layers if x.kind == "block"}
+        # A mean of 3.2 must not read as the second run of block 3.
+        noun = "layer" if all(label == str(n) for n, label in labels.items()) else "run"
+        meaning = f"the guess stays the model's from {noun} {{}} on, first is at {{}} (means)"
+        since, first = (
+            or_dash([None if n is None else labels.get(n, str(n)) for n in numbers])
+            for numbers in (layers.since, layers.first)
+        )
+        rows.append(FooterRow("stays from", since, meaning.format(*means)))
+        rows.append(FooterRow("first at", first))
     if style.next_ranks:
         if reading.next_ranks is None:
             raise UsageError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.reading.record import Reading, Token
 
 
-def or_dash(numbers: list[int | None]) -> list[str]:
-    return ["–" if number is None else str(number) for number in numbers]
+def or_dash(values: Sequence[object | None]) -> list[str]:
+    return ["–" if value is None else str(value) for value in values]
 
 
 def mean_words(mean: float | None) -> str:

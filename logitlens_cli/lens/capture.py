@@ -8,13 +8,13 @@ column is kept. Knows nothing of norms, decoding or metrics.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from logitlens_cli.errors import WorkError
+from logitlens_cli.errors import ProofError, WorkError
 from logitlens_cli.model.anatomy import passes, tensors
 from logitlens_cli.model.anatomy.parts import ModelParts
 
@@ -23,6 +23,7 @@ class StreamSite(NamedTuple):
     """Where the residual stream is looked at; sites sort from the lowest up."""
 
     block: int
+    """which run of a block, from 0 in the order of time; -1 is before all"""
     is_post: bool
     """resid_post, what leaves the block; else resid_mid, what is between its attention and MLP"""
 
@@ -95,13 +96,6 @@ class RowBuffer:
         self.rows[self.sites.index(site)] = resid
         self.filled.add(site)
 
-    def stacked(self) -> Tensor:
-        """(row, position, width); KeyError if a row did not come."""
-        for site in self.sites:
-            if site not in self.filled:
-                raise KeyError(site)
-        return self.rows
-
 
 class Hooks:
     """What one pass over some prompts writes down, by hooks on the model's modules."""
@@ -120,6 +114,7 @@ class Hooks:
         self.buffer = RowBuffer(sites)
         self.final: Tensor | None = None
         """(position, width of the head) what the head received"""
+        self.last_runs: list[None] = []
 
     def windows(self, value: Tensor) -> Tensor:
         """(batch, position, ...) -> (position, ...). Copied: some blocks add to their input in
@@ -127,33 +122,83 @@ class Hooks:
         slices = [value[n, p.window.start : p.window.stop] for n, p in enumerate(self.prompts)]
         return torch.cat([window.to(self.device) for window in slices])
 
-    def keep(self, site: StreamSite, value: Any) -> None:
+    def keep(self, site: StreamSite, value: Any, slots: Sequence[tensors.Slot]) -> None:
         """Keep the stream in what a module received or returned."""
-        self.buffer[site] = self.windows(self.parts.layout.read(value, self.length))
+        self.buffer[site] = self.windows(self.parts.layout.read(value, slots, self.length))
 
     def register(self, site: StreamSite) -> Any:
         """Hook the module that sees the stream at ``site``; returns the hook's handle."""
+        calls = count()
         if site == INPUT:
-            return self.parts.entry.register_forward_pre_hook(
-                lambda module, args, kwargs: self.keep(site, [args, kwargs]), with_kwargs=True
-            )
+
+            def keep_input(module: Any, args: Any, kwargs: Any) -> None:
+                if next(calls) == 0:
+                    self.keep(site, [args, kwargs], self.parts.entry_slots)
+
+            return self.parts.entry.register_forward_pre_hook(keep_input, with_kwargs=True)
         if site.is_post:
-            return self.parts.blocks[site.block].register_forward_hook(
-                lambda block, args, output: self.keep(site, output)
-            )
+            run = self.parts.runs[site.block]
+
+            def keep_post(block: Any, args: Any, output: Any) -> None:
+                if next(calls) == run.number:
+                    self.keep(site, output, run.slots)
+
+            return run.block.register_forward_hook(keep_post)
         mid = self.parts.mids[site.block]
         assert mid is not None
-        index = mid.tensor_index
 
         def keep_mid(module: Any, args: Any, kwargs: Any) -> None:
-            received = list(tensors.float_tensors([args, kwargs]))[index]
-            # Some families flatten batch and position before their MLP.
-            self.keep(site, received.reshape(len(self.prompts), self.length, -1))
+            if next(calls) == mid.number:
+                received = tensors.tensor_at([args, kwargs], mid.slot)
+                if received.numel() != len(self.prompts) * self.length * self.parts.layout.width:
+                    raise ProofError(
+                        f"{self.parts.names[module]} does not run on the whole of a text of "
+                        f"{self.length} tokens, so the state between the halves of its block "
+                        "cannot be seen",
+                        "leave out --subblocks",
+                    )
+                # Some families flatten batch and position before their MLP.
+                resid = received.reshape(len(self.prompts), self.length, -1)
+                self.buffer[site] = self.windows(resid)
 
         return mid.module.register_forward_pre_hook(keep_mid, with_kwargs=True)
 
+    def count_last(self) -> Any:
+        """Hook the last block, to count how often it runs."""
+        return self.parts.runs[-1].block.register_forward_hook(
+            lambda block, args, output: self.last_runs.append(None)
+        )
+
+    def refuse_idle(self, module: Any, args: Any, output: Any) -> None:
+        """Hook of what did not run on the probe: it may be a block."""
+        raise ProofError(
+            f"{self.parts.names[module]} did not run on the probe, but on this text: which modules "
+            "run depends on the text",
+            tensors.UNSUPPORTED,
+        )
+
+    def require_as_probed(self) -> None:
+        """ProofError where the blocks did not run as on the probe: an early exit, or as many turns
+        as the text needs."""
+        last = self.parts.runs[-1]
+        missing = [site for site in self.buffer.sites if site not in self.buffer.filled]
+        if missing or len(self.last_runs) != last.number + 1:
+            run = self.parts.runs[max(0, missing[0].block)] if missing else last
+            name = self.parts.names[run.block]
+            raise ProofError(
+                f"{name} did not run as often on this text as on the probe: which blocks run "
+                "depends on the text",
+                tensors.UNSUPPORTED,
+            )
+
     def sample_head(self, head: Any, args: Any) -> Any:
         """Let the head run on the checked columns only, and keep what it would have received."""
+        if self.final is not None or args[0].shape[:2] != (len(self.prompts), self.length):
+            raise ProofError(
+                f"{self.parts.names[head]} does not run once on the whole of a text of "
+                f"{self.length} tokens",
+                tensors.UNSUPPORTED,
+            )
         self.final = self.windows(args[0])
         return (self.final[self.checked].unsqueeze(0), *args[1:])
 
@@ -172,7 +217,8 @@ def capture(
     handles = []
     if parts.samples_columns:
         handles.append(parts.head.register_forward_pre_hook(hooks.sample_head))
-    handles += [hooks.register(site) for site in sites]
+    handles += [hooks.count_last(), *(hooks.register(site) for site in sites)]
+    handles += [module.register_forward_hook(hooks.refuse_idle) for module in parts.idle]
     # Which token fills up does not matter, as long as it is not one that the family masks.
     padded = [[*p.ids, *[p.ids[-1]] * (hooks.length - len(p.ids))] for p in prompts]
     device = passes.device_of(model)
@@ -185,10 +231,11 @@ def capture(
                 f"{hooks.length} tokens",
                 "use shorter texts, --dtype bfloat16 or --device cpu",
             ) from error
+    hooks.require_as_probed()
     sampled = hooks.final is not None
     return Stream(
         rows=tuple(sites),
-        resid=hooks.buffer.stacked(),
+        resid=hooks.buffer.rows,
         final=hooks.final,
         checked=hooks.checked,
         logits=logits[0] if sampled else hooks.windows(logits)[hooks.checked],

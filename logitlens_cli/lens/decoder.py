@@ -8,12 +8,13 @@ rows.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from logitlens_cli.lens.capture import Stream
+from logitlens_cli.model.anatomy.parts import ModelParts
 
 TILE_ROWS = 1024
 TILE_ENTRIES = 1024
@@ -30,6 +31,8 @@ class Route:
     """a replay can skip the blocks; else it runs them all"""
     float32: bool = True
     """a replay can run in float32; else its code insists on the model's own dtype"""
+    exact: bool = field(default=True, compare=False)
+    """was it proven in float32? else in the model's own dtype, whose rounding hides small errors"""
 
     @property
     def name(self) -> str:
@@ -39,6 +42,7 @@ class Route:
 class Decoder(Protocol):
     """A map from the residual stream to logits. ``resid`` is (layer, position, width)."""
 
+    parts: ModelParts
     whole_vocabulary: bool
     """does a tile hold the whole vocabulary?"""
     per_position: bool

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from logitlens_cli.lens import norms
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, TILE_ENTRIES, TILE_ROWS, Decoder
-from logitlens_cli.model.anatomy.parts import ModelParts, is_norm
+from logitlens_cli.model.anatomy.parts import ModelParts
+from logitlens_cli.model.anatomy.state import kept
 
 # ---------------------------------------------------------------------------------------------
 # Direct
@@ -18,7 +20,7 @@ class Direct:
     """The modules of the chain, the head's weight in tiles, the elementwise tail.
 
     ``norm``: "full" as the model does it; "no-affine" without the norm's gain and bias (the post);
-    "none" without the norm.
+    "none" without the norm. ``norm_names``: those that were changed so.
     """
 
     whole_vocabulary = False
@@ -27,20 +29,21 @@ class Direct:
     def __init__(self, parts: ModelParts, norm: str = "full") -> None:
         self.parts = parts
         self.thread_safe = parts.weight.device.type == "cpu"
-        self.steps = [
-            step if isinstance(step, float) else in_float32(step, norm).to(parts.weight.device)
-            for step in parts.chain
-            if norm != "none" or isinstance(step, float) or not is_norm(step)
-        ]
+        self.steps, self.norm_names = decoding_steps(parts, norm)
 
     def tile_shape(self, positions: int) -> tuple[int, int]:
         size = min(positions, max(1, BLOCK_FLOATS // self.parts.vocabulary))
         return size, max(1, TILE_ROWS // size)
 
     def prepare(self, resid: Tensor) -> Tensor:
-        value = resid.to(self.parts.weight.device, torch.float32)
+        # A copy, since a step may work in place.
+        value = resid.to(self.parts.weight.device, torch.float32, copy=True)
         for step in self.steps:
-            value = step * value if isinstance(step, float) else step(value)
+            if isinstance(step, float):
+                value = step * value
+            else:
+                with kept(step):
+                    value = step(value)
         return value
 
     def entries(self) -> Iterator[slice]:
@@ -94,37 +97,33 @@ def product(rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.mm(rows, weight.T)[:m, :n].contiguous()
 
 
-def in_float32(module: nn.Module, norm: str) -> nn.Module:
-    """A float32 copy of ``module``, without gain and bias if it is a norm and they are unwanted."""
-    module = copy.deepcopy(module).float()
-    if norm == "no-affine" and is_norm(module):
-        with torch.no_grad():
-            remove_affine(module)
-    return module
+def decoding_steps(parts: ModelParts, norm: str) -> tuple[list[nn.Module | float], list[str]]:
+    """Float32 copies of the chain with the norms in it as wanted, and the names of those norms.
 
-
-def remove_affine(norm: nn.Module) -> None:
-    """Set a norm's parameters to the values that change nothing, found by trying.
-
-    A bias is what is returned alone when everything is zero but it. A gain multiplies: with gain
-    zero nothing is left, so its neutral value is one; where something is left the module adds one
-    itself (Gemma), and the neutral value is zero.
+    Raises UsageError where there is no norm, or one that cannot be had so.
     """
-    parameters = list(norm.parameters())
-    if not parameters:
-        return
-    width = parameters[0].shape[0]
-    x = torch.linspace(-1, 2, width, device=parameters[0].device).square()
-    for parameter in parameters:
-        parameter.zero_()
-    if norm(x).abs().max() > 0:
-        return
-    gains = []
-    for parameter in parameters:
-        parameter.fill_(1)
-        normed = norm(x)
-        if not torch.equal(normed, torch.ones_like(normed)):
-            gains.append(parameter)
-        parameter.zero_()
-    for gain in gains:
-        gain.fill_(1)
+    steps: list[nn.Module | float] = []
+    names: list[str] = []
+    value = parts.inner.to(parts.weight.device)
+    for step in parts.chain:
+        if isinstance(step, float):
+            steps.append(step)
+            value = step * value
+            continue
+        module = copy.deepcopy(step).float().to(parts.weight.device)
+        if norm != "full":
+            following = module(value.clone())
+            inner = change_norms(module, norm, value)
+            names += [f"{parts.names[step]}.{path}".rstrip(".") for path in inner]
+            value = following
+        steps.append(module)
+    return steps, names
+
+
+def change_norms(module: nn.Module, norm: str, value: Tensor) -> list[str]:
+    """Change the norms in a module that is given ``value``; their names in it."""
+    paths = {inner: path for path, inner in module.named_modules()}
+    found = norms.norms_in(module, value)
+    for inner, like in found:
+        norms.change_norm(inner, norm, like)
+    return [paths[inner] for inner, _ in found]

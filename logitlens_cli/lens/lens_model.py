@@ -1,6 +1,6 @@
 """A model in memory that has been taken apart and proven."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitlens_cli.lens import decoder, proof
@@ -17,10 +17,14 @@ class LensModel:
     tokenizer: Any
     parts: ModelParts
     route: decoder.Route
-    """how its streams are decoded, as ``decode.prove`` found"""
+    """how its streams are decoded, as ``proof.prove`` found"""
     record: ModelRecord
     context: int | None
     """the longest text that the model can take, in tokens"""
+    proven_lengths: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+    """by class of lengths: the length up to which inner rows were proven on a text"""
+    shared_lengths: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
+    """by length: whether texts up to it may share a pass, as far as it was tried"""
 
 
 def lens_model_of(
@@ -37,12 +41,17 @@ def lens_model_of(
     Raises UsageError where it is no causal LM, ProofError where its parts cannot be found.
     """
     parts = find.find_parts(model, subblocks=subblocks)
+    if parts.samples_columns and not proof.samples_agree(model, parts):
+        parts = replace(parts, samples_columns=False)
+    route = proof.prove(model, parts)
+    if not route.skips:  # such a tail may make another thing of some columns in longer texts
+        parts = replace(parts, samples_columns=False)
     embeddings = getattr(model.get_input_embeddings(), "weight", None)
     return LensModel(
         model=model,
         tokenizer=tokenizer,
         parts=parts,
-        route=proof.prove(model, parts),
+        route=route,
         record=ModelRecord(
             name=name,
             revision=revision,

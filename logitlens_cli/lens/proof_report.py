@@ -22,7 +22,7 @@ def proof_report(lens_model: LensModel) -> dict[str, list[str]]:
     decoder = decoders.make_decoder(lens_model.model, parts, route, "full", ids, window)
     last = output_check.check_output(decoder, route.name, stream)
     output_check.require_agreement(last, parts)
-    error, allowed = proof.inner_difference(lens_model.model, parts, route)
+    inner = proof.inner_agreement(lens_model.model, parts, route)
     entering = grid.grid(decoder, stream, grid.GridSpec((INPUT,), 1, Needs(), {})).top_ids[0, :, 0]
     matching = sum(a == b for a, b in zip(ids, entering.tolist(), strict=True))
     dtype = "" if route.float32 else f", in {record.dtype}"
@@ -37,7 +37,8 @@ def proof_report(lens_model: LensModel) -> dict[str, list[str]]:
             f"{last.top1_agreement:.0%} of {last.columns} columns"
         ],
         "inner rows": [
-            f"differ from the model's own tail by {error:.2g} at most (allowed {allowed:.2g})"
+            f"differ from the model's own tail by {inner.error:.2g} at most (allowed "
+            f"{inner.allowed:.2g})"
         ],
         "input row": [
             f"decodes to the input token in {matching} of {len(ids)} columns; "

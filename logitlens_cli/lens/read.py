@@ -6,8 +6,9 @@ What the command line and other programs share. Knows nothing of files.
 from collections.abc import Sequence
 from typing import Any
 
-from logitlens_cli.lens import capture, decoders, grid, output_check
+from logitlens_cli.lens import capture, decoders, grid, output_check, proven
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
+from logitlens_cli.lens.decoder import BLOCK_FLOATS
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.prompt import (
@@ -24,7 +25,7 @@ from logitlens_cli.metrics.table import needs_of
 from logitlens_cli.reading.record import Reading
 
 CHECKED_COLUMNS = 16
-"""of a pass; every text has one at least"""
+"""of a pass at least; all where their logits take no more than ``BLOCK_FLOATS``"""
 
 
 def read_text(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> Reading:
@@ -47,7 +48,9 @@ def read_prompts(
     """
     parts, route = lens_model.parts, lens_model.route
     # Blocks that decode attend to the whole text, so all of it is needed to decode a part of it.
-    spans = [range(len(p.ids)) if spec.decoder_blocks else p.columns for p in prompts]
+    # So do tails that look beyond their position.
+    is_whole = spec.decoder_blocks or not (route.direct or route.skips)
+    spans = [range(len(p.ids)) if is_whole else p.columns for p in prompts]
     stream = capture_prompts(lens_model, spec, prompts, spans)
     output_decoder, decoder = (
         decoders.make_decoder(
@@ -59,7 +62,8 @@ def read_prompts(
     grid_spec = grid_spec_of(lens_model, spec, prompts, spans)
     # The grid first: where a logit is not a number, it names the cell.
     cells = grid.grid(decoder, stream, grid_spec)
-    output_check.require_agreement(check, parts)
+    check = proven.proven(lens_model, spec, check, output_decoder, stream, prompts, spans)
+    proven.require_last_row(lens_model, spec, cells, grid_spec.rows, stream)
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
     readings = []
@@ -88,7 +92,8 @@ def capture_prompts(
     need."""
     parts = lens_model.parts
     last = resid_post(len(parts.blocks) - 1 - spec.decoder_blocks)
-    share = max(1, CHECKED_COLUMNS // len(prompts))
+    most = max(CHECKED_COLUMNS, BLOCK_FLOATS // parts.vocabulary)
+    share = max(1, most // len(prompts))
     slices = [
         PromptSlice(p.ids, span, [i - span.start for i in sample_positions(p.columns, share)])
         for p, span in zip(prompts, spans, strict=True)

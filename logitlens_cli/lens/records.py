@@ -42,7 +42,7 @@ def reading_of(
     extras: Mapping[str, Any],
 ) -> Reading:
     """Sums with labels, scores and provenance."""
-    layers = [layer(site) for site in rows_of(lens_model.parts, spec)]
+    layers = [layer(lens_model.parts, site) for site in rows_of(lens_model.parts, spec)]
     return Reading(
         schema=DUMP_SCHEMA,
         command=spec.command,
@@ -90,6 +90,7 @@ def check_record(check: output_check.OutputCheck) -> CheckRecord:
         tolerance=rounded(check.tolerance),
         max_kl=rounded(check.max_kl),
         top1_agreement=rounded(check.top1_agreement),
+        proven=list(check.proven),
     )
 
 

@@ -1,7 +1,10 @@
 """The rows of the grid."""
 
+from collections.abc import Sequence
+
 from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.capture import INPUT, StreamSite, resid_mid, resid_post
+from logitlens_cli.lens.decoders import norm_names
 from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.model.anatomy.parts import ModelParts
@@ -28,10 +31,11 @@ def rows_of(parts: ModelParts, spec: ReadSpec) -> tuple[StreamSite, ...]:
     else:
         without = [block for block in chosen if parts.mids[block] is None]
         if without:
-            name = type(parts.blocks[without[0]]).__name__
+            name, label = type(parts.blocks[without[0]]).__name__, parts.labels[without[0]]
             raise UsageError(
-                f"--subblocks: block {without[0]} ({name}) has no state between attention and MLP "
-                "that both add to (parallel halves, a state-space layer, or norms after the sums)",
+                f"--subblocks: block {label} ({name}) has no state between attention and MLP "
+                "that both add to (parallel halves, a state-space layer, norms after the sums, "
+                "more than one attention, or one that comes last)",
                 "leave the option out",
             )
         rows = [site(block) for block in chosen for site in (resid_mid, resid_post)]
@@ -42,10 +46,30 @@ def chain_of(lens_model: LensModel, spec: ReadSpec) -> list[str]:
     """How the streams were decoded, a step a line."""
     direct = lens_model.route.direct and not spec.decoder_blocks
     chain = lens_model.parts.describe(direct)
+    if spec.norm != "full":
+        names = norm_names(lens_model.model, lens_model.parts, lens_model.route, spec.norm)
+        chain = [with_norm(line, spec.norm, names) for line in chain]
     if spec.decoder_blocks:
         return [f"the last {spec.decoder_blocks} blocks", *chain]
     return chain
 
 
-def layer(site: StreamSite) -> Layer:
-    return Layer(label=site.label, kind=site.kind, block=None if site == INPUT else site.block)
+def with_norm(line: str, norm: str, names: Sequence[str]) -> str:
+    """A step of the chain, with what was done to the norms in it."""
+    module = line.partition(" (")[0]
+    done = "without gain and bias" if norm == "no-affine" else "left out"
+    for name in names:
+        if name == module:
+            return f"{line} {done}"
+        if name.startswith(f"{module}."):
+            return f"{line}, its {name.removeprefix(f'{module}.')} {done}"
+    return line
+
+
+def layer(parts: ModelParts, site: StreamSite) -> Layer:
+    """The row of a site; where blocks run more than once, the number of the run and the label of
+    its block."""
+    if site == INPUT:
+        return Layer(label=site.label, kind=site.kind, block=None)
+    label = parts.labels[site.block]
+    return Layer(label=label if site.is_post else f"{label} mid", kind=site.kind, block=site.block)

@@ -83,6 +83,9 @@ def starts_of(spans: Sequence[range]) -> list[int]:
 
 
 def sample_positions(columns: range, most: int) -> list[int]:
-    """Positions where the model's own logits are made, spread over the window, the last one in."""
+    """At most so many positions, spread over the columns: the last one, and the first where more
+    than one is wanted."""
     count = min(len(columns), most)
-    return [columns[(n * len(columns)) // count - 1] for n in range(1, count + 1)]
+    if count == 1:
+        return [columns[-1]]
+    return [columns[n * (len(columns) - 1) // (count - 1)] for n in range(count)]

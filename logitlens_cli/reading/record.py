@@ -49,6 +49,7 @@ class Layer(Record, frozen=True):
     kind: Literal["input", "mid", "block"]
     """"input" (what enters block 0), "mid" (after attention) or "block" (what leaves a block)"""
     block: Nonnegative | None
+    """its number; where blocks run more than once, the number of the run, from 0"""
 
 
 class Guesses(Record, frozen=True):
@@ -108,7 +109,8 @@ class Followed(Record, frozen=True, kw_only=True):
 
 
 class LockIn(Record, frozen=True):
-    """Blocks after which the layer's top guess is the model's, [position]; null where none is."""
+    """Blocks after which the layer's top guess is the model's, [position]; null where none is.
+    Numbers are those of ``Layer.block``."""
 
     first: list[int | None]
     """the lowest of them"""
@@ -154,6 +156,8 @@ class CheckRecord(Record, frozen=True):
     max_kl: float
     """nats"""
     top1_agreement: float
+    proven: list[str] = []
+    """what was held against the model itself, when, and what cannot be told apart"""
 
 
 class ModelRecord(Record, frozen=True):

@@ -18,13 +18,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from worker import PLASMA
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TABLE = HERE / "results.md"
-PLASMA = (
-    "Sometimes, when people say plasma, they mean a state of matter. "
-    "Other times, when people say plasma"
-)
 # (shape, tokens, threads, turns)
 GRIDS = [
     *(("default", 32, threads, 5) for threads in (1, 2)),
@@ -209,6 +207,30 @@ def many() -> Iterator[str]:
     yield ""
 
 
+def proof() -> Iterator[str]:
+    names = ["prove", "first reading", "next reading"]
+    with workers([(sys.executable, "default", 0, 2, "proof")]) as found:
+        turns = take_turns({n: lambda n=n: found[n].run(n) for n in names}, 7)  # type: ignore[misc]
+    yield "## Proof"
+    yield ""
+    yield (
+        "The plasma text, `all`, the default model, open, 2 threads. Proof: what is tried of a "
+        "model before its first text. The first reading tries more on its own text; the next one "
+        "of this length need not."
+    )
+    yield ""
+    yield (
+        "| proof, s | first reading, s | next reading, s | first / next | (proof + first) / next |"
+    )
+    yield "|--:|--:|--:|--:|--:|"
+    seconds_of = " | ".join(seconds(turns, name) for name in names)
+    yield (
+        f"| {seconds_of} | {ratio(turns, names[1:2], names[2:])} "
+        f"| {ratio(turns, names[:2], names[2:])} |"
+    )
+    yield ""
+
+
 def peers() -> Iterator[str]:
     tokens, threads = 128, 2
     yield "## Peers"
@@ -377,6 +399,7 @@ SECTIONS = {
     "engine": engine,
     "commands": commands,
     "many": many,
+    "proof": proof,
     "peers": peers,
     "start-up": start_up,
     "figure": figure,

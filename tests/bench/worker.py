@@ -25,6 +25,10 @@ SHAPES = {
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
     "wide": {"n_embd": 1600, "n_layer": 12, "n_head": 25},
 }
+PLASMA = (
+    "Sometimes, when people say plasma, they mean a state of matter. "
+    "Other times, when people say plasma"
+)
 TILES = [(512, 1024), (1024, 1024), (512, 512), (1024, 512)]
 
 
@@ -238,6 +242,30 @@ def batch(  # noqa: PLR0915  # one closure per row
     return {name: timed(work) for name, work in works.items()}
 
 
+def proof(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+    """The plasma text read by an open model: what is proven of the model; the first reading, which
+    proves more on its own text; and one more reading, which need not."""
+    from logitlens_cli.lens.lens_model import LensModel, lens_model_of
+    from logitlens_cli.lens.read import read_text
+    from logitlens_cli.lens.spec import ReadSpec
+    from logitlens_cli.metrics.sets import all_metrics
+    from logitlens_cli.model.open import open_model
+    from logitlens_cli.model.progress import Progress
+    from logitlens_cli.model.source import ModelSource
+
+    opened = open_model(ModelSource(), Progress())
+    spec = ReadSpec(metrics=all_metrics("own-logit", ["final"], "forward", False), k=5)
+    latest: list[LensModel] = []
+
+    def prove() -> None:
+        latest[:] = [lens_model_of(opened.model, opened.tokenizer, name="default", context=None)]
+
+    def read() -> None:
+        read_text(latest[0], spec, PLASMA, "plasma")
+
+    return {"prove": prove, "first reading": read, "next reading": read}
+
+
 def transformer_lens(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     """Its cache of the residual stream, its final norm and unembedding; the metrics in torch."""
     from tokenizers import Tokenizer
@@ -320,6 +348,7 @@ def main(shape: str, tokens: str, threads: str, kind: str) -> None:
     makers: dict[str, Any] = {
         "ours": ours,
         "batch": batch,
+        "proof": proof,
         "transformer-lens": transformer_lens,
         "tuned-lens": tuned_lens,
     }

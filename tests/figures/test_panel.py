@@ -33,6 +33,20 @@ def test_lock_in_is_told_below_the_grid() -> None:
     )
 
 
+def test_lock_in_of_blocks_that_run_twice_has_the_labels_of_the_rows() -> None:
+    reading = make()
+    labels = ["input", "0.1", "0.2"]
+    layers = [
+        msgspec.structs.replace(layer, label=label)
+        for layer, label in zip(reading.layers, labels, strict=True)
+    ]
+    drawn = panel("rank", msgspec.structs.replace(reading, layers=layers), lock_in=True)
+    assert [row.texts for row in drawn.footer_rows] == [["0.1", "0.1", "0.2"]] * 2
+    assert "the guess stays the model's from run 0.3 on, first is at 0.3 (means)" in (
+        drawn.all_notes()
+    )
+
+
 def test_lock_in_by_hand() -> None:
     """One column: the guess is the model's at blocks 1 and 3, 4, then another's at 2."""
     rows = [["in"], ["x"], ["a"], ["x"], ["a"], ["a"]]

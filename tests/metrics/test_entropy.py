@@ -17,7 +17,6 @@ from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs
 from logitlens_cli.metrics.table import METRICS
 
-NATS = ("nats", "linear", 0, 30)
 CASES: list[Case] = [
     (MetricSpec(metric="entropy"), [[H_A, H_B], [H_B, H_A]]),
 ]

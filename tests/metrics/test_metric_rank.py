@@ -16,7 +16,6 @@ from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs
 from logitlens_cli.metrics.table import METRICS
 
-NATS = ("nats", "linear", 0, 30)
 CASES: list[Case] = [
     # of 0 and 2: two are above a[0]; only b[0] is above b[2], for b[1] is level
     (MetricSpec(metric="rank"), [[3, 2], [1, 1]]),

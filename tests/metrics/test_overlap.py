@@ -15,7 +15,6 @@ from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs
 from logitlens_cli.metrics.table import METRICS
 
-NATS = ("nats", "linear", 0, 30)
 CASES: list[Case] = [
     # the best of a is 2, of b 0
     (MetricSpec(metric="overlap", k=1), [[0, 0], [1, 1]]),

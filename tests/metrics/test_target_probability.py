@@ -19,7 +19,6 @@ from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.sums import Needs
 from logitlens_cli.metrics.table import METRICS
 
-NATS = ("nats", "linear", 0, 30)
 CASES: list[Case] = [
     # of 0 and 2: a[0], b[2]; b[0], a[2]
     (MetricSpec(metric="token-prob"), [[1 / 8, 2 / 8], [4 / 8, 5 / 8]]),

@@ -2,8 +2,8 @@
 
 Test support, not a test: `build("gemma2")` gives a four-block float32 model whose every gain, bias,
 multiplier and soft-cap is large enough that a lens which misses it is visibly wrong, and
-`reference_logits` says by an independent route (a hook on the last block) how the model's own tail
-decodes any residual stream.
+`reference_logits` says by an independent route (a hook on the last run of a block) how the model's
+own tail decodes any residual stream.
 
 How a configuration gets small: every field that a configuration class declares and that `SMALL`
 names takes the value in `SMALL`; what `CONFIGS` says about a key goes on top. Keys that are not a
@@ -18,7 +18,7 @@ import dataclasses
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -91,7 +91,18 @@ SMALL: Kwargs = {
     "index_n_heads": 2,
     "index_head_dim": 16,
     "index_topk": 4,
-    "sliding_window": 5,
+    # lengths at which a family changes what it does: windows, chunks, scaled positions
+    **dict.fromkeys(("sliding_window", "sliding_window_size", "keep_window_size"), 5),
+    **dict.fromkeys(("attention_window_size", "window_size", "local_attention_window_len"), 5),
+    "local_attention": 8,
+    **dict.fromkeys(("attention_chunk_size", "chunk_size", "mamba_chunk_size", "block_size"), 8),
+    **dict.fromkeys(("local_attn_chunk_length", "lsh_attn_chunk_length"), 8),
+    **dict.fromkeys(("floor_scale", "log_scaling_n_floor"), 8),
+    "original_max_position_embeddings": 16,
+    "index_block_size": 4,
+    "index_topk_blocks": 2,
+    "max_window_layers": 1,
+    "use_sliding_window": True,
     # linear attention and state spaces
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 12),
@@ -177,6 +188,15 @@ _QWEN4 = {
     "indexer_compress_ratio": 2,
     "hc_lowrank": 8,
     "layer_types": ["linear_attention", "indexed_attention"] * 2,
+}
+
+# text beyond 16 tokens takes the other factors
+_SCALED = {"rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+_LONGROPE = {
+    **_SCALED,
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+    "long_factor": [2.0, 2.5, 3.0, 3.5, 4.0, 4.5],
 }
 
 
@@ -350,7 +370,29 @@ VARIANTS: dict[str, tuple[str, Kwargs]] = {
     ),
     "gpt2-untied": ("gpt2", {"tie_word_embeddings": False}),
     "gpt_neox-serial": ("gpt_neox", {"use_parallel_residual": False}),
+    # other numbers of turns
+    "hrm_text-turns": ("hrm_text", {"H_cycles": 3, "L_cycles": 1}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
+    # positions that are scaled from a length on, of texts, of batches
+    "llama-dynamic": (
+        "llama",
+        {
+            "rope_parameters": {**_SCALED, "rope_type": "dynamic"},
+            "max_position_embeddings": 16,
+        },
+    ),
+    "llama-llama3": (
+        "llama",
+        {
+            "rope_parameters": {
+                **{**_SCALED, "rope_type": "llama3"},
+                **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+            }
+        },
+    ),
+    "llama-longrope": ("llama", {"rope_parameters": _LONGROPE}),
+    "llama-yarn": ("llama", {"rope_parameters": {**_SCALED, "rope_type": "yarn"}}),
+    "phi3-longrope": ("phi3", {"rope_parameters": _LONGROPE}),
     # norms without gain or bias
     "opt-no-affine": ("opt", {"layer_norm_elementwise_affine": False}),
     "stablelm-parallel": ("stablelm", {"use_parallel_residual": True}),
@@ -386,15 +428,16 @@ LEAKY: dict[str, str] = {
 }
 """Key -> why logits of a decoder depend on later tokens all the same."""
 
-BLOCK_LISTS: dict[str, str] = {
-    # byte encoder, patch transformer, byte decoder: the last of them feeds the head
-    "BltForCausalLM": "model.local_decoder.layers",
-    # the slow stack of two that take turns; it runs last
-    "HrmTextForCausalLM": "model.H_module.layers",
+BLOCK_LISTS: dict[str, tuple[str, ...]] = {
+    # byte encoder, patch transformer, byte decoder: the stream of the bytes runs through the first
+    # and the last, that of the patches is another
+    "BltForCausalLM": ("model.local_encoder.layers", "model.local_decoder.layers"),
+    # a fast and a slow stack take turns, each several times
+    "HrmTextForCausalLM": ("model.L_module.layers", "model.H_module.layers"),
     # no block modules: four parallel lists, of which the second norm leaves the stream
-    "XLMWithLMHeadModel": "transformer.layer_norm2",
+    "XLMWithLMHeadModel": ("transformer.layer_norm2",),
 }
-"""Class name -> path of the module list with its blocks, where `blocks` would guess wrong."""
+"""Class name -> paths of the module lists with its blocks, where `blocks` would guess wrong."""
 
 ENTRIES: dict[str, str] = {"XLMWithLMHeadModel": "transformer.attentions.0"}
 """Class name -> path of the module that block 0's input enters, where that is not block 0."""
@@ -434,10 +477,10 @@ def build(key: str, *, seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def inputs(key: str) -> LongTensor:
-    """Token ids (1, 9) within the vocabulary, the same on every call."""
+def inputs(key: str, length: int = POSITIONS) -> LongTensor:
+    """Token ids (1, length) within the vocabulary, the same on every call."""
     generator = torch.Generator().manual_seed(17)
-    ids = torch.randint(*WORD_IDS, (1, POSITIONS), generator=generator)
+    ids = torch.randint(*WORD_IDS, (1, length), generator=generator)
     return ids  # type: ignore[return-value]
 
 
@@ -450,13 +493,13 @@ def configuration(key: str, extra: Mapping[str, Any] | None = None) -> PreTraine
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The text decoder's blocks in order, found by the names of their module lists.
+    """The text decoder's blocks, found by the names of their module lists.
 
     Without those that a text-only pass skips (Mllama's cross-attention blocks).
     """
-    path = BLOCK_LISTS.get(type(model).__name__)
-    if path is not None:
-        return list(model.get_submodule(path).children())
+    paths = BLOCK_LISTS.get(type(model).__name__)
+    if paths is not None:
+        return [block for path in paths for block in model.get_submodule(path).children()]
     lists = [
         (name.count("."), -len(module), name, module)
         for name, module in model.named_modules()
@@ -468,51 +511,43 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     return [block for block in found if "CrossAttention" not in type(block).__name__]
 
 
-def last_block(model: nn.Module) -> nn.Module:
-    """The last of `blocks`."""
-    return blocks(model)[-1]
-
-
 def reference_logits(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
-    """The logits of the model's own tail when its last block leaves `stream`.
+    """The logits of the model's own tail when the last run of a block leaves `stream`.
 
     `stream` has the shape of what the last block leaves. Runs in float64 where the family allows
     it, else in float32. The given model is left as it was.
     """
     try:
-        return _decode(doubled(model), ids, stream.double())
+        return decode(doubled(model), ids, stream.double())
     except RuntimeError:
-        return _decode(copy.deepcopy(model).float(), ids, stream.float())
+        return decode(copy.deepcopy(model).float(), ids, stream.float())
 
 
 def reference_stream(model: PreTrainedModel, ids: Tensor) -> list[Tensor]:
-    """What enters block 0, then what leaves every block; clones, in the model's own dtype.
-
-    A block that runs more than once (HRM) counts by its last run.
-    """
+    """What enters the first block that runs, then what leaves every block at each of its runs, in
+    the order of time; clones, in the model's own dtype."""
     tensors = STREAMS.get(type(model).__name__, 1)
     found = blocks(model)
     path = ENTRIES.get(type(model).__name__)
-    rows: dict[int, Tensor] = {}
+    entered: list[Tensor] = []
+    left: list[Tensor] = []
 
-    def entry(_: nn.Module, args: tuple[Any, ...], kwargs: Kwargs) -> None:
-        rows[-1] = _read((*args, *kwargs.values()), tensors)
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: Kwargs) -> None:
+        if not entered:
+            entered.append(_read((*args, *kwargs.values()), tensors))
 
-    def leave(index: int) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            rows[index] = _read(output, tensors)
+    def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        left.append(_read(output, tensors))
 
-        return hook
-
-    first = model.get_submodule(path) if path else found[0]
-    handles = [first.register_forward_pre_hook(entry, with_kwargs=True)]
-    handles += [block.register_forward_hook(leave(i)) for i, block in enumerate(found)]
+    entries = [model.get_submodule(path)] if path else found
+    handles = [entry.register_forward_pre_hook(enter, with_kwargs=True) for entry in entries]
+    handles += [block.register_forward_hook(leave) for block in found]
     try:
         forward(model, ids)
     finally:
         for handle in handles:
             handle.remove()
-    return [rows[index] for index in range(-1, len(found))]
+    return entered + left
 
 
 def doubled(model: PreTrainedModel) -> PreTrainedModel:
@@ -533,8 +568,8 @@ def forward(model: PreTrainedModel, ids: Tensor) -> Tensor:
     return logits
 
 
-def _decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
-    """One forward pass in which the last run of the last block leaves `stream`."""
+def decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
+    """The logits of a pass in which the last run of a block leaves `stream`."""
     tensors = STREAMS.get(type(model).__name__, 1)
     runs = 0
 
@@ -548,11 +583,12 @@ def _decode(model: PreTrainedModel, ids: Tensor, stream: Tensor) -> Tensor:
         return _write(output, stream.clone(), tensors) if runs == 0 else None
 
     for hook in (count, replace):
-        handle = last_block(model).register_forward_hook(hook)
+        handles = [block.register_forward_hook(hook) for block in blocks(model)]
         try:
             logits = forward(model, ids)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
     return logits
 
 

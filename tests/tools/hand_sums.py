@@ -28,7 +28,7 @@ from logitlens_cli.lens.direct import Direct
 from logitlens_cli.metrics.spec import Metric, MetricSpec
 from logitlens_cli.metrics.sums import Floats, Needs, ReferenceSums, Sums, TargetSums
 from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.model.anatomy.parts import ModelParts, StreamLayout
+from logitlens_cli.model.anatomy.parts import BlockRun, ModelParts, StreamLayout
 
 Case: TypeAlias = tuple[MetricSpec, list[list[float]]]
 """a metric, and its values (layer, position)"""
@@ -96,8 +96,9 @@ def engine_sums() -> Sums:
     with torch.no_grad():
         head.weight.copy_(torch.eye(3))
     parts = ModelParts(
-        blocks=(nn.Identity(),),
+        runs=(BlockRun(nn.Identity(), 0, ((),), None),),
         entry=nn.Identity(),
+        entry_slots=((),),
         layout=StreamLayout(0, 1, (3,), 1),
         after=(),
         chain=(),
@@ -106,7 +107,8 @@ def engine_sums() -> Sums:
         traceable=True,
         vocabulary=3,
         names={head: "head"},
-        returned=(),
+        idle=(),
+        remembers=(),
         inner=torch.zeros(2, 1, 3),
         mids=(),
         samples_columns=True,

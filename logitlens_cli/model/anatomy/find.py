@@ -4,20 +4,19 @@ Knows no module names and no family. One probe pass (two rows of a few tokens) r
 module receives and returns; a module feeds another when the very same tensor leaves the one and
 enters the other. The elementwise tail behind the head (scale, soft-cap) is found by putting known
 numbers in place of the head's output and reading what the model makes of them. Where the way from
-the last block to the logits cannot be traced, the chain stays empty and ``decode`` replays it.
+the last block to the logits cannot be traced, the chain stays empty and ``lens`` replays it.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from logitlens_cli.errors import ProofError, UsageError
-from logitlens_cli.model.anatomy.mids import find_mid
-from logitlens_cli.model.anatomy.parts import ModelParts, StreamLayout
+from logitlens_cli.model.anatomy.mids import find_mids
+from logitlens_cli.model.anatomy.parts import BlockRun, ModelParts, StreamLayout
+from logitlens_cli.model.anatomy.passages import Passages
 from logitlens_cli.model.anatomy.passes import (
     PROBE_TOKENS,
     Probe,
@@ -26,8 +25,14 @@ from logitlens_cli.model.anatomy.passes import (
     probe_ids,
     run_probe,
 )
+from logitlens_cli.model.anatomy.slots import entering_slots, leaving_slots
+from logitlens_cli.model.anatomy.stacks import Stack, StreamSearch, find_stacks
 from logitlens_cli.model.anatomy.tail import UntraceableTailError, find_chain, find_tail, tail_calls
-from logitlens_cli.model.anatomy.tensors import UNSUPPORTED, ModuleCall, feeds, stream_tensors
+from logitlens_cli.model.anatomy.tensors import UNSUPPORTED, tensor_at
+from logitlens_cli.model.anatomy.trials import Trial
+
+CONTAINERS = (nn.ModuleList, nn.ModuleDict)
+"""of modules, that never run themselves"""
 
 
 @torch.inference_mode()
@@ -46,9 +51,39 @@ def find_parts(model: Any, *, subblocks: bool = False) -> ModelParts:
     ids = probe_ids(weight.shape[0], device_of(model))
     probe = run_probe(model, head, ids)
     require_causal(model, head, probe)
-    for candidate in block_candidates(model, probe.calls):
-        parts = assemble(model, head, probe, candidate, subblocks)
-        if candidate.chained or settles_logits(model, parts, ids):
+    try:
+        return parts_of(model, head, probe, ids, subblocks)
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ProofError(
+            f"{type(model).__name__} could not be taken apart ({said})", UNSUPPORTED
+        ) from error
+
+
+def parts_of(
+    model: nn.Module, head: nn.Module, probe: Probe, ids: Tensor, subblocks: bool
+) -> ModelParts:
+    """The parts that follow from the last of the stacks that holds blocks."""
+    trial = Trial(model, ids)
+    passages = Passages(probe.calls, trial)
+    outer, plain = find_stacks(model, probe.calls, passages)
+    names = {module: name for name, module in model.named_modules()}
+    search = StreamSearch(passages, outer, names)
+    for stack in outer:
+        whole = search.whole(stack)
+        if whole is None:
+            continue
+        parts = assemble(trial, head, probe, whole, subblocks)
+        if whole.chained or settles_logits(model, parts, ids):
+            return parts
+        if passages.is_block(stack.end):
+            plain = []  # a tail may be a list, too
+            break
+    for stack in plain:
+        parts = assemble(trial, head, probe, stack, subblocks)
+        if settles_logits(model, parts, ids):
             return parts
     raise ProofError(
         f"the blocks of {type(model).__name__} could not be found: no list of modules hands one "
@@ -58,15 +93,19 @@ def find_parts(model: Any, *, subblocks: bool = False) -> ModelParts:
 
 
 def assemble(
-    model: nn.Module, head: nn.Module, probe: Probe, candidate: "BlockList", subblocks: bool
+    trial: Trial, head: nn.Module, probe: Probe, stack: Stack, subblocks: bool
 ) -> ModelParts:
     """The parts that follow from a choice of blocks."""
-    blocks, calls = candidate.blocks, probe.calls
-    block_calls = {call.module: call for call in calls if call.module in set(blocks)}
-    last_block = max(i for i, call in enumerate(calls) if call.module is blocks[-1])
-    after_blocks = tail_calls(calls[last_block + 1 :], blocks)
+    model, calls = trial.model, probe.calls
+    run_calls = [calls[n] for n in stack.runs]
+    slots = leaving_slots(run_calls, trial)
+    runs = tuple(
+        BlockRun(call.module, call.number, slots_of_run, call.output)
+        for call, slots_of_run in zip(run_calls, slots, strict=True)
+    )
+    leaving = [tensor_at(runs[-1].returned, slot) for slot in slots[-1]]
+    after_blocks = tail_calls(calls[stack.end + 1 :], stack.blocks)
     head_calls = [call for call in calls if call.module is head]
-    leaving = block_calls[blocks[-1]].returned
     try:
         chain = find_chain(after_blocks, leaving[0], head_calls)
         tail = find_tail(model, probe.injected, probe.logits[1])
@@ -78,10 +117,12 @@ def assemble(
         for call in after_blocks
         if any(True for _ in call.module.parameters(recurse=False))
     )
-    layout = find_layout(stream_tensors(leaving))
+    layout = find_layout(leaving)
+    entry = calls[stack.entry]
     return ModelParts(
-        blocks=blocks,
-        entry=candidate.entry,
+        runs=runs,
+        entry=entry.module,
+        entry_slots=entering_slots(entry, run_calls, slots, trial),
         layout=layout,
         after=tuple(dict.fromkeys(with_parameters)),
         chain=chain,
@@ -90,40 +131,71 @@ def assemble(
         traceable=traceable,
         vocabulary=probe.logits.shape[-1],
         names={module: name for name, module in model.named_modules()},
-        returned=tuple(block_calls[block].output for block in blocks),
-        inner=inner_streams(layout, blocks, block_calls),
-        mids=tuple(find_mid(block, calls) for block in blocks) if subblocks else (),
+        inner=inner_streams(layout, runs),
+        mids=find_mids(calls, stack.runs, slots, trial) if subblocks else (),
         samples_columns=len(probe.injected) == 1
         and head_calls[0].received[0].shape[:2] == (2, PROBE_TOKENS),
+        idle=tuple(idle_modules(model, {call.module for call in calls}, set(stack.blocks))),
+        remembers=probe.remembers,
     )
 
 
-def inner_streams(
-    layout: StreamLayout, blocks: Sequence[nn.Module], calls: Mapping[nn.Module, ModuleCall]
-) -> Tensor:
+def idle_modules(
+    module: nn.Module, called: set[nn.Module], blocks: set[nn.Module]
+) -> Iterator[nn.Module]:
+    """The modules within one that did not run, outside of the blocks (which have experts that run
+    for some tokens only), without those within others."""
+    for child in module.children():
+        if child in blocks:
+            continue
+        if called.isdisjoint(child.modules()) and not isinstance(child, CONTAINERS):
+            yield child
+        else:
+            yield from idle_modules(child, called, blocks)
+
+
+def inner_streams(layout: StreamLayout, runs: Sequence[BlockRun]) -> Tensor:
     """(2, position, width) float32: what the first block left of the first text, and a block half
     way up of the second."""
-    device = calls[blocks[-1]].returned[0].device
+    device = tensor_at(runs[-1].returned, runs[-1].slots[0]).device
     low, middle = (
-        layout.read(calls[block].output, PROBE_TOKENS).to(device)
-        for block in (blocks[0], blocks[len(blocks) // 2])
+        layout.read(run.returned, run.slots, PROBE_TOKENS).to(device)
+        for run in (runs[0], runs[len(runs) // 2])
     )
     # With a single block there is no inner stream, so its own is taken at half its size.
-    return torch.stack([low[0] * (0.5 if len(blocks) == 1 else 1), middle[1]]).float()
+    return torch.stack([low[0] * (0.5 if len(runs) == 1 else 1), middle[1]]).float()
 
 
 def find_layout(leaving: list[Tensor]) -> StreamLayout:
-    """Which axes of a block's output are batch and position, from the probe's sizes."""
+    """Which axes of a block's output are batch and position, from the probe's sizes; where several
+    axes have such a size, those along which its texts are equal but for the last position."""
     sizes = list(leaving[0].shape)
-    if sizes[0] == 2 * PROBE_TOKENS:
+    pairs = [
+        (batch, position)
+        for batch, size in enumerate(sizes)
+        for position, length in enumerate(sizes)
+        if (size, length) == (2, PROBE_TOKENS)
+    ]
+    if len(pairs) > 1:
+        pairs = [pair for pair in pairs if differs_at_end(leaving[0].movedim(pair, (0, 1)))]
+    if len(pairs) == 1:
+        batch, position = pairs[0]
+        rest = tuple(size for axis, size in enumerate(sizes) if axis not in pairs[0])
+        return StreamLayout(batch, position, rest, len(leaving))
+    flat = sizes[0] == 2 * PROBE_TOKENS
+    if flat and differs_at_end(leaving[0].reshape(2, PROBE_TOKENS, *sizes[1:])):
         return StreamLayout(None, 0, tuple(sizes[1:]), len(leaving))
-    if 2 not in sizes or PROBE_TOKENS not in sizes:
-        raise ProofError(
-            f"a residual stream of shape {tuple(sizes)} has no axis of positions", UNSUPPORTED
-        )
-    batch, position = sizes.index(2), sizes.index(PROBE_TOKENS)
-    rest = tuple(size for axis, size in enumerate(sizes) if axis not in (batch, position))
-    return StreamLayout(batch, position, rest, len(leaving))
+    raise ProofError(
+        f"a residual stream of shape {tuple(sizes)} has no axis of positions", UNSUPPORTED
+    )
+
+
+def differs_at_end(texts: Tensor) -> bool:
+    """Are two texts (2, position, ...) equal up to rounding at all positions but the last?"""
+    a, b = texts.float()
+    difference = (a - b).abs().flatten(1).amax(1)
+    slack = max(1e-3, 4 * torch.finfo(texts.dtype).eps) * float(a.abs().max())
+    return not bool((difference[:-1] > slack).any()) and not bool(difference[-1] == 0)
 
 
 def settles_logits(model: nn.Module, parts: ModelParts, ids: Tensor) -> bool:
@@ -149,50 +221,3 @@ def require_causal(model: nn.Module, head: nn.Module, probe: Probe) -> None:
             "what earlier positions predict",
             "use a decoder-only model that predicts the next token",
         )
-
-
-@dataclass(frozen=True)
-class BlockList:
-    """A list of modules that may be the blocks."""
-
-    blocks: tuple[nn.Module, ...]
-    entry: nn.Module
-    chained: bool
-    """does each hand its stream to the next?"""
-    end: int
-    """when the last of them returned, as an index of the calls"""
-
-
-def block_candidates(model: nn.Module, calls: list[ModuleCall]) -> list[BlockList]:
-    """Lists of modules that may be the blocks, those that return last in time first.
-
-    Children that did not run (cross-attention on a text without pictures) are left out; of a block
-    that runs several times the last run counts. A block has children, unlike the members of a tail
-    that is written as a list. If no such list will do, rows of parallel lists of plain
-    modules are tried (XLM).
-    """
-    last_call = {call.module: i for i, call in enumerate(calls) if call.received and call.returned}
-    composite: list[BlockList] = []
-    plain: list[BlockList] = []
-    entered: list[tuple[int, nn.Module]] = []
-    for parent in model.modules():
-        if not isinstance(parent, (nn.ModuleList, nn.Sequential)):
-            continue
-        children = tuple(child for child in parent.children() if child in last_call)
-        if not children:
-            continue
-        ends = [last_call[child] for child in children]
-        shapes = {calls[end].returned[0].shape for end in ends}
-        if ends != sorted(ends) or len(shapes) > 1:
-            continue
-        entered.append((ends[0], children[0]))
-        chained = all(feeds(calls[a], calls[b]) for a, b in itertools.pairwise(ends))
-        found = BlockList(children, children[0], chained, ends[-1])
-        if all(any(True for _ in child.children()) for child in children):
-            composite.append(found)
-        elif len(children) > 1 and len({type(child) for child in children}) == 1:
-            plain.append(replace(found, chained=False))
-    composite.sort(key=lambda found: -found.end)
-    plain.sort(key=lambda found: -found.end)
-    first = min(entered, key=lambda pair: pair[0])[1] if entered else None
-    return composite + [replace(found, entry=first) for found in plain if first is not None]

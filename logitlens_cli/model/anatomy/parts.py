@@ -1,13 +1,15 @@
 """What a model consists of, as far as the lens cares."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from logitlens_cli.model.anatomy.tensors import replace_streams, stream_tensors
+from logitlens_cli.model.anatomy.tensors import Slot, tensor_at, with_tensor
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,9 @@ class StreamLayout:
     def width(self) -> int:
         return self.count * math.prod(self.rest)
 
-    def read(self, value: Any, positions: int) -> Tensor:
+    def read(self, value: Any, slots: Sequence[Slot], positions: int) -> Tensor:
         """The canonical stream (batch, position, width) in what a block receives or returns."""
-        parallel = [
-            self.canonical(stream, positions) for stream in stream_tensors(value, self.count)
-        ]
+        parallel = [self.canonical(tensor_at(value, slot), positions) for slot in slots]
         return parallel[0] if len(parallel) == 1 else torch.cat(parallel, -1)
 
     def canonical(self, resid: Tensor, positions: int) -> Tensor:
@@ -65,10 +65,11 @@ class StreamLayout:
         moved = resid.movedim((self.batch, self.position), (0, 1))
         return moved.reshape(*moved.shape[:2], -1)
 
-    def write(self, returned: Any, canonical: Tensor) -> Any:
+    def write(self, returned: Any, slots: Sequence[Slot], canonical: Tensor) -> Any:
         """What a block returned, with its stream replaced by a canonical one."""
-        restored = [self.restored(chunk) for chunk in canonical.chunk(self.count, -1)]
-        return replace_streams(returned, iter(restored), stream_tensors(returned)[0].shape)
+        for slot, chunk in zip(slots, canonical.chunk(self.count, -1), strict=True):
+            returned = with_tensor(returned, slot, self.restored(chunk))
+        return returned
 
     def restored(self, canonical: Tensor) -> Tensor:
         """The family's own layout of one canonical tensor."""
@@ -80,14 +81,30 @@ class StreamLayout:
 
 
 @dataclass(frozen=True)
+class BlockRun:
+    """A block at one of the times that it runs in a pass: once in most models, more often where
+    weights are shared."""
+
+    block: nn.Module
+    number: int
+    """of its calls in a pass, from 0"""
+    slots: tuple[Slot, ...]
+    """where the stream is in what it returns"""
+    returned: Any = field(repr=False)
+    """what it returned in the probe: the form of its results"""
+
+
+@dataclass(frozen=True)
 class ModelParts:
     """The parts of a model that the lens needs, in the order in which data flows."""
 
-    blocks: tuple[nn.Module, ...]
-    """the decoder blocks, lowest first"""
+    runs: tuple[BlockRun, ...]
+    """the decoder blocks in the order in which they run"""
     entry: nn.Module
     """receives the stream that the blocks work on: the first block, but where blocks are rows of
     parallel lists (XLM)"""
+    entry_slots: tuple[Slot, ...]
+    """where the stream is in its ``[args, kwargs]``"""
     layout: StreamLayout
     after: tuple[nn.Module, ...]
     """every module that holds parameters itself and runs after the last block"""
@@ -103,20 +120,49 @@ class ModelParts:
     """number of logits; may be less than the head's rows"""
     names: dict[nn.Module, str] = field(repr=False)
     """qualified name of each part, for provenance"""
-    returned: tuple[Any, ...] = field(repr=False)
-    """what each block returned in the probe: the form of its results"""
     inner: Tensor = field(repr=False)
     """(2, position, width) float32, two inner streams of the probe, for the proof"""
     mids: tuple["MidSite | None", ...] = field(repr=False)
-    """by block: where the stream after its attention half is seen; None where there is none;
+    """by run: where the stream after its attention half is seen; None where there is none;
     empty if they were not looked for"""
     samples_columns: bool
     """does the head take (batch, position, width), so that it can run on some columns only?"""
+    idle: tuple[nn.Module, ...] = field(repr=False)
+    """modules outside of the blocks that did not run in the probe, without those within others"""
+    remembers: tuple[str, ...]
+    """buffers and attributes that a pass changes; they are put back after each"""
+
+    @property
+    def can_be_direct(self) -> bool:
+        """May copies of the tail's modules decode? They need what the head received."""
+        return self.traceable and self.samples_columns
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The block of each run, lowest first: one that runs twice is there twice."""
+        return tuple(run.block for run in self.runs)
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the runs: the block's number, in the order in which they first run; ``3.2`` is the
+        second run of block 3, where it runs more than once."""
+        numbers = {block: n for n, block in enumerate(dict.fromkeys(self.blocks))}
+        times = Counter(self.blocks)
+        return [
+            f"{numbers[run.block]}.{run.number + 1}"
+            if times[run.block] > 1
+            else str(numbers[run.block])
+            for run in self.runs
+        ]
+
+    def written(self, run: int, canonical: Tensor) -> Any:
+        """What a run returned in the probe, with its stream replaced by a canonical one."""
+        return self.layout.write(self.runs[run].returned, self.runs[run].slots, canonical)
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the residual stream."""
-        return stream_tensors(self.returned[-1])[0].dtype
+        return tensor_at(self.runs[-1].returned, self.runs[-1].slots[0]).dtype
 
     @property
     def weight(self) -> Tensor:
@@ -151,10 +197,7 @@ class MidSite:
     """The module that receives the stream between the two halves of a block."""
 
     module: nn.Module
-    tensor_index: int
-    """which of the tensors that it receives is the stream"""
-
-
-def is_norm(module: nn.Module) -> bool:
-    """A module without children whose parameters are vectors, or that has none at all."""
-    return not any(module.children()) and all(p.ndim == 1 for p in module.parameters())
+    slot: Slot
+    """where the stream is in its ``[args, kwargs]``"""
+    number: int
+    """of its calls in a pass, from 0"""

@@ -16,39 +16,52 @@ UNSUPPORTED = "this architecture is not supported"
 # Tensors in the arguments and results of modules
 
 
-def float_tensors(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors with a position axis in a module's arguments or results."""
+Slot = tuple[int | str, ...]
+"""the way to a tensor in what a module receives or returns: indices and keys"""
+
+
+def float_slots(value: Any, slot: Slot = ()) -> Iterator[tuple[Slot, Tensor]]:
+    """The floating-point tensors with a position axis in a module's arguments or results, and where
+    in them each is."""
     if isinstance(value, Tensor):
         if value.is_floating_point() and value.ndim >= 2:
-            yield value
+            yield slot, value
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from float_tensors(item)
+        for key, item in value.items():
+            yield from float_slots(item, (*slot, key))
     elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from float_tensors(item)
+        for index, item in enumerate(value):
+            yield from float_slots(item, (*slot, index))
 
 
-def stream_tensors(value: Any, count: int | None = None) -> list[Tensor]:
-    """The residual stream in what a block receives or returns: its first tensor, with those of the
-    same shape that are returned beside it (Reformer has two); ``count`` of them if given."""
-    found = list(float_tensors(value))
-    if not found:
-        raise ProofError("a block passes on no tensor", UNSUPPORTED)
-    alike = [tensor for tensor in found if tensor.shape == found[0].shape]
-    return alike[:count]
+def float_tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of ``float_slots``."""
+    return (tensor for _, tensor in float_slots(value))
 
 
-def replace_streams(value: Any, streams: Iterator[Tensor], shape: torch.Size) -> Any:
-    """What a block returned, with its streams (tensors of ``shape``) replaced by ``streams``."""
-    if isinstance(value, Tensor):
-        return next(streams) if value.shape == shape and value.is_floating_point() else value
-    if isinstance(value, dict):
-        return type(value)(**{k: replace_streams(v, streams, shape) for k, v in value.items()})
-    if isinstance(value, (tuple, list)):
-        items = [replace_streams(item, streams, shape) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+def tensor_at(value: Any, slot: Slot) -> Tensor:
+    """The tensor in ``slot``; ProofError where there is none."""
+    for key in slot:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            value = None
+            break
+    if not isinstance(value, Tensor):
+        raise ProofError("a block passes on no tensor where it did so on the probe", UNSUPPORTED)
     return value
+
+
+def with_tensor(value: Any, slot: Slot, tensor: Tensor) -> Any:
+    """A copy of ``value`` with another tensor in ``slot``; the given one stays as it is."""
+    if not slot:
+        return tensor
+    key, rest = slot[0], slot[1:]
+    if isinstance(value, dict):
+        items = {k: with_tensor(v, rest, tensor) if k == key else v for k, v in value.items()}
+        return items if type(value) is dict else type(value)(**items)
+    listed = [with_tensor(v, rest, tensor) if n == key else v for n, v in enumerate(value)]
+    return type(value)(*listed) if hasattr(value, "_fields") else type(value)(listed)
 
 
 def equal_tensors(a: Tensor, b: Tensor) -> bool:
@@ -86,12 +99,24 @@ class ModuleCall:
     returned: list[Tensor]
     output: Any
     """as it was returned, with all that is not a tensor"""
+    slots: list[Slot]
+    """where in ``[args, kwargs]`` each received tensor is"""
+    number: int
+    """how often the module had been called before"""
 
 
 def feeds(before: ModuleCall, after: ModuleCall) -> bool:
-    """Does the stream that leaves one module enter the other, up to a constant factor?"""
-    leaving = before.returned[0]
+    """Does a result of one module enter the other, up to a constant factor?
+
+    What a module only hands on (values of the first block, a table) is not its own result.
+    """
+    results = [
+        leaving
+        for leaving in before.returned
+        if not any(equal_tensors(leaving, entered) for entered in before.received)
+    ]
     return any(
         equal_tensors(leaving, entering) or constant_factor(leaving, entering) is not None
+        for leaving in results or before.returned
         for entering in after.received
     )
