@@ -91,9 +91,13 @@ def answer_without_work(
 def prompt_of(options: TextOptions, name: str | None, progress: Progress) -> Prompt:
     """The one text of a command."""
     if options.file is not None:
-        return prompts.from_file(options.file, name)
-    text = options.given_text if options.text is None else options.text
-    assert text is not None
-    if os.path.isfile(text):  # unlike Path's, it minds no name
-        progress.note(f"{text} is read as the text itself; --file {text} reads that file")
-    return prompts.from_text(text, name, "--text" if options.given_text is None else "TEXT")
+        prompt = prompts.from_file(options.file, name)
+    else:
+        text = options.given_text if options.text is None else options.text
+        assert text is not None
+        if os.path.isfile(text):  # unlike Path's, it minds no name
+            progress.note(f"{text} is read as the text itself; --file {text} reads that file")
+        prompt = prompts.from_text(text, name, "--text" if options.given_text is None else "TEXT")
+    if name not in (None, prompt.name):
+        progress.note(f"--name {name!r} changed to {prompt.name!r}, to be safe as a file's name")
+    return prompt

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iterator[Path]:
     """Yields the paths of each prompt once its files are there. Raises BatchError at the end if
     some prompts failed."""
-    listed = prompts.from_lines(path, options.name)
+    listed = prompts.from_lines(path, options.name, progress=progress)
     shard = shard_of(options, listed)
     if options.dry_run:
         yield from planned_paths(options, shard, progress)
