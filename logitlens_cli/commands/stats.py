@@ -28,6 +28,7 @@ class Stats(ReadOptions):
     """Means and quantiles over many prompts, for every layer."""
 
     command = "stats"
+    example = "logitlens stats --lines prompts.txt"
 
     cmap: CmapOption = FigureStyle.cmap
     dumps: Annotated[

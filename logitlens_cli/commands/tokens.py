@@ -17,6 +17,8 @@ from logitlens_cli.options.reading import BosOption, ChatOption, TextOptions, re
 class Tokens(SourceOptions, ModelName, TextOptions, CommandOptions):
     """Tokens of a text: position, id and label; or how a word can be spelled as a token."""
 
+    example = 'logitlens tokens "The capital of France is" --find Paris'
+
     find: Annotated[
         str | None,
         option("--find", section=PROMPT, help="A word, for its spellings as --target takes them."),

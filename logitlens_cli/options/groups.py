@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.figures.style import FigureStyle, Width
 from logitlens_cli.model.source import DeviceMap, Dtype, ModelSource
 from logitlens_cli.options.option import COLUMNS, FIGURE, LENS, MODEL, OUTPUT, names_in, option
@@ -24,6 +24,9 @@ LARGEST_LIMIT = 1e100
 
 class CommandOptions(ABC):
     """What the command line makes of a command's arguments."""
+
+    example: ClassVar[str | None] = None
+    """a command line that shows what it is for"""
 
     @abstractmethod
     def run(self) -> Iterator[Path]:
@@ -184,7 +187,10 @@ class FigureOptions(OutputOptions, ABC):
             raise UsageError(f"--format {self.format!r} names no format", choice)
         for name in self.written:
             if name not in self.allowed_formats and self.written != (NO_FIGURE,):
-                raise UsageError(f"--format {name!r} is unknown", choice)
+                raise UsageError(
+                    f"--format {name!r} is unknown",
+                    f"{nearest(name, self.allowed_formats)}{choice}",
+                )
         for flag, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
             if limit is not None and not abs(limit) <= LARGEST_LIMIT:
                 raise UsageError(f"{flag} {limit:g} cannot be a colour limit", "give a number")
