@@ -1,6 +1,8 @@
 """Every error that ends a command in one line: what is wrong, the value, what to do."""
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import IO, Any
 
 LONGEST = 600
@@ -13,6 +15,19 @@ def one_line(text: str) -> str:
     if len(text) > 2 * LONGEST:
         text = f"{text[:LONGEST]} ... {text[-LONGEST:]}"
     return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+ALIKE = 0.7
+"""share of letters that two names have in common, by which the one may be the other misspelt"""
+
+
+def nearest(word: str, names: Iterable[str], prefix: str = "") -> str:
+    """A question that names the one or two of ``names`` that a misspelt word is like; nothing where
+    there is none. ``prefix`` is common to all, and does not make them alike."""
+    by_lower = {name.removeprefix(prefix).lower(): name for name in names}
+    bare = word.removeprefix(prefix).lower()
+    near = [bare] if bare in by_lower else get_close_matches(bare, by_lower, 2, ALIKE)
+    return f"did you mean {' or '.join(by_lower[name] for name in near)}? " if near else ""
 
 
 class LogitLensError(Exception):

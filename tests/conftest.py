@@ -18,6 +18,7 @@ from logitlens_cli.batch.session import open_lens_model
 from logitlens_cli.cli import app
 from logitlens_cli.lens import grid, tiles
 from logitlens_cli.lens.lens_model import LensModel, lens_model_of
+from logitlens_cli.model.open import open_tokenizer
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.smollm2 import default_model_folder
 from logitlens_cli.model.source import ModelSource
@@ -120,7 +121,8 @@ def smollm2() -> LensModel:
     """The real default model."""
     default_model_folder(offline=False, progress=Progress())
     source = ModelSource("smollm2", device="cpu", offline=True)
-    return open_lens_model(source, Progress(), subblocks=False)
+    opened = open_tokenizer(source, Progress())
+    return open_lens_model(opened, Progress(), subblocks=False)
 
 
 @dataclass(frozen=True)

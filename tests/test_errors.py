@@ -16,6 +16,7 @@ from logitlens_cli.errors import (
     WorkError,
     as_known_error,
     discard_stream,
+    nearest,
     one_line,
 )
 
@@ -124,3 +125,24 @@ def test_what_is_written_to_a_discarded_stream_vanishes(tmp_path: Path) -> None:
     assert path.read_text() == "before"
     if descriptors is not None:
         assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize(
+    ("word", "prefix", "question"),
+    [
+        ("entropi", "", "did you mean entropy? "),
+        ("RANK", "", "did you mean rank? "),
+        ("rnk", "", "did you mean rank? "),
+        ("kl-initial", "", "did you mean kl-final or kl-input? "),
+        ("zzz", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_names_that_are_near(word: str, prefix: str, question: str) -> None:
+    assert nearest(word, ["rank", "entropy", "kl-input", "kl-final"], prefix) == question
+
+
+def test_a_prefix_makes_no_names_alike() -> None:
+    names = ["LOGITLENS_EVERY", "LOGITLENS_OVER"]
+    assert nearest("LOGITLENS_EVRY", names, "LOGITLENS_") == "did you mean LOGITLENS_EVERY? "
+    assert nearest("LOGITLENS_ZZ", names, "LOGITLENS_") == ""

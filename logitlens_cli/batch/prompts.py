@@ -6,18 +6,23 @@ Reads text and names outputs; knows nothing of tokens or models.
 import errno
 import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from logitlens_cli.errors import UsageError
+from logitlens_cli.model.progress import Progress
 
 LARGEST_FILE = 2**30
 """bytes of a file of texts"""
 
+JSON_KEYS = {"text", "name"}
+MOST_TOLD = 10
+"""wrong lines of a file, or unknown keys, that are told one by one"""
 NAME_LENGTH = 40
 LONGEST_NAME, LONGEST_PART = 1000, 200
 """bytes; systems take 4096 and 255, and what follows the name needs some"""
@@ -33,9 +38,9 @@ class Prompt:
     """number of its line in the file of --lines, from 1"""
 
 
-def from_text(text: str, name: str | None) -> Prompt:
+def from_text(text: str, name: str | None, source: str = "--text") -> Prompt:
     """A prompt from the command line; its default name is its first words."""
-    require_text(text, "--text")
+    require_text(text, source)
     return Prompt(safe_name(slug(text) if name is None else name), text)
 
 
@@ -49,11 +54,18 @@ def from_file(path: Path, name: str | None) -> Prompt:
     return Prompt(safe_name(stem_of(path) if name is None else name), text)
 
 
-def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prompt]:
+def from_lines(
+    path: Path, name: str | None, *, named: bool = True, progress: Progress | None = None
+) -> list[Prompt]:
     """One prompt per line; lines without text are passed over. In JSON lines (``are_json``) each is
-    an object with "text" and perhaps "name", which counts for nothing unless ``named``."""
+    an object with "text" and perhaps "name", which counts for nothing unless ``named``.
+
+    ``progress`` is told what is passed over or changed, and every line that is wrong before
+    UsageError is raised."""
     # Lines end at line feeds only: other separators of Unicode may stand within a prompt.
     lines = [line.removesuffix("\r") for line in read_text_file(path, "--lines").split("\n")]
+    if not lines[-1]:  # what follows the last line feed is no line
+        lines.pop()
     filled = [(n, line) for n, line in enumerate(lines, 1) if line.strip()]
     if not filled:
         raise UsageError(f"--lines {path} has no line with text", "write one prompt per line")
@@ -64,24 +76,108 @@ def from_lines(path: Path, name: str | None, *, named: bool = True) -> list[Prom
             f"--name {name!r} cannot name {len(filled)} prompts",
             "put {n} where the number goes",
         )
-    digits = len(str(filled[-1][0]))
-    prompts = []
-    for n, line in filled:
-        given, text = from_json_line(line, path, n) if is_json else (None, line)
-        given = given if named else None
-        stem = given if given is not None else pattern.replace("{n}", f"{n:0{digits}d}")
-        source = "--name" if given is None else f"--lines {path}, line {n}: name"
-        prompts.append(Prompt(safe_name(stem, source), text, n))
-    seen: dict[str, int | None] = {}
-    for prompt in prompts:
-        if prompt.name in seen:
+    progress = progress or Progress()
+    source = LinesSource(path, pattern, len(str(filled[-1][0])), name is not None, named)
+    source.add_lines(filled, is_json)
+    if source.wrong:
+        source.raise_all(progress)
+    source.note(len(lines) - len(filled), progress)
+    return source.prompts
+
+
+class LinesSource:
+    """The prompts of a file, what is wrong with its lines, and what was changed."""
+
+    def __init__(
+        self, path: Path, pattern: str, digits: int, pattern_given: bool, named: bool
+    ) -> None:
+        self.path, self.pattern, self.digits = path, pattern, digits
+        self.pattern_given, self.named = pattern_given, named
+        self.prompts: list[Prompt] = []
+        self.errors: list[UsageError] = []
+        """the first ones"""
+        self.wrong = 0
+        """lines"""
+        self.lines_by_name: dict[str, int] = {}
+        self.unknown_keys: Counter[str] = Counter()
+        self.renamed: list[tuple[str, str]] = []
+        """names as they were given, and as the files have them"""
+
+    def add_lines(self, filled: Iterable[tuple[int, str]], is_json: bool) -> None:
+        """Lines with text, by their numbers."""
+        for n, line in filled:
+            try:
+                given, text = self.from_json_line(line, n) if is_json else (None, line)
+                self.prompts.append(self.prompt(given, text, n))
+            except UsageError as error:
+                self.wrong += 1
+                if self.wrong <= MOST_TOLD:
+                    self.errors.append(error)
+
+    def prompt(self, given: str | None, text: str, n: int) -> Prompt:
+        """A line as a prompt, by its own name or by the pattern."""
+        stem = self.pattern.replace("{n}", f"{n:0{self.digits}d}")
+        flag = "--name"
+        if given is not None and self.named:
+            stem, flag = given, f"--lines {self.path}, line {n}: name"
+        name = safe_name(stem, flag)
+        if name != stem and (flag != "--name" or self.pattern_given):
+            self.renamed.append((stem, name))
+        first = self.lines_by_name.setdefault(name, n)
+        if first != n:
             raise UsageError(
-                f"--lines {path}: lines {seen[prompt.name]} and {prompt.line} would both write "
-                f"{prompt.name!r}",
+                f"--lines {self.path}: lines {first} and {n} would both write {name!r}",
                 "give them different names",
             )
-        seen[prompt.name] = prompt.line
-    return prompts
+        return Prompt(name, text, n)
+
+    def from_json_line(self, line: str, n: int) -> tuple[str | None, str]:
+        """The name and text of a line of JSON."""
+        try:
+            value: Any = msgspec.json.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UsageError(
+                f"--lines {self.path}, line {n}: not JSON ({error})", "correct the line"
+            ) from error
+        entry = value if isinstance(value, dict) else {}
+        text, name = entry.get("text"), entry.get("name")
+        if not isinstance(text, str) or not isinstance(name, str | None):
+            raise UsageError(
+                f'--lines {self.path}, line {n}: not an object with a string "text"',
+                'write {"text": "...", "name": "..."}',
+            )
+        self.unknown_keys.update(entry.keys() - JSON_KEYS)
+        return name, text
+
+    def raise_all(self, progress: Progress) -> NoReturn:
+        """Raise the only error; of several, tell the first ones and raise how many there are."""
+        if self.wrong == 1:
+            raise self.errors[0]
+        for error in self.errors:
+            progress.failure(str(error))
+        more = self.wrong - len(self.errors)
+        raise UsageError(
+            f"--lines {self.path}: {self.wrong} lines are wrong"
+            + (f", {more} more than these" if more else ""),
+            "correct them; nothing was read",
+        )
+
+    def note(self, blank: int, progress: Progress) -> None:
+        """Say what was passed over and what was changed, once each."""
+        if blank:
+            progress.note(f"--lines {self.path}: {counted(blank, 'line')} without text passed over")
+        if self.unknown_keys:
+            keys = ", ".join(f"{key!r} ({counted(n, 'line')})" for key, n in
+                             sorted(self.unknown_keys.items())[:MOST_TOLD])  # fmt: skip
+            progress.note(
+                f'--lines {self.path}: keys other than "text" and "name" count for nothing: {keys}'
+            )
+        if self.renamed:
+            given, name = self.renamed[0]
+            progress.note(
+                f"--lines {self.path}: {counted(len(self.renamed), 'name')} changed to be safe as "
+                f"the name of a file, the first from {given!r} to {name!r}"
+            )
 
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -130,21 +226,9 @@ def holds_objects(value: Any) -> bool:
     )
 
 
-def from_json_line(line: str, path: Path, n: int) -> tuple[str | None, str]:
-    """The name and text of a line of JSON."""
-    try:
-        value: Any = msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise UsageError(
-            f"--lines {path}, line {n}: not JSON ({error})", "correct the line"
-        ) from error
-    text, name = (value.get("text"), value.get("name")) if isinstance(value, dict) else (None, None)
-    if not isinstance(text, str) or not isinstance(name, str | None):
-        raise UsageError(
-            f'--lines {path}, line {n}: not an object with a string "text"',
-            'write {"text": "...", "name": "..."}',
-        )
-    return name, text
+def counted(number: int, noun: str) -> str:
+    """ "1 line", "2 lines"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def read_text_file(path: Path, option: str) -> str:

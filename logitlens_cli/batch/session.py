@@ -7,22 +7,21 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TypeAlias
 
-from logitlens_cli.batch import packing, prompts
+from logitlens_cli.batch import packing
 from logitlens_cli.batch.job import ReadJob
 from logitlens_cli.batch.prompts import Prompt
+from logitlens_cli.batch.tokenizing import PromptTokenizer
 from logitlens_cli.errors import LogitLensError, as_known_error
 from logitlens_cli.figures.page import require_drawable
 from logitlens_cli.lens.lens_model import LensModel, lens_model_of
-from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
+from logitlens_cli.lens.prompt import TokenizedPrompt, require_fits
 from logitlens_cli.lens.read import read_prompts
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.sharing import can_share_pass, token_budget
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import with_token_ids
-from logitlens_cli.model import sandbox
-from logitlens_cli.model.open import open_model
+from logitlens_cli.model.open import OpenedTokenizer, open_weights
 from logitlens_cli.model.progress import Progress
-from logitlens_cli.model.source import ModelSource
 from logitlens_cli.reading.record import Reading
 
 PROMPTS_AHEAD = 256
@@ -34,20 +33,15 @@ Outcome: TypeAlias = "tuple[str, Reading | LogitLensError]"
 class Session:
     """A model that is open, and what is asked of it."""
 
-    def __init__(self, job: ReadJob, progress: Progress) -> None:
+    def __init__(
+        self, job: ReadJob, progress: Progress, tokenizer: PromptTokenizer | None = None
+    ) -> None:
         self.job, self.progress = job, progress
-        self.lens_model = open_lens_model(job.source, progress, subblocks=job.spec.subblocks)
-        name = self.lens_model.record.name
-        if job.spec.chat and (unlimited := sandbox.unlimited_resources()):
-            progress.note(
-                f"--chat: the chat template's {' and '.join(unlimited)} cannot be limited on this "
-                "system"
-            )
-        self.tokenizer = f"the tokenizer of {name}"
-        characters = sum(map(len, job.spec.chosen))
-        self.spec: ReadSpec = sandbox.run_with_timeout(
-            self.tokenizer, characters, lambda: with_token_ids(job.spec, self.lens_model)
+        self.tokenizer = tokenizer or PromptTokenizer(job, progress)
+        self.lens_model = open_lens_model(
+            self.tokenizer.opened, progress, subblocks=job.spec.subblocks
         )
+        self.spec: ReadSpec = with_token_ids(self.tokenizer.spec, self.lens_model)
         self.rows = rows_of(self.lens_model.parts, self.spec)
         """of every grid; asked for at once, as the model may not have them"""
 
@@ -100,23 +94,15 @@ class Session:
         return read_prompts(self.lens_model, self.spec, [text])[0]
 
     def tokenize(self, prompt: Prompt) -> TokenizedPrompt:
-        """Its tokens and columns; UsageError for a text or window that does not fit, and for
-        figures that would be too large."""
-        prompts.require_text(prompt.text, "its text")
-        text = prompt.text
-        if self.spec.chat:
-            name = self.lens_model.record.name
-            with sandbox.resource_limits(
-                f"--chat: the chat template of {name}", "leave the option out"
-            ):
-                text = prompt_text(self.lens_model, self.spec, text)
-        tokenized = sandbox.run_with_timeout(
-            self.tokenizer,
-            len(text),
-            lambda: tokenize_prompt(self.lens_model, self.spec, text, prompt.name),
-        )
-        self.require_drawable(len(tokenized.columns))
+        """Its tokens and columns, as far as the model can take them."""
+        tokenized = self.tokenizer.tokenize(prompt)
+        self.require_fits(tokenized)
         return tokenized
+
+    def require_fits(self, text: TokenizedPrompt) -> None:
+        """UsageError for a text that the model cannot take, or figures that would be too large."""
+        require_fits(text, self.lens_model)
+        self.require_drawable(len(text.columns))
 
     def require_drawable(self, columns: int) -> None:
         style = self.job.drawn
@@ -125,15 +111,15 @@ class Session:
             require_drawable(rows, min(columns, style.split or columns), style.width, style.dpi)
 
 
-def open_lens_model(source: ModelSource, progress: Progress, *, subblocks: bool) -> LensModel:
-    """Open a model and find its parts."""
-    opened = open_model(source, progress)
-    with progress.step("finding blocks, norm and head"):
+def open_lens_model(opened: OpenedTokenizer, progress: Progress, *, subblocks: bool) -> LensModel:
+    """Open the model of a tokenizer and find its parts."""
+    model = open_weights(opened, progress)
+    with progress.step(f"finding blocks, norm and head of {opened.name}, and proving the lens"):
         return lens_model_of(
-            opened.model,
-            opened.tokenizer,
-            name=opened.name,
-            revision=opened.revision,
-            context=opened.context,
+            model.model,
+            model.tokenizer,
+            name=model.name,
+            revision=model.revision,
+            context=model.context,
             subblocks=subblocks,
         )

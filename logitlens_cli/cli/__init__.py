@@ -5,6 +5,6 @@ The only place that knows exit codes, and what a user's signal does (``batch.wor
 command does its work itself, and this prints each path that it yields.
 
 In the order of reading: ``app`` (the command line, made from the table of commands),
-``exit_codes`` (of errors and signals), ``interrupts`` (signals), ``messages`` (paths, and errors as
-one line).
+``environment`` (misspelt variables), ``exit_codes`` (of errors and signals), ``interrupts``
+(signals), ``messages`` (paths, and errors as one line).
 """

@@ -9,15 +9,17 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from logitlens_cli.cli.environment import misspelt_variables
 from logitlens_cli.cli.exit_codes import EXIT_CODES, INTERRUPTED, USAGE
 from logitlens_cli.cli.interrupts import interrupts
 from logitlens_cli.cli.messages import print_error, print_path, usage_message
 from logitlens_cli.commands.models import list_models
+from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.table import MODEL_COMMANDS, commands
 from logitlens_cli.errors import as_known_error, discard_stream
 from logitlens_cli.model.silence import hush_matplotlib
 from logitlens_cli.options.groups import CommandOptions
-from logitlens_cli.options.parsing import OptionsCommand
+from logitlens_cli.options.parsing import CommandsGroup, OptionsCommand
 
 ABOUT = "What a language model would say after every block: the logit lens as figures."
 EPILOG = (
@@ -56,6 +58,7 @@ def build_app() -> typer.Typer:
     handles closed pipes differently."""
     app = typer.Typer(
         name="logitlens",
+        cls=CommandsGroup,
         help=ABOUT,
         epilog=EPILOG,
         invoke_without_command=True,
@@ -66,13 +69,15 @@ def build_app() -> typer.Typer:
     )
     app.callback(help=ABOUT)(print_help)
     for name, options in commands().items():
-        app.command(name, cls=OptionsCommand)(options)
+        app.command(name, cls=OptionsCommand, epilog=options.example)(options)
     models = typer.Typer(
-        help="Models on this machine: list them, fetch one, check one.", invoke_without_command=True
+        help="Models on this machine: list them, fetch one, check one.",
+        cls=CommandsGroup,
+        invoke_without_command=True,
     )
     models.callback()(list_models)
     for name, options in MODEL_COMMANDS.items():
-        models.command(name, cls=OptionsCommand)(options)
+        models.command(name, cls=OptionsCommand, epilog=options.example)(options)
     app.add_typer(models, name="models")
     return app
 
@@ -98,6 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = build_app()(args=arguments, prog_name="logitlens", standalone_mode=False)
         if isinstance(result, CommandOptions):
+            progress = TerminalProgress(quiet=getattr(result, "quiet", False))
+            for sentence in misspelt_variables(os.environ):
+                progress.note(sentence)
             carry_out(result)
         elif result == INTERRUPTED:
             raise KeyboardInterrupt

@@ -23,6 +23,7 @@ class All(GridReadOptions):
     """The four figures from one forward pass."""
 
     command = "all"
+    example = "logitlens all --file text.txt --window 0:20 --every 2 --width double"
 
     k: GuessesOption = 5
     color: ColorOption = DEFAULT_COLOR

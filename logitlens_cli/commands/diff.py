@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.options.groups import CellOptions, CommandOptions, JsonOption
 from logitlens_cli.options.metric import DumpedColorOption
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Diff(CellOptions, CommandOptions):
     """Compare two dumps cell by cell: B minus A, or A over B on one scale."""
+
+    example = "logitlens diff outputs/a.all.json outputs/b.all.json kl-final --over"
 
     a: Annotated[Path, typer.Argument(metavar="A.json", help="A dump that logitlens wrote.")]
     b: Annotated[
@@ -114,8 +116,11 @@ def compared_figures(options: Diff, pair: "Pair") -> tuple[str, ...]:
     if not figures:
         raise UsageError(f"{both} share no grid", "read both with logitlens all")
     if not pair.held().issuperset(figures):
-        shared = ", ".join(pair.figures()) or "none"
-        raise UsageError(f"{options.metric!r} is not a grid of both {both}", f"they share {shared}")
+        shared = list(pair.figures())
+        raise UsageError(
+            f"{options.metric!r} is not a grid of both {both}",
+            f"{nearest(str(options.metric), shared)}they share {', '.join(shared) or 'none'}",
+        )
     return figures
 
 

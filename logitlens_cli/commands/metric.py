@@ -39,12 +39,19 @@ def metric_options(metric: Metric) -> type[MetricOptions]:
         "".join(word.capitalize() for word in metric.name.split("-")),
         [(name, PARAMETERS[name], getattr(usual, name)) for name in metric.parameters],
         bases=(MetricOptions,),
-        namespace={"metric": metric, "command": metric.name},
+        namespace={"metric": metric, "command": metric.name, "example": example_of(metric)},
         frozen=True,
         kw_only=True,
     )
     options.__doc__ = metric.about
     return options
+
+
+def example_of(metric: Metric) -> str:
+    """A command line of its command."""
+    flags = {"target": ' --target " Paris"', "minus": ' --minus " London"'}
+    chosen = "".join(flags[name] for name in metric.parameters if name in flags)
+    return f'logitlens {metric.name} "The capital of France is"{chosen}'
 
 
 def metric_commands(without: Container[str]) -> dict[str, type[MetricOptions]]:

@@ -54,9 +54,11 @@ class Check(ModelOptions, CommandOptions):
         from logitlens_cli.commands.progress import TerminalProgress
         from logitlens_cli.commands.translate import model_source
         from logitlens_cli.lens.proof_report import proof_report
+        from logitlens_cli.model.open import open_tokenizer
 
         progress = TerminalProgress(quiet=self.quiet)
-        print_proof(proof_report(open_lens_model(model_source(self), progress, subblocks=True)))
+        opened = open_tokenizer(model_source(self), progress)
+        print_proof(proof_report(open_lens_model(opened, progress, subblocks=True)))
         yield from ()
 
 

@@ -15,6 +15,7 @@ class Rank(GridReadOptions):
     """Rank of a token at every layer, by default the final guess."""
 
     command = "rank"
+    example = 'logitlens rank "The capital of France is" --target " Paris"'
 
     target: TargetsOption = None
 

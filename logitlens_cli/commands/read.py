@@ -3,6 +3,7 @@
 torch and numpy are loaded where they are certain to be needed: a dry run does without.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from logitlens_cli.commands.read_lines import read_lines
 from logitlens_cli.commands.translate import figure_style, read_job
 from logitlens_cli.commands.write import write_reading
 from logitlens_cli.model.progress import Progress
-from logitlens_cli.options.reading import TextReadOptions
+from logitlens_cli.options.reading import TextOptions, TextReadOptions
 from logitlens_cli.reading.atomic import require_no_folders, require_writable
 
 
@@ -31,7 +32,7 @@ def read_and_write(options: TextReadOptions) -> Iterator[Path]:
     if options.lines is not None:
         yield from read_lines(options, options.lines, progress)
     else:
-        prompt = prompt_of(options)
+        prompt = prompt_of(options, options.name, progress)
         if options.file is not None and prompts.is_json_line(prompt.text.partition("\n")[0]):
             progress.note(
                 f"--file {options.file} looks like JSON lines, and is read as one text; "
@@ -51,10 +52,11 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
     if not options.dry_run and options.writes:
         require_writable(options.out)
         require_no_folders(prompt_files(options, prompt, None).paths())
-    from logitlens_cli.batch.session import Session
+    from logitlens_cli.batch.tokenizing import PromptTokenizer
 
-    session = Session(read_job(options), progress)
-    tokenized = session.tokenize(prompt)
+    job = read_job(options)
+    tokenizer = PromptTokenizer(job, progress)
+    tokenized = tokenizer.tokenize(prompt)
     if files is None:
         files = prompt_files(
             options, prompt, piece_count(tokenized.columns, options.figure_columns)
@@ -63,6 +65,10 @@ def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) 
         if answer is not None:
             yield from answer
             return
+    from logitlens_cli.batch.session import Session
+
+    session = Session(job, progress, tokenizer)
+    session.require_fits(tokenized)
     with progress.step(f"reading {prompt.name}"):
         reading = session.read(tokenized)
     for note in (InputRowNote(options.metrics), TextNotes()):
@@ -89,8 +95,16 @@ def answer_without_work(
     return () if options.skip_existing and is_skipped(files, progress) else None
 
 
-def prompt_of(options: TextReadOptions) -> Prompt:
-    if options.text is not None:
-        return prompts.from_text(options.text, options.name)
-    assert options.file is not None
-    return prompts.from_file(options.file, options.name)
+def prompt_of(options: TextOptions, name: str | None, progress: Progress) -> Prompt:
+    """The one text of a command."""
+    if options.file is not None:
+        prompt = prompts.from_file(options.file, name)
+    else:
+        text = options.given_text if options.text is None else options.text
+        assert text is not None
+        if os.path.isfile(text):  # unlike Path's, it minds no name
+            progress.note(f"{text} is read as the text itself; --file {text} reads that file")
+        prompt = prompts.from_text(text, name, "--text" if options.given_text is None else "TEXT")
+    if name not in (None, prompt.name):
+        progress.note(f"--name {name!r} changed to {prompt.name!r}, to be safe as a file's name")
+    return prompt

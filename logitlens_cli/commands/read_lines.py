@@ -35,7 +35,7 @@ LAST_WAIT = 1.0
 def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iterator[Path]:
     """Yields the paths of each prompt once its files are there. Raises BatchError at the end if
     some prompts failed."""
-    listed = prompts.from_lines(path, options.name)
+    listed = prompts.from_lines(path, options.name, progress=progress)
     require_names(options, path, listed)
     shard = shard_of(options, listed)
     if options.dry_run:
@@ -113,7 +113,7 @@ class PromptLines:
         outcomes = outcomes_of_lines(options, todo, self.progress)
         workers = Workers(min(jobs, len(todo)) if options.formats else 0)
         by_name = {prompt.name: prompt for prompt in todo}
-        style, note = figure_style(options), TerminalProgress(quiet=options.quiet).note
+        style, tell = figure_style(options), TerminalProgress(quiet=options.quiet).note
         try:
             with workers, self.progress.count(len(todo)) as count:
                 for name, outcome in outcomes:
@@ -127,7 +127,7 @@ class PromptLines:
                         note.add(outcome)
                     pieces = piece_count(outcome.tokens, options.figure_columns)
                     files = prompt_files(options, prompt, pieces)
-                    workers.submit((prompt, files), write_reading, outcome, files, style, note)
+                    workers.submit((prompt, files), write_reading, outcome, files, style, tell)
                     yield from self.settle(workers.completed(), count)
                 yield from self.settle(workers.completed(pending=0), count)
         except KeyboardInterrupt:  # nobody waits for others any more
@@ -195,14 +195,14 @@ def planned_paths(
         for prompt in todo:
             yield from prompt_files(options, prompt, None).paths()
         return
-    from logitlens_cli.batch.session import Session
+    from logitlens_cli.batch.tokenizing import PromptTokenizer
 
-    session = Session(read_job(options), progress)
+    tokenizer = PromptTokenizer(read_job(options), progress)
     path = options.lines or Path("-")
     failures = Failures(options.out, path, options.command, todo, progress)
     for prompt in todo:
         try:
-            columns = session.tokenize(prompt).columns
+            columns = tokenizer.tokenize(prompt).columns
         except LogitLensError as error:
             failures.add(prompt, error)
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.metrics.table import FOLLOWED, METRICS, TRACE
 from logitlens_cli.options.groups import (
     CommandOptions,
@@ -30,6 +30,8 @@ NO_GRID = (FOLLOWED, TRACE)
 @dataclass(frozen=True, kw_only=True)
 class Render(ReadingCellOptions, CommandOptions):
     """Draw the figures of dumps again, without the model."""
+
+    example = "logitlens render outputs/mine.all.json topk --width double"
 
     given: Annotated[
         list[str],
@@ -121,7 +123,10 @@ def drawn_figures(options: Render, dump: Path, reading: "Reading") -> tuple[str,
     if options.metric is None:
         return tuple(held)
     if options.metric not in {*held, *reading.metrics}:
-        raise UsageError(f"{dump} holds no {options.metric!r}", f"it holds {', '.join(held)}")
+        raise UsageError(
+            f"{dump} holds no {options.metric!r}",
+            f"{nearest(options.metric, held)}it holds {', '.join(held)}",
+        )
     return (options.metric,)
 
 

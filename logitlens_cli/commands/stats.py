@@ -28,6 +28,7 @@ class Stats(ReadOptions):
     """Means and quantiles over many prompts, for every layer."""
 
     command = "stats"
+    example = "logitlens stats --lines prompts.txt"
 
     cmap: CmapOption = FigureStyle.cmap
     dumps: Annotated[
@@ -104,7 +105,7 @@ def summarize_lines(
     from logitlens_cli.reading.summary import key_of_summary
 
     assert options.lines is not None
-    listed = prompts.from_lines(options.lines, "{n}", named=False)
+    listed = prompts.from_lines(options.lines, "{n}", named=False, progress=progress)
     todo = shard_of(options, listed)
     if not todo:
         progress.note(f"part {options.shard} of the lines is empty; there is nothing to summarize")

@@ -9,6 +9,7 @@ from logitlens_cli.commands.models import Check, Families, Fetch
 from logitlens_cli.commands.rank import Rank
 from logitlens_cli.commands.render import Render
 from logitlens_cli.commands.stats import Stats
+from logitlens_cli.commands.tokens import Tokens
 from logitlens_cli.commands.topk import TopK
 from logitlens_cli.commands.trace import Trace
 from logitlens_cli.options.groups import CommandOptions
@@ -23,6 +24,7 @@ def commands() -> Mapping[str, type[CommandOptions]]:
         "stats": Stats,
         "render": Render,
         "diff": Diff,
+        "tokens": Tokens,
     }
     return {**first, **metric_commands(without=first), **last}
 

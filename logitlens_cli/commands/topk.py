@@ -15,6 +15,7 @@ class TopK(GridReadOptions):
     """Top guesses of every layer, coloured by their logit."""
 
     command = "topk"
+    example = 'logitlens topk "The capital of France is" --probs --show'
 
     k: GuessesOption = 5
     color: ColorOption = DEFAULT_COLOR

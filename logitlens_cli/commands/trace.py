@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.metrics.spec import Direction, MetricSpec
 from logitlens_cli.metrics.table import METRICS, MOST_LINES, TRACE
 from logitlens_cli.metrics.target_names import AUTO
@@ -36,6 +36,7 @@ class Trace(TextReadOptions):
     """Lines over layers: tokens at one position, or a metric over all."""
 
     command = TRACE
+    example = 'logitlens trace "The capital of France is" --target " Paris" --metric rank'
 
     metric: Annotated[
         str,
@@ -117,7 +118,8 @@ class Trace(TextReadOptions):
         choices = list(dict.fromkeys((*OF_TOKENS, *of_columns())))
         if self.metric not in choices:
             raise UsageError(
-                f"--metric {self.metric!r} is unknown", f"choose from {', '.join(choices)}"
+                f"--metric {self.metric!r} is unknown",
+                f"{nearest(self.metric, choices)}choose from {', '.join(choices)}",
             )
         self.require_position()
         if len(self.targets) > MOST_LINES:

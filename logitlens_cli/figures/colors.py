@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize, to_hex
 from seaborn.utils import relative_luminance
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.style import Colors
 from logitlens_cli.metrics.sums import Floats
@@ -18,7 +18,10 @@ from logitlens_cli.metrics.sums import Floats
 def require_cmap(name: str) -> None:
     """UsageError for a colour map that neither matplotlib nor seaborn knows."""
     if name not in colormaps:
-        raise UsageError(f"--cmap {name!r} is unknown", "name a map of matplotlib or seaborn")
+        raise UsageError(
+            f"--cmap {name!r} is unknown",
+            nearest(name, colormaps) + "name a map of matplotlib or seaborn",
+        )
 
 
 def norm_of(colors: Colors) -> Normalize:

@@ -1,12 +1,17 @@
 """A text with its tokens, before the model has seen it."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.model import tokenizer, windows
+
+if TYPE_CHECKING:
+    from logitlens_cli.lens.lens_model import LensModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +33,18 @@ class TokenizedPrompt:
         return self.encoded.ids
 
 
-def prompt_text(lens_model: LensModel, spec: ReadSpec, text: str) -> str:
-    """A text as the model sees it."""
-    return tokenizer.in_template(lens_model.tokenizer, text) if spec.chat else text
+def prompt_text(by: Any, spec: ReadSpec, text: str) -> str:
+    """A text as the model sees it, by its tokenizer."""
+    return tokenizer.in_template(by, text) if spec.chat else text
 
 
-def tokenize_prompt(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> TokenizedPrompt:
-    """Tokens and columns of a ``prompt_text``; UsageError for a text or window that does not
+def tokenize_prompt(by: Any, spec: ReadSpec, text: str, name: str) -> TokenizedPrompt:
+    """Tokens and columns of a ``prompt_text`` by a tokenizer; UsageError for a window that does not
     fit."""
-    encoded = tokenizer.encode(lens_model.tokenizer, text, "none" if spec.chat else spec.bos)
+    encoded = tokenizer.encode(by, text, "none" if spec.chat else spec.bos)
+    if not encoded.ids:
+        raise UsageError("the prompt has no token", "give some text")
     columns = tokenizer.window_columns(spec.window, text, encoded)
-    require_length(len(encoded.ids), lens_model)
-    require_embedded(encoded.ids, lens_model)
     if spec.single:
         columns = tokenizer.single_column(spec.column, columns, len(encoded.ids))
     if "next" in spec.chosen and columns.stop == len(encoded.ids):
@@ -56,9 +61,9 @@ def tokenize_prompt(lens_model: LensModel, spec: ReadSpec, text: str, name: str)
     )
 
 
-def require_embedded(ids: Sequence[int], lens_model: LensModel) -> None:
+def require_embedded(prompt: TokenizedPrompt, lens_model: LensModel) -> None:
     """UsageError for a token that the model does not have."""
-    highest = max(ids)
+    highest = max(prompt.ids)
     weight = getattr(lens_model.model.get_input_embeddings(), "weight", None)
     rows = highest + 1 if weight is None else weight.shape[0]
     if highest >= rows:
@@ -70,9 +75,15 @@ def require_embedded(ids: Sequence[int], lens_model: LensModel) -> None:
         )
 
 
-def require_length(count: int, lens_model: LensModel) -> None:
-    if not count:
-        raise UsageError("the prompt has no token", "give some text")
+def require_fits(prompt: TokenizedPrompt, lens_model: LensModel) -> None:
+    """UsageError for a text that the model cannot take."""
+    require_length(prompt, lens_model)
+    require_embedded(prompt, lens_model)
+
+
+def require_length(prompt: TokenizedPrompt, lens_model: LensModel) -> None:
+    """UsageError for a text that is too long for the model."""
+    count = len(prompt.ids)
     if lens_model.context is not None and count > lens_model.context:
         raise UsageError(
             f"the text has {count} tokens, {lens_model.record.name} takes {lens_model.context}",

@@ -12,7 +12,12 @@ from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
 from logitlens_cli.lens.decoder import BLOCK_FLOATS
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
 from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
+from logitlens_cli.lens.prompt import (
+    TokenizedPrompt,
+    prompt_text,
+    require_fits,
+    tokenize_prompt,
+)
 from logitlens_cli.lens.records import reading_of
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
@@ -32,7 +37,9 @@ def read_text(lens_model: LensModel, spec: ReadSpec, text: str, name: str) -> Re
     Raises UsageError for a text or window that does not fit, ProofError where the lens does not
     reproduce the model's own logits, WorkError where a logit is not a number.
     """
-    prompt = tokenize_prompt(lens_model, spec, prompt_text(lens_model, spec, text), name)
+    tokenizer = lens_model.tokenizer
+    prompt = tokenize_prompt(tokenizer, spec, prompt_text(tokenizer, spec, text), name)
+    require_fits(prompt, lens_model)
     return read_prompts(lens_model, spec, [prompt])[0]
 
 

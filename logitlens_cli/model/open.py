@@ -17,11 +17,11 @@ from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.source import Dtype, ModelSource
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from logitlens_cli.model.config import context_length, read_config
 from logitlens_cli.model.fetch import bring_files, source_kind
-from logitlens_cli.model.files import Permissions, short_message
-from logitlens_cli.model.tokenizer_files import read_tokenizer
+from logitlens_cli.model.files import ModelFiles, Permissions, short_message
+from logitlens_cli.model.tokenizer_files import read_tokenizer, reads_without_config
 from logitlens_cli.model.weights import check_weights, read_model
 
 
@@ -42,13 +42,22 @@ class OpenedModel:
     context: int | None  # tokens the model can take; None where it states no limit
 
 
-def open_model(source: ModelSource, progress: Progress) -> OpenedModel:
-    """Open a model and its tokenizer.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedTokenizer:
+    """A tokenizer whose model is still on disk: what it alone knows is refused before the model's
+    weights, and mostly torch, are read."""
 
-    device "auto": cuda, else mps, else cpu. dtype "auto": float32 on the cpu, the checkpoint's
-    own elsewhere. ``offline`` holds for the rest of the process. Raises UsageError for what cannot
-    be asked, WorkError for what failed; a failure leaves nothing half-opened.
-    """
+    tokenizer: "PreTrainedTokenizerBase"
+    source: ModelSource
+    name: str  # as OpenedModel's
+    files: ModelFiles
+    allowed: Permissions
+    config: "PretrainedConfig | None"  # None where the tokenizer could be read without it
+
+
+def open_tokenizer(source: ModelSource, progress: Progress) -> OpenedTokenizer:
+    """Bring a model's files to this machine, and open its tokenizer. ``offline`` holds for the rest
+    of the process. Raises UsageError for what cannot be asked, WorkError for what failed."""
     name = source.model
     if source.offline:
         # A second fence; local_files_only is the first. It stays for the rest of the process: a
@@ -59,19 +68,45 @@ def open_model(source: ModelSource, progress: Progress) -> OpenedModel:
     )
     with named_disk_errors(name):
         kind = source_kind(name, source.revision)
-        target, chosen_dtype = pick_placement(source.device, source.device_map, source.dtype)
+        check_placement(source)
         files = bring_files(kind, name, source.revision, allowed, progress)
-        with progress.step(f"loading {name}"):
-            config = read_config(files, allowed)
+        with progress.step(f"loading the tokenizer of {name}"):
+            config = None if reads_without_config(files) else read_config(files, allowed)
             tokenizer = read_tokenizer(files, config, allowed)
-            files = check_weights(files, config, allowed)
-            model = read_model(files, config, chosen_dtype, source.device_map, allowed, progress)
-            if not getattr(model, "hf_device_map", None):  # else accelerate has placed it
-                move_model(model, target)
+    return OpenedTokenizer(
+        tokenizer=tokenizer,
+        source=source,
+        name=Path(name).resolve().name if kind in ("folder", "gguf") else name,
+        files=files,
+        allowed=allowed,
+        config=config,
+    )
+
+
+def open_model(source: ModelSource, progress: Progress) -> OpenedModel:
+    """Open a model and its tokenizer."""
+    return open_weights(open_tokenizer(source, progress), progress)
+
+
+def open_weights(opened: OpenedTokenizer, progress: Progress) -> OpenedModel:
+    """Open the model of a tokenizer.
+
+    device "auto": cuda, else mps, else cpu. dtype "auto": float32 on the cpu, the checkpoint's
+    own elsewhere. Raises UsageError for what cannot be asked, WorkError for what failed; a failure
+    leaves nothing half-opened.
+    """
+    source, allowed, tokenizer = opened.source, opened.allowed, opened.tokenizer
+    with named_disk_errors(source.model), progress.step(f"loading {source.model}"):
+        target, chosen_dtype = pick_placement(source.device, source.device_map, source.dtype)
+        config = opened.config or read_config(opened.files, allowed)
+        files = check_weights(opened.files, config, allowed)
+        model = read_model(files, config, chosen_dtype, source.device_map, allowed, progress)
+        if not getattr(model, "hf_device_map", None):  # else accelerate has placed it
+            move_model(model, target)
     return OpenedModel(
         model=model,
         tokenizer=tokenizer,
-        name=Path(name).resolve().name if kind in ("folder", "gguf") else name,
+        name=opened.name,
         source=str(files.gguf or files.folder),
         revision=files.revision or "",
         dtype=str(model.dtype).removeprefix("torch."),
@@ -90,6 +125,13 @@ def named_disk_errors(name: str) -> Iterator[None]:
             f"cannot open the model {name[:200]}: {error.strerror or short_message(error)}",
             "check its path and its permissions",
         ) from error
+
+
+def check_placement(source: ModelSource) -> None:
+    """Refuse a device that this machine does not have before anything is fetched for it. What all
+    machines have is not looked for, which would load torch."""
+    if source.device_map is not None or source.device not in ("auto", "cpu"):
+        pick_placement(source.device, source.device_map, source.dtype)
 
 
 def pick_placement(device: str, device_map: str | None, dtype: str) -> tuple[str, Any]:

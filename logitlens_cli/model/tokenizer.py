@@ -77,14 +77,27 @@ def in_template(tokenizer: Any, text: str) -> str:
 
 def target_id(tokenizer: Any, text: str, option: str = "--target") -> int:
     """The id of a text that is one token; UsageError shows its pieces where it is not."""
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    ids = token_ids(tokenizer, text)
     if len(ids) != 1:
         pieces = " + ".join(label(tokenizer, i) for i in ids) or "nothing"
         raise UsageError(
             f"{option} {text!r} is not one token but {len(ids)}: {pieces}",
             "give a single token (a leading space counts), or use id:N",
         )
-    return int(ids[0])
+    return ids[0]
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a part of a text, without any token that is added."""
+    encoding = tokenizer(text, add_special_tokens=False, verbose=False)
+    return [int(i) for i in encoding["input_ids"]]
+
+
+def spellings(word: str) -> list[str]:
+    """How a word may be written: with and without a space before it, in capitals or not."""
+    bare = word.strip()
+    forms = dict.fromkeys([bare, bare.capitalize(), bare.lower(), bare.upper()])
+    return [space + form for form in forms for space in (" ", "")]
 
 
 def labels(tokenizer: Any, ids: Iterable[int]) -> list[str]:

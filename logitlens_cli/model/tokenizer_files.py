@@ -15,6 +15,7 @@ from logitlens_cli.model import sandbox
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from logitlens_cli.model.config import check_small_files
 from logitlens_cli.model.files import (
     ModelFiles,
     Permissions,
@@ -26,27 +27,68 @@ from logitlens_cli.model.files import (
 GROWTH_LIMIT = 10_000  # of a text's length, by a tokenizer; none is known that makes more than 20
 USUAL_PATTERNS = {" {2,}"}  # patterns of normalizers that the tools for converting tokenizers write
 READ_SECONDS = 60.0  # s; for a tokenizer, most of which go to transformers
+GENERIC_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""of transformers, by both its names, which takes a tokenizer.json as it is"""
+OWN_CLASSES = ("qwen", "hyperclovax", "siglip2", "mistral", "ministral", "mixtral", "pixtral")
+"""how those model types begin for which transformers may put another class in its place (a test
+asks it)"""
+
+
+def reads_without_config(files: ModelFiles) -> bool:
+    """Is the tokenizer what its tokenizer.json says, whatever the model? Then the model's
+    configuration is not needed, whose class loads torch."""
+    config, whole = (files.folder / f"tokenizer{end}.json" for end in ("_config", ""))
+    model = files.folder / "config.json"
+    if files.gguf or not all(path.is_file() for path in (config, whole, model)):
+        return False
+    check_small_files(files)
+    raw, kind = read_json(config), str(read_json(model).get("model_type"))
+    return (
+        raw.get("tokenizer_class") in GENERIC_CLASSES
+        and "auto_map" not in raw
+        and not kind.startswith(OWN_CLASSES)
+    )
 
 
 def read_tokenizer(
-    files: ModelFiles, config: "PretrainedConfig", allowed: Permissions
+    files: ModelFiles, config: "PretrainedConfig | None", allowed: Permissions
 ) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model; without its configuration where ``reads_without_config``."""
     present = files.gguf or (files.folder / "tokenizer.json").is_file()
     what = "the tokenizer" if present else "the tokenizer (there is no tokenizer.json)"
     check_tokenizer_files(files)
     with reading_errors(what, files), sandbox.without_panics():
-        from transformers import AutoTokenizer
-
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            files.folder, config=config, **files.where(), **loading_arguments(allowed)
+        tokenizer = (
+            generic_tokenizer(files) if config is None else own_tokenizer(files, config, allowed)
         )
-        if files.gguf:
-            drop_invented_tokens(tokenizer, config.get_text_config().vocab_size)
     if not len(tokenizer):
         raise WorkError(
             f"{files} has no tokenizer",
             "put the model's tokenizer.json beside its config.json",
         )
+    return tokenizer
+
+
+def generic_tokenizer(files: ModelFiles) -> "PreTrainedTokenizerBase":
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(
+        files.folder, local_files_only=True
+    )
+    return tokenizer
+
+
+def own_tokenizer(
+    files: ModelFiles, config: "PretrainedConfig", allowed: Permissions
+) -> "PreTrainedTokenizerBase":
+    """By the class that transformers has for this model."""
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        files.folder, config=config, **files.where(), **loading_arguments(allowed)
+    )
+    if files.gguf:
+        drop_invented_tokens(tokenizer, config.get_text_config().vocab_size)
     return tokenizer
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.figures.style import FigureStyle, Width
 from logitlens_cli.model.source import DeviceMap, Dtype, ModelSource
 from logitlens_cli.options.option import COLUMNS, FIGURE, LENS, MODEL, OUTPUT, names_in, option
@@ -16,12 +16,17 @@ FIGURE_FORMATS = ("png", "svg", "pdf")
 PARQUET, NO_FIGURE = "parquet", "none"
 TABLES = {"md": "md", "markdown": "md", "csv": "csv"}
 """the end of a file's name, by what --table may say"""
+PROMPTS = ("given_text", "text")
+"""options whose text has a message of its own where it is no Unicode"""
 LARGEST_LIMIT = 1e100
 """of colours, which leaves room to compute with it"""
 
 
 class CommandOptions(ABC):
     """What the command line makes of a command's arguments."""
+
+    example: ClassVar[str | None] = None
+    """a command line that shows what it is for"""
 
     @abstractmethod
     def run(self) -> Iterator[Path]:
@@ -39,12 +44,24 @@ class ModelName:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """How a model is opened."""
+class SourceOptions:
+    """Where a model comes from."""
 
     revision: Annotated[
         str | None, option("--revision", section=MODEL, help="Branch, tag or commit on the hub.")
     ] = ModelSource.revision
+    offline: Annotated[
+        bool, option("--offline", section=MODEL, recorded=False, help="Never touch the network.")
+    ] = ModelSource.offline
+    trust_remote_code: Annotated[
+        bool, option("--trust-remote-code", section=MODEL, help="Run code that comes with a model.")
+    ] = ModelSource.trust_remote_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(SourceOptions):
+    """How a model is opened."""
+
     device: Annotated[
         str,
         option(
@@ -68,12 +85,6 @@ class ModelOptions:
             show_default="one device",
         ),
     ] = ModelSource.device_map
-    offline: Annotated[
-        bool, option("--offline", section=MODEL, recorded=False, help="Never touch the network.")
-    ] = ModelSource.offline
-    trust_remote_code: Annotated[
-        bool, option("--trust-remote-code", section=MODEL, help="Run code that comes with a model.")
-    ] = ModelSource.trust_remote_code
     allow_pickle: Annotated[
         bool,
         option("--allow-pickle", section=MODEL, help="Read pickled weights, which can run code."),
@@ -176,13 +187,16 @@ class FigureOptions(OutputOptions, ABC):
             raise UsageError(f"--format {self.format!r} names no format", choice)
         for name in self.written:
             if name not in self.allowed_formats and self.written != (NO_FIGURE,):
-                raise UsageError(f"--format {name!r} is unknown", choice)
+                raise UsageError(
+                    f"--format {name!r} is unknown",
+                    f"{nearest(name, self.allowed_formats)}{choice}",
+                )
         for flag, limit in (("--vmin", self.vmin), ("--vmax", self.vmax)):
             if limit is not None and not abs(limit) <= LARGEST_LIMIT:
                 raise UsageError(f"{flag} {limit:g} cannot be a colour limit", "give a number")
         for name, value in vars(self).items():
             for text in value if isinstance(value, list) else [value]:
-                if name != "text" and isinstance(text, str):  # the prompt has a message of its own
+                if name not in PROMPTS and isinstance(text, str):
                     require_unicode(text, flag_of(name))
         if self.vmin is not None and self.vmax is not None and self.vmin >= self.vmax:
             raise UsageError(

@@ -10,6 +10,10 @@ PROMPT, MODEL, LENS, COLUMNS = "Prompt", "Model", "Lens", "Columns"
 METRIC, FIGURE, OUTPUT, MANY = "Metric", "Figure", "Output", "Many prompts"
 
 
+VARIABLE = "LOGITLENS_"
+"""how the name of a variable begins that is an option"""
+
+
 def option(*names: str, section: str, help: str, recorded: bool = True, **rest: Any) -> Any:
     """An option that the environment may set too, as LOGITLENS_ and its long name.
 
@@ -17,11 +21,18 @@ def option(*names: str, section: str, help: str, recorded: bool = True, **rest: 
     not hold it.
     """
     long = next(name for name in names if name.startswith("--")).split("/")[0]
-    variable = "LOGITLENS_" + long.removeprefix("--").replace("-", "_").upper()
+    variable = VARIABLE + long.removeprefix("--").replace("-", "_").upper()
     declared = typer.Option(
         *names, help=help, rich_help_panel=section, envvar=variable, show_envvar=False, **rest
     )
     declared.recorded = recorded
+    return declared
+
+
+def argument(metavar: str, help: str) -> Any:
+    """What stands on the command line without a flag; the dump does not hold it."""
+    declared = typer.Argument(metavar=metavar, help=help)
+    declared.recorded = False
     return declared
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from logitlens_cli.errors import UsageError
+from logitlens_cli.errors import UsageError, nearest
 
 LARGEST_PRESET = 2**20
 """bytes"""
@@ -26,7 +26,8 @@ def load_preset(context: typer.Context, path: Path | None) -> Path | None:
         if name not in by_name:
             raise UsageError(
                 f"--config {path}: unknown key {key!r}",
-                f"keys are the options of logitlens {context.info_name}",
+                nearest(key, [str(name).replace("_", "-") for name in by_name])
+                + f"keys are the options of logitlens {context.info_name}",
             )
         defaults[name] = default_of(by_name[name], key, value, path)
     context.default_map = defaults

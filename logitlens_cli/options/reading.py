@@ -20,7 +20,7 @@ from logitlens_cli.options.groups import (
     ModelOptions,
     ReadingCellOptions,
 )
-from logitlens_cli.options.option import COLUMNS, LENS, MANY, PROMPT, option
+from logitlens_cli.options.option import COLUMNS, LENS, MANY, PROMPT, argument, option
 
 
 class Engine(StrEnum):
@@ -34,8 +34,10 @@ class Engine(StrEnum):
 class TextOptions:
     """One text."""
 
+    given_text: Annotated[str | None, argument("TEXT", "The text itself, in quotes.")] = None
     text: Annotated[
-        str | None, option("--text", "-t", section=PROMPT, recorded=False, help="The text itself.")
+        str | None,
+        option("--text", "-t", section=PROMPT, recorded=False, help="The same, as an option."),
     ] = None
     file: Annotated[
         Path | None,
@@ -47,6 +49,30 @@ class TextOptions:
             help="Text file; - is standard input.",
         ),
     ] = None
+
+    @property
+    def one_text(self) -> dict[str, object]:
+        """What one text can be given by, and what was given."""
+        return {"TEXT": self.given_text, "--text": self.text, "--file": self.file}
+
+
+ChatOption = Annotated[
+    bool, option("--chat", section=PROMPT, help="Put the text into the model's chat template.")
+]
+BosOption = Annotated[
+    Bos,
+    option("--bos", section=COLUMNS, help="Start token: as the tokenizer does, always, or never."),
+]
+
+
+def require_one(sources: Mapping[str, object], nothing: str, hint: str) -> None:
+    """UsageError unless exactly one of several options is given."""
+    given = [name for name, value in sources.items() if value is not None]
+    if not given:
+        raise UsageError(nothing, hint)
+    if len(given) > 1:
+        named = f"{', '.join(given[:-1])} and {given[-1]}"
+        raise UsageError(f"{named} cannot be combined", "give one prompt source")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +88,7 @@ class LinesOptions:
             help='File with a prompt per line, or JSON lines of "text" and perhaps "name".',
         ),
     ] = None
-    chat: Annotated[
-        bool,
-        option("--chat", section=PROMPT, help="Put the text into the model's chat template."),
-    ] = ReadSpec.chat
+    chat: ChatOption = ReadSpec.chat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +136,7 @@ class GridOptions:
             "second time).",
         ),
     ] = ReadSpec.window
-    bos: Annotated[
-        Bos,
-        option(
-            "--bos", section=COLUMNS, help="Start token: as the tokenizer does, always, or never."
-        ),
-    ] = ReadSpec.bos
+    bos: BosOption = ReadSpec.bos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,13 +296,11 @@ class TextReadOptions(DrawingOptions, ReadOptions, TextOptions):
     """Options of the commands that read one text, or many one by one."""
 
     def require_one_prompt_source(self) -> None:
-        sources = {"--text": self.text, "--file": self.file, "--lines": self.lines}
-        given = [name for name, value in sources.items() if value is not None]
-        if not given:
-            raise UsageError("there is no prompt", "give --text, --file or --lines")
-        if len(given) > 1:
-            named = f"{', '.join(given[:-1])} and {given[-1]}"
-            raise UsageError(f"{named} cannot be combined", "give one prompt source")
+        require_one(
+            {**self.one_text, "--lines": self.lines},
+            "there is no prompt",
+            "give a text in quotes, --file or --lines",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

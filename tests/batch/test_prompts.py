@@ -3,9 +3,11 @@
 import io
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+from listening import Listening
 
 from logitlens_cli.batch import prompts
 from logitlens_cli.batch.prompts import Prompt
@@ -246,6 +248,84 @@ def test_lines_that_cannot_be(
     path = tmp_path / file
     path.write_text(text)
     assert refusal(prompts.from_lines, path, name) == said.format(path)
+
+
+def test_all_wrong_lines_are_told_at_once(tmp_path: Path) -> None:
+    """Whatever is wrong with them, in the file's order."""
+    path = tmp_path / "p.jsonl"
+    path.write_text(
+        '{"text": "a", "name": "x"}\n{"text":\n{"text": 3}\n{"text": "b", "name": "x"}\n'
+        '\n{"text": "c", "name": "/"}\n'
+    )
+    said = Listening()
+    assert refusal(partial(prompts.from_lines, path, None, progress=said)) == (
+        f"--lines {path}: 4 lines are wrong; correct them; nothing was read"
+    )
+    assert said.failures == [
+        f"--lines {path}, line 2: not JSON (Input data was truncated); correct the line",
+        f'--lines {path}, line 3: not an object with a string "text"; write {{"text": "...", '
+        '"name": "..."}',
+        f"--lines {path}: lines 1 and 4 would both write 'x'; give them different names",
+        f"--lines {path}, line 6: name '/' holds no letter or digit; give another name",
+    ]
+    assert said.notes == []
+
+
+@pytest.mark.parametrize(("count", "more"), [(10, ""), (11, ", 1 more than these")])
+def test_no_more_than_ten_wrong_lines_are_told(tmp_path: Path, count: int, more: str) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("{}\n" * count)
+    said = Listening()
+    assert refusal(partial(prompts.from_lines, path, None, progress=said)) == (
+        f"--lines {path}: {count} lines are wrong{more}; correct them; nothing was read"
+    )
+    assert [failure.split(":")[0].rpartition(" ")[2] for failure in said.failures] == [
+        *map(str, range(1, 11))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name", "notes"),
+    [
+        ("a.txt", "a\nb\n", None, []),
+        ("a.txt", "a\n\nb", None, ["1 line without text passed over"]),
+        ("a.txt", "\n \t\na\n\r\n", None, ["3 lines without text passed over"]),
+        ("a.txt", "a\nb", "x/{n}", []),
+        (
+            *("a.txt", "a\nb", "my x-{n}"),
+            ["2 names changed to be safe as the name of a file, the first from 'my x-1' to "
+             "'my-x-1'"],
+        ),
+        ("my file.txt", "a\n", None, []),  # of no name that was given
+        (
+            "a.jsonl",
+            '{"text": "a", "target": " Paris"}\n{"text": "b", "target": 3, "id": 1}\n'
+            '{"text": "c", "name": "../escape"}\n',
+            None,
+            ['keys other than "text" and "name" count for nothing: \'id\' (1 line), \'target\' '
+             "(2 lines)",
+             "1 name changed to be safe as the name of a file, the first from '../escape' to "
+             "'escape'"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_passed_over_or_changed_is_noted_once(
+    tmp_path: Path, file: str, text: str, name: str | None, notes: list[str]
+) -> None:
+    path = tmp_path / file
+    path.write_text(text, newline="")
+    said = Listening()
+    prompts.from_lines(path, name, progress=said)
+    assert said.notes == [f"--lines {path}: {note}" for note in notes]
+    assert said.failures == []
+
+
+def test_names_that_count_for_nothing_are_not_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "name": "../escape"}\n')
+    said = Listening()
+    prompts.from_lines(path, "{n}", named=False, progress=said)
+    assert said.notes == []
 
 
 def test_deep_json(tmp_path: Path) -> None:

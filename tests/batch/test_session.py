@@ -26,7 +26,7 @@ def with_spec(lens_model: LensModel, **options: Any) -> tuple[LensModel, ReadSpe
 def test_texts_read_together_are_as_each_alone(tiny: LensModel, window: str | None) -> None:
     _, spec = with_spec(tiny, k=3, target=["final", "auto"], window=window)
     assert can_share_pass(tiny, spec)
-    group = [tokenize_prompt(tiny, spec, text, str(n)) for n, text in enumerate(TEXTS)]
+    group = [tokenize_prompt(tiny.tokenizer, spec, text, str(n)) for n, text in enumerate(TEXTS)]
     for mine, prompt in zip(read_prompts(tiny, spec, group), group, strict=True):
         (own,) = read_prompts(tiny, spec, [prompt])
         require_same(mine, own)
@@ -36,7 +36,7 @@ def test_texts_read_together_are_as_each_alone(tiny: LensModel, window: str | No
 def test_the_default_models_texts_read_together_are_as_each_alone(smollm2: LensModel) -> None:
     _, spec = with_spec(smollm2, k=3, target=["final", "auto"])
     assert can_share_pass(smollm2, spec)
-    group = [tokenize_prompt(smollm2, spec, text, str(n)) for n, text in enumerate(TEXTS)]
+    group = [tokenize_prompt(smollm2.tokenizer, spec, text, str(n)) for n, text in enumerate(TEXTS)]
     for mine, prompt in zip(read_prompts(smollm2, spec, group), group, strict=True):
         (own,) = read_prompts(smollm2, spec, [prompt])
         # Of 49152 logits some are nearer to another than float32 can tell.

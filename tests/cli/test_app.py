@@ -1,6 +1,8 @@
 """The command line: what bad input gets, exit codes, help, and what is kept out of the way."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +10,10 @@ from typing import Any
 
 import pytest
 from conftest import Ran, Shell
+from options_of import parsed
 
 from logitlens_cli.cli import app
+from logitlens_cli.commands.table import commands
 from logitlens_cli.errors import WorkError
 
 TEXT = "the cat"  # t h e ·cat
@@ -39,6 +43,48 @@ def test_help(logitlens: Shell, arguments: list[str], words: list[str]) -> None:
     ran = logitlens(*arguments)
     assert (ran.code, ran.err) == (0, [])
     assert not [word for word in words if word not in "\n".join(ran.out)]
+
+
+USUAL = [
+    *("file", "lines", "model", "every", "window", "color", "format", "title", "width"),
+    *("lock-in", "probs", "out", "name", "show", "help"),
+]
+
+
+def shown_options(ran: Ran) -> list[str]:
+    return re.findall(r"^  (?:-\w, )?--([a-z-]+)", "\n".join(ran.out), re.MULTILINE)
+
+
+def test_the_short_help_shows_what_people_use(logitlens: Shell) -> None:
+    short, whole = logitlens("topk", "-h"), logitlens("topk", "--help")
+    assert shown_options(short) == USUAL
+    assert set(shown_options(short)) < set(shown_options(whole))
+    more = len(shown_options(whole)) - len(shown_options(short))
+    assert short.out[-1] == f"--help shows {more} more options."
+    assert whole.out[-2:] == short.out[-4:-2]  # the example
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_each_command_has_a_short_help_and_an_example(logitlens: Shell, name: str) -> None:
+    """The example is a command line that parses."""
+    short = logitlens(name, "-h")
+    assert (short.code, short.err) == (0, [])
+    assert len(shown_options(short)) <= 15 + len(["help"])
+    example = short.out[short.out.index("Example:") + 1].split(maxsplit=1)
+    assert example[0] == "logitlens"
+    words = shlex.split(example[1])
+    assert words[0] == name
+    assert type(parsed(*words)).__name__ == commands()[name].__name__
+
+
+def test_few_options_are_shown_all(logitlens: Shell) -> None:
+    assert logitlens("tokens", "-h").out == logitlens("tokens", "--help").out
+    assert "--quiet" in "\n".join(logitlens("models", "check", "-h").out)
+
+
+def test_a_text_that_looks_like_help(logitlens: Shell) -> None:
+    ran = logitlens("topk", "-t", "-h", "--dry-run", "--format", "none")
+    assert ran.out == ["outputs/h.topk.json"]
 
 
 def test_no_command_shows_the_help(logitlens: Shell) -> None:

@@ -97,7 +97,41 @@ def test_words_of_typer_about_a_command() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nosuch"], "No such command 'nosuch'; see logitlens --help"),
+        (
+            ["The cat's"],
+            'No such command "The cat\'s"; to see what every layer guesses in a text, write '
+            "logitlens topk 'The cat'\"'\"'s'; see logitlens --help",
+        ),
+        (["TOPK"], "No such command 'TOPK'; did you mean topk? See logitlens --help"),
+        (["tokp"], "No such command 'tokp'; did you mean topk? See logitlens --help"),
+        (
+            ["models", "chek"],
+            "No such command 'chek'; did you mean check? See logitlens models --help",
+        ),
+        (["models", "x"], "No such command 'x'; see logitlens models --help"),
+        (
+            ["topk", "--evry", "2"],
+            "No such option: --evry; did you mean --every? See logitlens topk --help",
+        ),
+        (
+            ["topk", "--minus", "a"],
+            "No such option: --minus; it is an option of logit-diff; see logitlens topk --help",
+        ),
+        (
+            ["--every", "2", "topk"],
+            "No such option: --every; it is an option of topk, rank, kl-final, kl-input, ...; see "
+            "logitlens --help",
+        ),
+        (["topk", "-z"], "No such option: -z; see logitlens topk --help"),
+        (
+            ["topk", "The", "capital", "of", "France"],
+            "Got unexpected extra argument(s) (capital of France); put a text of several words in "
+            "quotes; see logitlens topk --help",
+        ),
+        (
+            ["models", "fetch", "a", "b"],
+            "Got unexpected extra argument(s) (b); see logitlens models fetch --help",
+        ),
         (
             ["topk", "--norm", "half", "-t", "a"],
             "Invalid value for '--norm': 'half' is not one of 'full', 'no-affine', 'none'; "

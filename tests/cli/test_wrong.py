@@ -335,7 +335,7 @@ USAGE: list[Row] = [
     (
         "topk --config key.toml",
         2,
-        "--config key.toml: unknown key 'colour'; keys are the options of logitlens topk",
+        "--config key.toml: unknown key 'colour'; did you mean color? keys are the options of…",
     ),
     (
         "topk --config kind.toml",
@@ -369,9 +369,10 @@ USAGE: list[Row] = [
     (
         "topk --colour prob",
         2,
-        "No such option: --colour (Possible options: --color, --out); see logitlens topk --help",
+        "No such option: --colour; did you mean --color? See logitlens topk --help",
     ),
-    ("topk stray", 2, "Got unexpected extra argument(s) (stray); see logitlens topk --help"),
+    ("bare topk -m tiny a stray", 2, "Got unexpected extra argument(s) (stray); put a text of…"),
+    ("topk stray", 2, "TEXT and --text cannot be combined; give one prompt source"),
     ("bare topk --title", 2, "Option '--title' requires an argument; see logitlens --help"),
     ("topk --window ''", 2, "--window '' does not occur in the text; give words of it, or…"),
     (
@@ -471,13 +472,14 @@ USAGE: list[Row] = [
         2,
         "--device cuda and --device-map auto are both given…",
     ),
-    ("bogus", 2, "No such command 'bogus'; see logitlens --help"),
-    ("topkk", 2, "No such command 'topkk'. Did you mean 'topk'?; see logitlens --help"),
+    ("bogus", 2, "No such command 'bogus'; to see what every layer guesses in a text, write…"),
+    ("topkk", 2, "No such command 'topkk'; did you mean topk? See logitlens --help"),
     ("--bogus", 2, "No such option: --bogus; see logitlens --help"),
     ("models bogus", 2, "No such command 'bogus'; see logitlens models --help"),
 ]
 PROMPTS: list[Row] = [
-    ("bare rank -m tiny", 2, "there is no prompt; give --text, --file or --lines"),
+    ("bare rank -m tiny a -f good.txt", 2, "TEXT and --file cannot be combined; give one prompt…"),
+    ("bare rank -m tiny", 2, "there is no prompt; give a text in quotes, --file or --lines"),
     ("rank -t ''", 2, "--text: the prompt is empty; give some text"),
     ("rank -t a -f b", 2, "--text and --file cannot be combined; give one prompt source"),
     (
@@ -758,7 +760,7 @@ DUMPS_AND_SUMMARIES: list[Row] = [
     (
         "bare stats --lines two.txt --split 2",
         2,
-        "No such option: --split (Possible options: --dpi); see logitlens stats --help",
+        "No such option: --split; it is an option of topk, rank, kl-final, kl-input, ...; see…",
     ),
     (
         "bare stats --lines two.txt --format parquet",

@@ -107,6 +107,28 @@ def test_a_dry_run_opens_no_model(logitlens: Shell, tmp_path: Path) -> None:
     assert ran.out[0] == f"{tmp_path}/the-cat-sat.all.json"
 
 
+def test_a_text_needs_no_flag(
+    logitlens: Shell, tiny_folder: Path, out: Path, tmp_path: Path
+) -> None:
+    """The files are those of --text, byte for byte."""
+    line = ["topk", "-m", tiny_folder, "--format", "svg"]
+    ran = logitlens(*line, TEXT, "-o", out)
+    assert ran == Ran(0, paths(out, "the-cat-sat.topk.json", "the-cat-sat.topk.svg"), [])
+    logitlens(*line, "--text", TEXT, "-o", tmp_path / "flag")
+    assert written(out) == written(tmp_path / "flag")
+
+
+@pytest.mark.parametrize("flag", [[], ["-t"]])
+def test_a_text_that_is_the_name_of_a_file(
+    logitlens: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("b")
+    assert logitlens("topk", *flag, "a.txt", "--dry-run", "--format", "png").err[0] == (
+        "logitlens: a.txt is read as the text itself; --file a.txt reads that file"
+    )
+
+
 def test_the_default_folder_is_outputs(
     logitlens: Shell, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

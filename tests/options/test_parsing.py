@@ -47,6 +47,20 @@ def test_dumps_and_models_by_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parsed("rank", "--text", "~/text").text == "~/text"
 
 
+@pytest.mark.parametrize("weaker", ["file", "lines", "text"])
+def test_a_text_without_a_flag(
+    weaker: str, monkeypatch: pytest.MonkeyPatch, preset: Callable[[str], Path]
+) -> None:
+    """It goes before what the environment or a preset says, as --text does."""
+    made = parsed("topk", "The capital of France is")
+    assert made == TopK(given_text="The capital of France is")
+    assert parsed("topk", "--config", preset(f"{weaker} = 'x'"), "a").one_text == {
+        "TEXT": "a", "--text": None, "--file": None
+    }  # fmt: skip
+    monkeypatch.setenv(f"LOGITLENS_{weaker.upper()}", "x")
+    assert parsed("topk", "a").one_text == {"TEXT": "a", "--text": None, "--file": None}
+
+
 def test_every_option_of_the_command_line() -> None:
     made = parsed(
         *("all", "--file", "t.txt", "--model", "gpt2", "--revision", "main", "--device", "cuda:1"),
@@ -75,6 +89,7 @@ def test_every_option_of_the_command_line() -> None:
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
     absent = {
+        "given_text",
         "text",
         "lines",
         "every",

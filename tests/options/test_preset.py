@@ -59,7 +59,8 @@ BEFORE = "--config {}: "
     [
         (
             "colour = 3",
-            BEFORE + "unknown key 'colour'; keys are the options of logitlens topk",
+            BEFORE
+            + "unknown key 'colour'; did you mean color? keys are the options of logitlens topk",
         ),
         (
             'target = "next"',  # an option of rank
@@ -67,7 +68,8 @@ BEFORE = "--config {}: "
         ),
         (
             "no-json = true",
-            BEFORE + "unknown key 'no-json'; keys are the options of logitlens topk",
+            BEFORE
+            + "unknown key 'no-json'; did you mean json? keys are the options of logitlens topk",
         ),
         ('config = "x"', BEFORE + "unknown key 'config'; keys are the options of logitlens topk"),
         ("help = true", BEFORE + "unknown key 'help'; keys are the options of logitlens topk"),

@@ -83,7 +83,7 @@ def test_layers_beyond_the_model() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TopK(), "there is no prompt; give --text, --file or --lines"),
+        (lambda: TopK(), "there is no prompt; give a text in quotes, --file or --lines"),
         (
             lambda: TopK(text="a", lines=Path("b")),
             "--text and --lines cannot be combined; give one prompt source",

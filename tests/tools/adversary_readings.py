@@ -237,7 +237,7 @@ def read_together(name: str, tokenizer: Any) -> None:
     shared = can_share_pass(lens_model, spec)
     groups = [[FIRST], [TEXT, LONG, SHORT]] if shared else [[FIRST], [TEXT], [SHORT]]
     for texts in groups:
-        group = [tokenize_prompt(lens_model, spec, text, "x") for text in texts]
+        group = [tokenize_prompt(lens_model.tokenizer, spec, text, "x") for text in texts]
         for reading in read_prompts(lens_model, spec, group):
             right = adversary.truths(fresh, reading.text_ids)
             require_any(model, reading, right, shared=len(group) > 1)

@@ -164,7 +164,7 @@ class Family:
         if not can_share_pass(self.lens_model, spec, max(TOGETHER)):
             return "alone"
         texts = [text_of(families.inputs("", length)) for length in TOGETHER]
-        prompts = [tokenize_prompt(self.lens_model, spec, text, "x") for text in texts]
+        prompts = [tokenize_prompt(self.lens_model.tokenizer, spec, text, "x") for text in texts]
         for reading in read_prompts(self.lens_model, spec, prompts):
             self.require_right(reading)
         return "right"
