@@ -8,7 +8,7 @@ code, and never sees an options object, though its messages name flags.
 
 In the order of reading: ``prompts`` (text, name, line), ``meetings`` (names that get into each
 other's way), ``job`` (what is read), ``tokenizing`` (tokens, before a model is open), ``session``
-(an open model reads prompts), ``packing`` (which share a pass), ``ledger`` (which are done),
-``failures`` (which failed), ``workers`` (who draws), ``summing`` (a summary that goes on where it
-stopped), ``cluster`` (readings from Ray).
+(an open model reads prompts), ``packing`` (which share a pass), ``processors`` (how many there are
+for this run), ``ledger`` (which prompts are done), ``failures`` (which failed), ``workers`` (who
+draws), ``summing`` (a summary that goes on where it stopped), ``cluster`` (readings from Ray).
 """

@@ -61,6 +61,11 @@ class Ledger:
             return all(file_stamp(self.folder / file) == then for file, then in done.files.items())
         return False
 
+    def paths(self, name: str) -> list[Path]:
+        """The files of a finished prompt."""
+        done = self.done.get(name)
+        return [] if done is None else [self.folder / file for file in done.files]
+
     def add(self, name: str, key: str, files: Sequence[Path]) -> None:
         """Record a prompt whose files are there, one process at a time."""
         done = Done(name, key, {str(f.relative_to(self.folder)): file_stamp(f) for f in files})

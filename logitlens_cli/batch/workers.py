@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -100,14 +99,6 @@ KILLED = WorkError(
     "a process that draws was killed",
     "run it again: it goes on where it stopped; --jobs 1 needs less memory",
 )
-
-
-def cpu_count() -> int:
-    """Processors that this process may use, which are those of the machine where it cannot be bound
-    to some (macOS)."""
-    process = psutil.Process()
-    bound = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None
-    return len(bound or ()) or os.cpu_count() or 1
 
 
 MOST_PROCESSES = 61

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,39 @@ class Outputs:
         shown."""
         paths = list(self.paths())
         return bool(paths) and not torn_files(paths) and all(path.is_file() for path in paths)
+
+
+TYPICAL_SIZES = {
+    ".png": (120_000, 7_000),
+    ".svg": (20_000, 2_700),
+    ".pdf": (33_000, 180),
+    ".json": (10_000, 1_800),
+    ".parquet": (13_000, 1_200),
+}
+"""bytes of a file, and how many more for each character of the text, as measured with the default
+model, all its rows and metrics; texts and tables are small beside them"""
+
+
+class Plan:
+    """Files that are going to be written."""
+
+    def __init__(self) -> None:
+        self.by_suffix: Counter[str] = Counter()
+
+    def counted(self, paths: Iterable[Path]) -> Iterator[Path]:
+        """The same paths, each counted."""
+        for path in paths:
+            self.by_suffix[path.suffix] += 1
+            yield path
+
+    def words(self, length: float) -> str:
+        """How many they are and how large, for texts of so many characters on average."""
+        size = sum(
+            count * (base + more * length)
+            for suffix, count in self.by_suffix.items()
+            for base, more in [TYPICAL_SIZES.get(suffix, (0, 50))]
+        )
+        return f"{self.by_suffix.total()} files, about {size / 1e6:.1f} MB"
 
 
 def outputs(

@@ -11,6 +11,8 @@ from logitlens_cli.model.progress import Count, Progress
 
 PERIOD = 30.0
 """seconds between two lines about a long work where there is no terminal"""
+LEAST_DONE, LEAST_SPENT = 8, 10.0
+"""prompts and seconds from which the time left is told"""
 
 
 def on_terminal() -> bool:
@@ -20,16 +22,19 @@ def on_terminal() -> bool:
 class TerminalProgress(Progress):
     """Steps and notes of one run.
 
-    ``quiet`` silences both. Steps (a spinner with a sentence) show on a terminal only; notes
-    (one line each: something the user ought to know) show always.
+    ``quiet`` silences both. Steps (a spinner with a sentence) show on a terminal, and ``long`` work
+    says a line about each elsewhere too; notes (one line each: something the user ought to know)
+    show always.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool = False, long: bool = False) -> None:
+        self.quiet, self.long = quiet, long
 
     @contextmanager
     def step(self, doing: str) -> Iterator[None]:
         if self.quiet or not on_terminal():
+            if self.long:
+                self.note(doing)
             yield
             return
         from rich.console import Console  # late: rich's live display costs start-up time
@@ -50,26 +55,24 @@ class TerminalProgress(Progress):
     def count(self, prompts: int) -> Iterator[Count]:
         """Shows how many prompts are done: a bar on a terminal, else a line now and then."""
         if self.quiet or not on_terminal():
+            self.note(f"reading {prompts} prompts")
             yield TerminalCount(self, prompts)
             return
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        columns = (
-            *(BarColumn(), MofNCompleteColumn(), TextColumn("prompts · {task.fields[speed]}")),
-            *(TimeRemainingColumn(), TextColumn("left")),
-        )
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("prompts{task.fields[state]}"))
         # Paths pass above the bar where they share its terminal; in a pipe they are left alone.
         bar = Bar(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
         with bar:
-            task = bar.add_task("", total=prompts, speed="")
-            yield TerminalCount(self, prompts, lambda done, speed: bar.update(
-                task, completed=done, speed=speed))  # fmt: skip
+            task = bar.add_task("", total=prompts, state=", reading the first")
+            yield TerminalCount(self, prompts, lambda done, state: bar.update(
+                task, completed=done, state=state))  # fmt: skip
 
 
 class TerminalCount(Count):
-    """Prompts done, and tokens a second."""
+    """Prompts done, tokens a second, and the time left once there is something to tell it from."""
 
     def __init__(self, progress: Progress, prompts: int, show: Any = None) -> None:
         self.progress, self.prompts, self.show = progress, prompts, show
@@ -80,13 +83,17 @@ class TerminalCount(Count):
         self.done += prompts
         self.tokens += tokens
         now = time.monotonic()
-        spent = max(now - self.start, 1e-9)
-        speed = f"{self.tokens / spent:.0f} tokens/s"
+        state = self.state(max(now - self.start, 1e-9))
         if self.show is not None:
-            self.show(self.done, speed)
-        elif now - self.noted >= PERIOD and self.done:
+            self.show(self.done, state)
+        elif now - self.noted >= PERIOD:
             self.noted = now
-            left = spent / self.done * (self.prompts - self.done)
-            self.progress.note(
-                f"{self.done} of {self.prompts} prompts, {speed}, {left / 60:.0f} min left"
-            )
+            self.progress.note(f"{self.done} of {self.prompts} prompts{state}")
+
+    def state(self, spent: float) -> str:
+        """Behind the number of prompts."""
+        words = f", {self.tokens / spent:.0f} tokens/s" if self.tokens else ""
+        if self.done < LEAST_DONE or spent < LEAST_SPENT:
+            return words
+        left = spent / self.done * (self.prompts - self.done)
+        return words + f", {left / 60:.0f} min left"

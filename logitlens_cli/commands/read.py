@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from logitlens_cli.batch import prompts
+from logitlens_cli.batch.processors import share_processors
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.commands.checks import check_extras, check_limits
 from logitlens_cli.commands.notes import InputRowNote, TextNotes, note_missing_fonts
@@ -26,9 +27,10 @@ def read_and_write(options: TextReadOptions) -> Iterator[Path]:
 
     Raises BatchError at the end if some prompts of several failed.
     """
-    progress = TerminalProgress(quiet=options.quiet)
+    progress = TerminalProgress(quiet=options.quiet, long=options.lines is not None)
     check_extras(options)
     check_limits(options)
+    share_processors(options.part[1])
     if options.lines is not None:
         yield from read_lines(options, options.lines, progress)
     else:

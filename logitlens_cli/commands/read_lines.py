@@ -12,10 +12,11 @@ from logitlens_cli.batch import prompts
 from logitlens_cli.batch.failures import FAILURES, Failures
 from logitlens_cli.batch.ledger import Ledger, prompt_key
 from logitlens_cli.batch.meetings import require_side_by_side
+from logitlens_cli.batch.processors import share_processors
 from logitlens_cli.batch.prompts import Prompt
-from logitlens_cli.batch.workers import Finished, Workers, cpu_count
+from logitlens_cli.batch.workers import Finished, Workers
 from logitlens_cli.commands.notes import InputRowNote, TextNotes, note_missing_fonts
-from logitlens_cli.commands.outputs import Outputs, piece_count, prompt_files
+from logitlens_cli.commands.outputs import Outputs, Plan, piece_count, prompt_files
 from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.translate import figure_style, read_job, recipe_of
 from logitlens_cli.commands.write import write_reading
@@ -39,12 +40,16 @@ def read_lines(options: TextReadOptions, path: Path, progress: Progress) -> Iter
     require_names(options, path, listed)
     shard = shard_of(options, listed)
     if options.dry_run:
-        yield from planned_paths(options, shard, progress)
+        plan = Plan()
+        yield from plan.counted(planned_paths(options, shard, progress))
+        length = sum(len(prompt.text) for prompt in shard) / len(shard) if shard else 0
+        progress.note(f"{len(shard)} prompts, {plan.words(length)}; nothing is written")
         return
     lines = PromptLines(options, path, listed, shard, progress)
     todo = lines.unfinished(shard)
     if len(todo) < len(shard):
         progress.note(f"{len(shard) - len(todo)} of {len(shard)} prompts are done already")
+    yield from lines.finished_paths(shard, todo)
     if not todo:
         lines.failures.save()
         return
@@ -99,6 +104,14 @@ class PromptLines:
                 todo.append(prompt)
         return todo
 
+    def finished_paths(self, shard: Sequence[Prompt], todo: Sequence[Prompt]) -> Iterator[Path]:
+        """The files of the prompts that are done already, in the order of the prompts."""
+        left = {prompt.name for prompt in todo}
+        for prompt in shard:
+            if prompt.name not in left:
+                files = prompt_files(self.options, prompt, None).paths()
+                yield from self.ledger.paths(prompt.name) or files
+
     def is_done(self, prompt: Prompt) -> bool:
         if self.options.skip_existing and not self.options.figure_columns:
             return prompt_files(self.options, prompt, None).exist()
@@ -109,7 +122,7 @@ class PromptLines:
     def read(self, todo: Sequence[Prompt]) -> Iterator[Path]:
         """Read them, and have their figures drawn meanwhile."""
         options = self.options
-        jobs = cpu_count() if options.jobs is None else options.jobs
+        jobs = share_processors(options.part[1]) if options.jobs is None else options.jobs
         outcomes = outcomes_of_lines(options, todo, self.progress)
         workers = Workers(min(jobs, len(todo)) if options.formats else 0)
         by_name = {prompt.name: prompt for prompt in todo}
@@ -132,6 +145,8 @@ class PromptLines:
                 yield from self.settle(workers.completed(pending=0), count)
         except KeyboardInterrupt:  # nobody waits for others any more
             self.ledger.wait = self.failures.wait = LAST_WAIT
+            for finished in workers.drain():
+                yield from self.record(*finished.subject)
             raise
         finally:
             for finished in workers.drain():

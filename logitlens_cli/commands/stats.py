@@ -64,12 +64,14 @@ class Stats(ReadOptions):
 
 def summarize(options: Stats) -> Iterator[Path]:
     """Read every prompt and keep only what a summary needs, or put summaries together."""
+    from logitlens_cli.batch.processors import share_processors
     from logitlens_cli.commands.outputs import is_skipped, outputs
     from logitlens_cli.commands.progress import TerminalProgress
     from logitlens_cli.reading import summary as summaries
     from logitlens_cli.reading.atomic import require_writable
 
-    progress = TerminalProgress(quiet=options.quiet)
+    share_processors(options.part[1])
+    progress = TerminalProgress(quiet=options.quiet, long=options.lines is not None)
     parts = [(path, summaries.load_summary(path)) for path in options.dumps or ()]
     name = summary_name(options)
     files = outputs(options, name, options.command, options.figures, None, options.json)

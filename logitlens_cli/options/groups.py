@@ -33,13 +33,26 @@ class CommandOptions(ABC):
         """Do what the command is for; yields each path once its file is there."""
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """What a shell offers after --model."""
+    from logitlens_cli.model.at_hand import models_at_hand
+
+    return models_at_hand(incomplete)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelName:
     """The model."""
 
     model: Annotated[
         str,
-        option("--model", "-m", section=MODEL, help="smollm2, a hub name, a folder, a .gguf file."),
+        option(
+            "--model",
+            "-m",
+            section=MODEL,
+            autocompletion=complete_model,
+            help="smollm2, a hub name, a folder, a .gguf file.",
+        ),
     ] = "smollm2"
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from processes import until
 
-from logitlens_cli.batch.workers import Workers, cpu_count
+from logitlens_cli.batch.workers import Workers
 from logitlens_cli.errors import UsageError, WorkError
 
 
@@ -102,12 +102,3 @@ def test_a_worker_that_starts_does_not_hear_what_its_parent_hears() -> None:
         os.kill(worker, signal.SIGINT)
         os.kill(worker, signal.SIGTERM)
         assert [made.result for made in workers.completed(pending=0)] == ["A"]
-
-
-def test_processors_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cpu_count() == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(psutil.Process, "cpu_affinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert cpu_count() == 7
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert cpu_count() == 1
