@@ -133,7 +133,7 @@ def test_what_is_written_to_a_discarded_stream_vanishes(tmp_path: Path) -> None:
         ("entropi", "", "did you mean entropy? "),
         ("RANK", "", "did you mean rank? "),
         ("rnk", "", "did you mean rank? "),
-        ("kl-initial", "", "did you mean kl-final or kl-input? "),
+        ("kl-initial", "", "did you mean kl-final? "),
         ("zzz", "", ""),
         ("", "", ""),
     ],

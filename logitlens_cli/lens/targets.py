@@ -66,8 +66,11 @@ def text_targets(spec: ReadSpec, tokenizer: Any) -> list[TextTarget]:
 
 def with_token_id(flag: str, target: str, tokenizer: Any) -> str:
     """One of the words, or "id:N" of a token's text."""
-    if target in TARGET_WORDS or target.startswith(ID_PREFIX):
+    if target in TARGET_WORDS:
         return target
+    if target.startswith(ID_PREFIX):
+        number = target_token_id(target)
+        return target if number is None else token_target(number)
     return token_target(target_id(tokenizer, target, flag))
 
 

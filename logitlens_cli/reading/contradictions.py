@@ -32,7 +32,7 @@ def require_consistent(reading: Reading) -> None:
     if reading.followed is not None:
         require_followed_values(reading.followed, reading.model.vocabulary)
     require_ranks("next_ranks", reading.next_ranks or [], reading.model.vocabulary)
-    require_lock_in(reading)
+    require_blocks_of_lock_in(reading)
     require_check(reading.check)
 
 
@@ -128,15 +128,13 @@ def require_followed_values(followed: Followed, vocabulary: int) -> None:
         require_logarithms("followed", np.array(followed.log_probs), np.array(followed.probs))
 
 
-def require_lock_in(reading: Reading) -> None:
-    """Blocks that the model has, one for each column."""
+def require_blocks_of_lock_in(reading: Reading) -> None:
+    """Blocks that the model has."""
     if reading.lock_in is None:
         return
-    blocks, columns = reading.model.blocks, len(reading.tokens)
+    blocks = reading.model.blocks
     for name in ("first", "since"):
         numbers = getattr(reading.lock_in, name)
-        if len(numbers) != columns:
-            raise ValueError(f"lock_in.{name} is not of {columns} positions")
         if any(number is not None and not 0 <= number < blocks for number in numbers):
             raise ValueError(f"lock_in.{name} has a block that the model does not have")
 

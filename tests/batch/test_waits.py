@@ -134,7 +134,8 @@ def test_drawing_processes_that_are_stopped_do_not_hold_up_an_interrupt(
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert time.monotonic() - sent < 30
-    assert (child.returncode, said) == (130, "logitlens: interrupted\n")
+    # Python may say of killed processes that they left something behind.
+    assert (child.returncode, said.splitlines()[0]) == (130, "logitlens: interrupted")
     until(lambda: not alive(child.pid))
     assert not [name for name in files(out) if ".logitlens-" in name and name.endswith(".part")]
     ran = logitlens(*line[3:], "-q", "--jobs", "0")

@@ -746,7 +746,11 @@ DUMPS_AND_SUMMARIES: list[Row] = [
         2,
         "--vmin -1 on a logarithmic scale; give a limit above 0",
     ),
-    ("render x.all.json --text a", 2, "No such option: --text (…); see logitlens render --help"),
+    (
+        "render x.all.json --text a",
+        2,
+        "No such option: --text; it is an option of …; see logitlens render --help",
+    ),
     ("render x.all.json -o good.txt", 1, "good.txt/x.topk.png cannot be written: …"),
     ("stats --merge", 2, "--merge and the summaries to merge go together; write logitlens stats…"),
     ("stats --merge absent.json", 2, "absent.json: No such file or directory; name a summary"),
@@ -756,7 +760,7 @@ DUMPS_AND_SUMMARIES: list[Row] = [
         2,
         "part.json is not a summary of logitlens (…); make it with logitlens…",
     ),
-    ("bare stats -t a", 2, "No such option: -t; see logitlens stats --help"),
+    ("bare stats -t a", 2, "No such option: -t; it is an option of …; see logitlens stats --help"),
     (
         "bare stats --lines two.txt --split 2",
         2,
@@ -1082,6 +1086,8 @@ def test_a_folder_in_the_place_of_a_record(
     line = ["topk", "-m", things / "tiny", "--lines", things / "two.txt", "-o", out, "-q"]
     ran = logitlens(*line, "--format", "none", "--jobs", "0")
     said = f"logitlens: {out / taken}: Is a directory; check the path and its permissions"
+    if taken == "failures.jsonl":
+        said = f"logitlens: {out / taken} is a folder, not the file of failures; remove it"
     assert (ran.code, ran.err) == (1, [said])
 
 

@@ -14,13 +14,20 @@ from logitlens_cli.commands.progress import TerminalCount, TerminalProgress
 # ---- without a terminal
 
 
-def test_steps_and_counts_are_silent_without_a_terminal(
+def test_steps_are_silent_without_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     progress = TerminalProgress()
     with progress.step("reading x"), progress.count(3) as count:
         count.add(prompts=1, tokens=10)
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "logitlens: reading 3 prompts\n")
+
+
+def test_long_work_says_each_step_elsewhere_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalProgress(long=True).step("loading x"):
+        assert capsys.readouterr() == ("", "logitlens: loading x\n")
+    with TerminalProgress(long=True, quiet=True).step("loading x"):
+        assert capsys.readouterr() == ("", "")
 
 
 def test_a_note_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,8 +77,8 @@ def test_a_long_work_says_now_and_then_how_far_it_is(clock: Clock) -> None:
     count.add(prompts=1, tokens=300)
     assert heard.notes == []
     clock.now += 31
-    count.add(tokens=300)  # 600 tokens in 60 s; a prompt in 60 s, and 39 are left
-    assert heard.notes == ["1 of 40 prompts, 10 tokens/s, 39 min left"]
+    count.add(tokens=300)  # 600 tokens in 60 s; one prompt tells nothing of the time left
+    assert heard.notes == ["1 of 40 prompts, 10 tokens/s"]
     clock.now += 29
     count.add(prompts=9)
     assert len(heard.notes) == 1
@@ -80,21 +87,31 @@ def test_a_long_work_says_now_and_then_how_far_it_is(clock: Clock) -> None:
     assert heard.notes[1:] == ["10 of 40 prompts, 5 tokens/s, 6 min left"]
 
 
-def test_nothing_is_said_before_the_first_prompt_is_done(clock: Clock) -> None:
+def test_work_whose_first_prompt_takes_long_is_not_silent(clock: Clock) -> None:
     heard = Listening()
     count = TerminalCount(heard, 2)
     clock.now += 100
-    count.add(tokens=5)
-    assert heard.notes == []
+    count.add()
+    assert heard.notes == ["0 of 2 prompts"]
+
+
+def test_prompts_that_are_done_at_once_tell_nothing_of_the_time_left(clock: Clock) -> None:
+    shown = []
+    count = TerminalCount(Listening(), 100, lambda done, state: shown.append(state))
+    clock.now += 2
+    count.add(prompts=50, tokens=100)
+    clock.now += 8  # 50 in 10 s
+    count.add()
+    assert shown == [", 50 tokens/s", ", 10 tokens/s, 0 min left"]
 
 
 def test_a_count_that_is_shown_is_not_said_too(clock: Clock) -> None:
     heard, shown = Listening(), []
-    count = TerminalCount(heard, 2, lambda done, speed: shown.append((done, speed)))
+    count = TerminalCount(heard, 2, lambda done, state: shown.append((done, state)))
     clock.now += 50
     count.add(prompts=1, tokens=100)
     count.add(prompts=1)
-    assert (heard.notes, shown) == ([], [(1, "2 tokens/s"), (2, "2 tokens/s")])
+    assert (heard.notes, shown) == ([], [(1, ", 2 tokens/s"), (2, ", 2 tokens/s")])
 
 
 # ---- on a terminal
@@ -144,8 +161,8 @@ def test_a_bar_on_a_terminal() -> None:
     out, shown = on_a_terminal()
     assert out == "path-0\npath-1\npath-2\n"  # nothing of the bar
     assert "reading [x]" in shown
-    assert re.search(r"━+\S* *3/3 prompts · \d+ tokens/s", shown)
-    assert "left" in shown
+    assert "reading the first" in shown
+    assert re.search(r"━+\S* *3/3 prompts, \d+ tokens/s", shown)
     assert "path" not in shown
     assert shown.splitlines()[-1] == "logitlens: done"
 

@@ -92,12 +92,12 @@ def test_what_is_done_already_is_not_done_again(
     (out / "set-2.rank.json").unlink()
     again = Outcomes(reading)
     written, progress = read(monkeypatch, options, again)
-    assert (written, again.asked) == (dumps(2), ["set-2"])
+    assert (written, again.asked) == (dumps(1, 3, 2), ["set-2"])  # done ones first
     assert progress.notes == ["2 of 3 prompts are done already"]
 
     none = Outcomes(reading)
     written, progress = read(monkeypatch, options, none)
-    assert (written, none.asked) == ([], [])
+    assert (written, none.asked) == (dumps(1, 2, 3), [])
     assert progress.notes == ["3 of 3 prompts are done already"]
 
 
@@ -119,7 +119,7 @@ def test_a_prompt_that_fails_does_not_stop_the_rest(
     assert [f["line"] for f in failed(out)] == [2]
 
     written, _ = read(monkeypatch, options, again := Outcomes(reading))
-    assert (written, again.asked) == (dumps(2), ["set-2"])
+    assert (written, again.asked) == (dumps(1, 3, 2), ["set-2"])
     assert not (out / "failures.jsonl").exists()
 
 
@@ -142,10 +142,10 @@ def test_what_exists_is_skipped_only_on_demand(
     out.mkdir()
     (out / "set-1.rank.json").write_text("mine")
     written, _ = read(monkeypatch, rank(lines, out, skip_existing=True), Outcomes(reading))
-    assert written == dumps(2, 3)
+    assert written == dumps(1, 2, 3)
     assert (out / "set-1.rank.json").read_text() == "mine"
-    written, _ = read(monkeypatch, rank(lines, out), Outcomes(reading))
-    assert written == dumps(1)  # no ledger has it
+    written, _ = read(monkeypatch, rank(lines, out), again := Outcomes(reading))
+    assert (written, again.asked) == (dumps(2, 3, 1), ["set-1"])  # no ledger has it
     assert json.loads((out / "set-1.rank.json").read_text())["schema"] == "logitlens/1"
 
 
@@ -154,7 +154,9 @@ def test_a_dry_run_names_the_files_and_reads_nothing(
 ) -> None:
     outcomes = Outcomes(reading)
     planned, progress = read(monkeypatch, rank(lines, out, dry_run=True), outcomes)
-    assert (planned, outcomes.asked, progress.notes) == (dumps(1, 2, 3), [], [])
+    assert (planned, outcomes.asked) == (dumps(1, 2, 3), [])
+    # 7 characters or fewer: 10 kB and 1.8 kB for each of them, three times.
+    assert progress.notes == ["3 prompts, 3 files, about 0.1 MB; nothing is written"]
     assert not out.exists()
 
 

@@ -131,7 +131,9 @@ def test_which_fields_have_no_option() -> None:
         assert names - options_of(taken, *every) == rest
 
 
-@pytest.mark.parametrize("name", [name for name in commands() if name not in ("render", "diff")])
+@pytest.mark.parametrize(
+    "name", [name for name in commands() if name not in ("render", "diff", "tokens")]
+)
 def test_defaults_are_the_librarys(name: str) -> None:
     """An option that is not given asks for nothing; but guesses of each cell are some."""
     command: Any = commands()[name]

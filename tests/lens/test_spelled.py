@@ -1,5 +1,6 @@
 """A target of which another spelling ranks better in the end is told."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,10 @@ def test_programs_have_it_too(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("command", ["rank", "token-prob", "trace"])
-def test_the_command_line_says_so(logitlens: Shell, tiny_folder: Any, command: str) -> None:
-    out = ["--format", "none", "-o", tiny_folder / "out"]
+def test_the_command_line_says_so(
+    logitlens: Shell, tiny_folder: Any, tmp_path: Path, command: str
+) -> None:
+    out = ["--format", "none", "-o", tmp_path / "out"]
     said = {
         target: logitlens(command, "-t", "the cat", "-m", tiny_folder, "--target", target, *out).err
         for target in ("c", "C")
@@ -74,14 +77,14 @@ def test_the_command_line_says_so(logitlens: Shell, tiny_folder: Any, command: s
 
 
 def test_what_is_subtracted_is_a_target_too(
-    logitlens: Shell, tiny_folder: Any, tokenizer: Any
+    logitlens: Shell, tiny_folder: Any, tmp_path: Path, tokenizer: Any
 ) -> None:
     """It was given by another option."""
     ranks = {
         name: of_ranks(as_lens_model(tiny_llama(), tokenizer), "the cat", name) for name in "cC"
     }
     (worse,) = [name for name, reading in ranks.items() if reading.spellings]
-    out = ["--format", "none", "-o", tiny_folder / "out", "-m", tiny_folder]
+    out = ["--format", "none", "-o", tmp_path / "out", "-m", tiny_folder]
     said = logitlens("logit-diff", "-t", "the cat", "--target", "id:7", "--minus", worse, *out).err
     assert len(said) == 1
     assert said[0].startswith(f"logitlens: '{worse}' is token {ord(worse)}, of rank ")

@@ -227,5 +227,5 @@ def test_a_tokenizer_may_have_tokens_that_the_model_has_not(tmp_path: Path) -> N
         f"the text holds token 256 (<image>), but {it.model.config._name_or_path} has 256 "
         "embeddings (ids 0 to 255); leave it out of the text"
     )
-    with pytest.raises(UsageError, match="--target <image> is not a token; ids are 0 to 255"):
+    with pytest.raises(UsageError, match="--target id:256 is not a token; ids are 0 to 255"):
         logitlens_cli.read(it.model, it.tokenizer, "a", target="<image>")

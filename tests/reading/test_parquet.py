@@ -40,7 +40,9 @@ def test_a_batch_is_one_data_set(logitlens: Shell, tiny_folder: Path, tmp_path: 
             assert row["guess_labels"] == reading.guesses.labels[layer][column]
             for metric, scores in reading.metrics.items():
                 assert row[metric] == scores.values[layer][column]
-    assert logitlens(*line, "--format", "parquet").out == []  # done
+    again = logitlens(*line, "--format", "parquet")  # done: only the paths are printed
+    assert len(again.out) == 4
+    assert again.err == []
 
 
 def test_a_dump_becomes_a_table_later(logitlens: Shell, tiny_folder: Path, tmp_path: Path) -> None:

@@ -269,14 +269,14 @@ def test_refusals(run: Any, tmp_path: Path) -> None:
     lines = tmp_path / "set.txt"
     for arguments, said in (
         ([], "there is no prompt"),
-        (["-t", "a"], "No such option: -t; see logitlens stats --help"),
-        (["--lines", lines, "--skip-first", "4"], "No such option: --skip-first "),
-        (["--lines", lines, "--changes-only"], "No such option: --changes-only; see logitlens "),
+        (["-t", "a"], "No such option: -t; it is an option of topk, "),
+        (["--lines", lines, "--skip-first", "4"], "No such option: --skip-first; "),
+        (["--lines", lines, "--changes-only"], "No such option: --changes-only; "),
         (["--merge"], "--merge and the summaries to merge go together"),
         (["--lines", lines, "x.json"], "--merge and the summaries to merge go together"),
         (["--merge", "x.json", "--lines", lines], "--merge reads no prompt"),
         (["--merge", "x.json"], "x.json: No such file"),
-        (["--lines", lines, "--split", "3"], "No such option: --split "),
+        (["--lines", lines, "--split", "3"], "No such option: --split; "),
     ):
         assert run(*arguments).refusal(2).startswith(said)
 
