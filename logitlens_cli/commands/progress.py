@@ -55,7 +55,7 @@ class TerminalProgress(Progress):
     def count(self, prompts: int) -> Iterator[Count]:
         """Shows how many prompts are done: a bar on a terminal, else a line now and then."""
         if self.quiet or not on_terminal():
-            self.note(f"reading {prompts} prompts")
+            self.note(f"reading {prompts} prompt{'s' if prompts > 1 else ''}")
             yield TerminalCount(self, prompts)
             return
         from rich.console import Console

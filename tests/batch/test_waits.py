@@ -63,9 +63,10 @@ def start(line: list[str]) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def error_line(child: subprocess.Popen[str]) -> str:
+def wait_told(child: subprocess.Popen[str]) -> str:
+    """What is said of the lock, after the lines on what the batch does."""
     assert child.stderr is not None
-    return child.stderr.readline()
+    return next(line for line in child.stderr if "waiting" in line)
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="no flock here")
@@ -89,7 +90,7 @@ def test_a_locked_folder_is_told_and_the_first_signal_ends_the_wait(
     holder: subprocess.Popen[str],
 ) -> None:
     child = start([*line, "--jobs", jobs])
-    told = error_line(child)
+    told = wait_told(child)
     assert told.startswith(f"logitlens: waiting for process {holder.pid} (python")
     assert told.endswith(f"), which is writing to {out}\n")
     sent = time.monotonic()
@@ -108,7 +109,7 @@ def test_a_locked_folder_is_waited_for(
     line: list[str], out: Path, holder: subprocess.Popen[str]
 ) -> None:
     child = start([*line, "--jobs", "0"])
-    assert error_line(child).startswith("logitlens: waiting for process ")
+    assert wait_told(child).startswith("logitlens: waiting for process ")
     holder.send_signal(signal.SIGCONT)
     holder.communicate("end\n", timeout=10)
     printed, said = child.communicate(timeout=100)

@@ -1,7 +1,7 @@
 """What batches leave behind, and whether two readings are the same."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ TEXTS = ["the cat", "the dog sat on a mat", "a", "cats and dogs", "the end of it
 
 def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def renewed(folder: Path, run: Callable[[], object]) -> list[str]:
+    """The files of ``folder`` that ``run`` writes, new or anew."""
+    before = {name: (folder / name).stat().st_mtime_ns for name in files(folder)}
+    run()
+    return [n for n in files(folder) if before.get(n) != (folder / n).stat().st_mtime_ns]
 
 
 def failed(folder: Path) -> list[dict[str, Any]]:
