@@ -68,11 +68,13 @@ class Ledger:
 
     def add(self, name: str, key: str, files: Sequence[Path]) -> None:
         """Record a prompt whose files are there, one process at a time."""
-        done = Done(name, key, {str(f.relative_to(self.folder)): file_stamp(f) for f in files})
-        line = msgspec.json.encode(done) + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = folder_lock(self.path.parent, self.note, self.wait)
         with lock, self.path.open("ab", buffering=0) as file:
+            # Stamped under the lock: another process may have written the same files since, and
+            # the last line about a prompt must know the last files.
+            stamps = {str(f.relative_to(self.folder)): file_stamp(f) for f in files}
+            line = msgspec.json.encode(Done(name, key, stamps)) + b"\n"
             if file.tell() and not ends_line(self.path):
                 line = b"\n" + line
             file.write(line)

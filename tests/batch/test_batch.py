@@ -73,7 +73,7 @@ def test_a_prompt_that_fails_is_told_apart(
     texts = ["the cat", "a", "b", "the dog"]
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     ran = logitlens(*line, "-q")
-    assert (ran.code, len(ran.out), ran.err) == (0, 4, [])
+    assert (ran.code, len(ran.out), ran.err) == (0, 8, [])
     assert "failures.jsonl" not in files(out)
 
 
