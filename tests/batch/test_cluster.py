@@ -91,9 +91,9 @@ def test_no_cluster_and_no_model(
     logitlens: Shell, lines: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     line = ["rank", "--lines", lines, "-m", tiny_folder, "-o", tmp_path / "o", "--engine", "ray"]
-    ran = logitlens(*line, "--address", "127.0.0.1:1")
+    ran = logitlens(*line, "-q", "--address", "127.0.0.1:1")
     assert ran.refusal(1).startswith("--address 127.0.0.1:1: no Ray cluster")
-    ran = logitlens(*line, "--layers", "9")
+    ran = logitlens(*line, "-q", "--layers", "9")
     assert ran.refusal(2).startswith("--layers 9: there is no block 9")
 
 
@@ -113,7 +113,7 @@ def test_more_workers_than_cores_are_not_waited_for(
     logitlens: Shell, lines: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     line = ["rank", "--lines", lines, "-m", tiny_folder, "-o", tmp_path / "o", "--engine", "ray"]
-    ran = logitlens(*line, "--workers", "1000")
+    ran = logitlens(*line, "-q", "--workers", "1000")
     assert ran.refusal(2).startswith("--workers 1000: the cluster has ")
 
 

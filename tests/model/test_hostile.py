@@ -193,10 +193,22 @@ def set_label(dump: Dump, length: int) -> None:
 
 
 def widen(dump: Dump, times: int) -> None:
-    """So many more columns."""
-    dump["tokens"] *= times
+    """So many more columns, that contradict nothing else in the dump."""
+    tokens = dump["tokens"] * times
+    dump["tokens"] = [
+        token | {"position": n, "next_id": after.get("id"), "next_label": after.get("label")}
+        for n, (token, after) in enumerate(zip(tokens, [*tokens[1:], {}], strict=True))
+    ]
+    dump["text_ids"] *= times
+    dump["lens"].update(window=[0, len(tokens)], text_tokens=len(tokens))
     dump["final_ids"] *= times
-    for grid in (*dump["guesses"].values(), *(m["values"] for m in dump["metrics"].values())):
+    keys = ("target_ids", "target_labels")
+    targets = [m[key] for m in dump["metrics"].values() for key in keys if m.get(key)]
+    for row in (dump["lock_in"]["first"], dump["lock_in"]["since"], *targets):
+        row *= times
+    ties = [m["ties"] for m in dump["metrics"].values() if m.get("ties")]
+    values = [m["values"] for m in dump["metrics"].values()]
+    for grid in (*dump["guesses"].values(), *values, *ties):
         for row in grid:
             row *= times
 
