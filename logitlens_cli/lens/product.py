@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +41,14 @@ def product(rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
 def onednn() -> Multiply | None:
     """oneDNN's product where torch has it, and would take MKL's, which on AMD's processors does not
     use all of their vector units: half the time, measured with AVX-512 (``make bench``)."""
-    available = torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
-    wanted = available and processor_vendor() == "AuthenticAMD"
+    wanted = torch_has_both() and processor_vendor() == "AuthenticAMD"
     return onednn_product if wanted and hasattr(torch.ops.mkldnn, "_linear_pointwise") else None
+
+
+def torch_has_both() -> bool:
+    """Is torch built with oneDNN, and with MKL?"""
+    backends: Any = torch.backends
+    return bool(backends.mkldnn.is_available() and backends.mkl.is_available())
 
 
 def onednn_product(rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:

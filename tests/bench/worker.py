@@ -84,7 +84,9 @@ def metrics(every: Tensor, final: Tensor) -> None:
         (reference.exp() * (reference - log_p)).sum(-1)
 
 
-def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+def ours(  # noqa: PLR0915  # one closure per row
+    shape: str, ids: list[int]
+) -> dict[str, Callable[[], float | None]]:
     """The floor, the parts of a reading, a reading, and what it is checked against."""
     from logitlens_cli.commands.all import All
     from logitlens_cli.commands.metric import metric_options
@@ -155,7 +157,7 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         inner = [parts.head(norm(h))[0] for h in made.hidden_states[:-1]]
         metrics(torch.stack([*inner, made.logits[0]]), made.logits[0])
 
-    return {
+    found: dict[str, Callable[[], float | None]] = {
         "floor": partial(product, flat, parts.weight, *tiling),
         "product": partial(product, flat, parts.weight, *tiling, engine_product),
         "forward": ran(forward),
@@ -164,7 +166,8 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         "reading": reading(lambda: None),
         "reading fast": reading(compiled),
         "naive": naive,
-    } | {options.command: command(options) for options in asked}
+    }
+    return found | {options.command: command(options) for options in asked}
 
 
 def batch(  # noqa: PLR0915  # one closure per row

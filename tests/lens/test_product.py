@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from logitlens_cli.lens import product as product_module
-from logitlens_cli.lens.product import onednn, onednn_product, processor_vendor, product
+from logitlens_cli.lens.product import (
+    onednn,
+    onednn_product,
+    processor_vendor,
+    product,
+    torch_has_both,
+)
 
 SIZES = (1, 2, 15, 16, 17, 255, 256, 257, 600)
 
@@ -15,7 +21,7 @@ SIZES = (1, 2, 15, 16, 17, 255, 256, 257, 600)
 @pytest.fixture(params=["mkl", "onednn"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both libraries on any processor that torch has both for."""
-    if request.param == "onednn" and not torch.backends.mkldnn.is_available():
+    if request.param == "onednn" and not torch_has_both():
         pytest.skip("torch has no oneDNN here")
     chosen = onednn_product if request.param == "onednn" else None
     monkeypatch.setattr(product_module, "onednn", lambda: chosen)
@@ -64,7 +70,7 @@ def test_writes_into_given_memory_where_it_can() -> None:
 def test_the_library_is_chosen_by_the_processor(
     vendor: str, expected: Callable[..., Tensor] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
+    if not torch_has_both():
         expected = None
     monkeypatch.setattr(product_module, "processor_vendor", lambda: vendor)
     onednn.cache_clear()
