@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from logitlens_cli.errors import ProofError, WorkError
+from logitlens_cli.lens.maps.lens_maps import LensMaps
 from logitlens_cli.model.anatomy import passes, tensors
 from logitlens_cli.model.anatomy.parts import ModelParts
 
@@ -77,6 +78,15 @@ class Stream:
     """(checked,) indices into the positions, ascending"""
     logits: Tensor
     """(checked, vocabulary) the model's own logits there"""
+    maps: LensMaps | None = None
+    """what rows go through before they are decoded; never the last"""
+
+    def decoded_rows(self, sites: Sequence[StreamSite], columns: slice) -> Tensor:
+        """Some rows (row, position, width) as they are to be decoded."""
+        resid = self.resid[[self.rows.index(site) for site in sites], columns]
+        if self.maps is None:
+            return resid
+        return self.maps.apply(resid, [site.block if site.is_post else None for site in sites])
 
 
 class RowBuffer:

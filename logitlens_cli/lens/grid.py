@@ -141,7 +141,7 @@ def column_sums(
     decoder: Decoder, stream: Stream, columns: slice, group: int, spec: GridSpec, team: Team
 ) -> Sums:
     """The sums of a block of positions, ``group`` layers at a time."""
-    prepared = decoder.prepare(stream.resid[[stream.rows.index(r) for r in spec.rows], columns])
+    prepared = decoder.prepare(stream.decoded_rows(spec.rows, columns))
     needs, tiles = spec.needs, list(decoder.entries())
     # References come first, by name; the model's output is always asked for.
     names = sorted(needs.references | {"final"}, key=lambda n: (n not in needs.references, n))
@@ -222,7 +222,7 @@ def reference_source(
     """What gives the logits of a reference: a decoder and a prepared row (1, position, width)."""
     if name == "final":
         return decoder.model_output(stream, columns)
-    return decoder, decoder.prepare(stream.resid[[stream.rows.index(INPUT)], columns])
+    return decoder, decoder.prepare(stream.decoded_rows([INPUT], columns))
 
 
 def reference_logits(

@@ -4,6 +4,7 @@ What the command line and other programs share. Knows nothing of files.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from logitlens_cli.lens import capture, decoders, grid, output_check, proven
@@ -77,14 +78,15 @@ def decode_prompts(
     )
     check = output_check.check_output(output_decoder, route.name, stream)
     grid_spec = grid_spec_of(lens_model, spec, prompts, spans)
+    mapped = replace(stream, maps=lens_model.maps)
     # The grid first: where a logit is not a number, it names the cell.
-    cells = grid.grid(decoder, stream, grid_spec)
+    cells = grid.grid(decoder, mapped, grid_spec)
     check = proven.proven(lens_model, spec, check, output_decoder, stream, prompts, spans)
     proven.require_last_row(lens_model, spec, cells, grid_spec.rows, stream)
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
     blocks = rows_for_lock_in(parts, spec)
-    block_guesses = guesses_of_blocks(decoder, stream, blocks)
+    block_guesses = guesses_of_blocks(decoder, mapped, blocks)
     readings = []
     for prompt, span, start in zip(prompts, spans, starts_of(spans), strict=True):
         first = start + prompt.columns.start - span.start
@@ -92,7 +94,7 @@ def decode_prompts(
         sums = grid.cut_sums(cells, cut)
         extras: dict[str, Any] = {}
         if spec.follow or spec.chosen:
-            column = stream_column(decoder, stream, cut.stop - 1)
+            column = stream_column(decoder, mapped, cut.stop - 1)
             extras["followed"] = follow_tokens(lens_model, spec, decoder, column, sums, prompt)
         if spec.text_targets:
             column = stream_column(output_decoder, stream, cut.stop - 1)

@@ -71,6 +71,7 @@ def reading_of(
             bos=prompt.encoded.bos,
             decoder_blocks=spec.decoder_blocks,
             chat=spec.chat,
+            maps=None if lens_model.maps is None else lens_model.maps.record,
         ),
         options=dict(spec.options),
         notes=list(prompt.notes),

@@ -49,6 +49,11 @@ class ReadSpec:
     k: int = 1
     """guesses of each cell"""
     norm: Norm = Norm.full
+    lens: str = "plain"
+    """what inner rows go through before they are decoded: "plain", "fitted", a file, a folder or a
+    hub name"""
+    lens_revision: str | None = None
+    """branch, tag or commit of a lens on the hub"""
     every: int = 1
     """every so many blocks; the last is always there"""
     layers: str | None = None

@@ -215,6 +215,31 @@ class ModelRecord(Record, frozen=True):
     class_: str = msgspec.field(name="class")
 
 
+class MapsRecord(Record, frozen=True):
+    """Affine maps, one for each row, through which the stream went before it was decoded."""
+
+    name: str
+    """as it was asked for; of a path the last part"""
+    kind: Key
+    """linear, tuned or jacobian, or what another program calls it"""
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    """of the file"""
+    source_revision: str | None = None
+    """commit of the hub's repository that it is from"""
+    model: str | None = None
+    """what they were fitted to"""
+    revision: str | None = None
+    """of that model"""
+    corpus: str | None = None
+    """name of the texts that they were fitted on"""
+    tokens: Nonnegative | None = None
+    """how many of them"""
+    prompts: Nonnegative | None = None
+    """how many texts, where only that is known"""
+    target: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)] = -1
+    """the block whose output they lead to; -1 is the last"""
+
+
 class LensRecord(Record, frozen=True):
     """How the residual stream was decoded."""
 
@@ -231,6 +256,8 @@ class LensRecord(Record, frozen=True):
     """how many of the last blocks are part of the decoder"""
     chat: bool = False
     """was the text rendered through the tokenizer's chat template?"""
+    maps: MapsRecord | None = None
+    """null for the plain lens"""
 
 
 class Reading(Record, frozen=True):
