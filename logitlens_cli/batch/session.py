@@ -14,6 +14,7 @@ from logitlens_cli.batch.tokenizing import PromptTokenizer
 from logitlens_cli.errors import LogitLensError, as_known_error
 from logitlens_cli.figures.page import require_drawable
 from logitlens_cli.lens.lens_model import LensModel, lens_model_of
+from logitlens_cli.lens.maps.find_maps import find_lens, with_lens
 from logitlens_cli.lens.prompt import TokenizedPrompt, require_fits
 from logitlens_cli.lens.read import read_prompts
 from logitlens_cli.lens.rows import rows_of
@@ -38,10 +39,17 @@ class Session:
     ) -> None:
         self.job, self.progress = job, progress
         self.tokenizer = tokenizer or PromptTokenizer(job, progress)
-        self.lens_model = open_lens_model(
-            self.tokenizer.opened, progress, subblocks=job.spec.subblocks
+        opened = self.tokenizer.opened
+        source = find_lens(
+            job.spec.lens, job.spec.lens_revision, opened.name, offline=job.source.offline
         )
-        self.spec: ReadSpec = with_token_ids(self.tokenizer.spec, self.lens_model)
+        self.lens_model, spec = with_lens(
+            open_lens_model(opened, progress, subblocks=job.spec.subblocks),
+            self.tokenizer.spec,
+            source,
+            progress.note,
+        )
+        self.spec: ReadSpec = with_token_ids(spec, self.lens_model)
         self.rows = rows_of(self.lens_model.parts, self.spec)
         """of every grid; asked for at once, as the model may not have them"""
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from logitlens_cli.batch.job import ReadJob
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.model.lens_files import lens_files
 from logitlens_cli.model.source import ModelSource
 from logitlens_cli.options.groups import CellOptions, FigureOptions
 from logitlens_cli.options.option import recorded_options
@@ -51,7 +52,9 @@ def recipe_of(options: ReadOptions) -> Mapping[str, Any]:
     path = Path(options.model)
     weights = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     weights = [file for file in weights if file.exists()]  # a link may lead nowhere
-    stats = [(file.name, file.stat()) for file in weights]
+    stats = [
+        (file.name, file.stat()) for file in (*weights, *lens_files(options.lens, options.model))
+    ]
     return {
         **recorded_options(options),
         "command": options.command,

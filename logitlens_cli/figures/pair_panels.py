@@ -10,7 +10,14 @@ from logitlens_cli.figures.panel import GUESS_IS_FINAL, Panel, blank_repeats, sp
 from logitlens_cli.figures.reading_panels import panels, signed
 from logitlens_cli.figures.scale import limits, scale_columns
 from logitlens_cli.figures.style import Colors, FigureStyle
-from logitlens_cli.figures.words import CHAT, count_of, decoded_words, style_notes, window_words
+from logitlens_cli.figures.words import (
+    CHAT,
+    count_of,
+    decoded_words,
+    lens_words,
+    style_notes,
+    window_words,
+)
 from logitlens_cli.metrics.spec import DIFFERENCE_SCALE
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import TOPK
@@ -213,6 +220,7 @@ def traits(reading: Reading, other: Reading) -> list[str]:
         "no norm" if lens.norm == "none" else f"{lens.norm} norm",
         f"the last {count_of(lens.decoder_blocks, 'block')} decoding",
         "chat template" if lens.chat else "",
+        "plain lens" if lens.maps is None else lens_words(lens.maps),
     ]
 
 

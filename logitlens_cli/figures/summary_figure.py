@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import seaborn
 from matplotlib.axes import Axes
@@ -16,12 +17,12 @@ from logitlens_cli.figures.layout import LINE
 from logitlens_cli.figures.line_data import Band
 from logitlens_cli.figures.page import PAGES, require_size
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.figures.words import OF_ROWS, count_of
+from logitlens_cli.figures.words import OF_ROWS, count_of, lens_words
 from logitlens_cli.metrics.spec import KL_SCALE
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.reading.marks import harmless
-from logitlens_cli.reading.record import Layer
+from logitlens_cli.reading.record import Layer, MapsRecord
 from logitlens_cli.reading.sketch import BINS
 from logitlens_cli.reading.summary import (
     AGREES,
@@ -76,10 +77,16 @@ def summary_alt_text(summary: Summary, name: str) -> str:
 def notes(summary: Summary) -> str:
     return (
         f"{count_of(summary.prompts, 'prompt')}, {count_of(summary.positions, 'position')}, "
-        f"decoded with the model's head, {summary.lens['norm']} norm"
+        f"{summary_lens_words(summary)}decoded with the model's head, {summary.lens['norm']} norm"
         + f"; stays so: {OF_ROWS}"
         * summary_skips_blocks(summary)
     )
+
+
+def summary_lens_words(summary: Summary) -> str:
+    """Which maps the rows went through, if any did."""
+    maps = summary.lens.get("maps")
+    return "" if maps is None else f"{lens_words(msgspec.convert(maps, MapsRecord))}, "
 
 
 def paint_title(figure: Figure, title: list[str], words: list[str]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.reading.record import Reading, Token
+from logitlens_cli.reading.record import MapsRecord, Reading, Token
 
 
 def or_dash(values: Sequence[object | None]) -> list[str]:
@@ -32,7 +32,19 @@ def decoded_words(reading: Reading) -> str:
     norm = NORM_WORDS[reading.lens.norm]
     count = reading.lens.decoder_blocks
     blocks = f"the last {count_of(count, 'block')} and " if count else ""
-    return f"decoded with {blocks}the model's head, {norm}"
+    maps = "" if reading.lens.maps is None else f"{lens_words(reading.lens.maps)}, "
+    return f"{maps}decoded with {blocks}the model's head, {norm}"
+
+
+def lens_words(maps: MapsRecord) -> str:
+    """Which maps the rows went through, and what they were fitted on."""
+    kind = maps.kind if maps.kind == maps.name else f"{maps.kind} lens {maps.name}"
+    texts = f" on {maps.corpus}" if maps.corpus else ""
+    if maps.tokens is not None:
+        return f"{kind}, fitted{texts} ({maps.tokens:,} tokens)"
+    if maps.prompts is not None:
+        return f"{kind}, fitted{texts} ({count_of(maps.prompts, 'text')})"
+    return kind + f", fitted{texts}" * bool(texts)
 
 
 def position_words(tokens: list[Token]) -> str:

@@ -11,6 +11,9 @@ from typing import Any
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import MetricSpec
 
+PLAIN = "plain"
+"""the lens without maps"""
+
 
 class Norm(StrEnum):
     """What becomes of the final norm before the head."""
@@ -49,7 +52,7 @@ class ReadSpec:
     k: int = 1
     """guesses of each cell"""
     norm: Norm = Norm.full
-    lens: str = "plain"
+    lens: str = PLAIN
     """what inner rows go through before they are decoded: "plain", "fitted", a file, a folder or a
     hub name"""
     lens_revision: str | None = None

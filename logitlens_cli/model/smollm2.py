@@ -61,7 +61,7 @@ def default_model_folder(*, offline: bool, progress: Progress) -> Path:
             f"the model {NAME} is not fetched yet and --offline forbids the network",
             f"run `logitlens models fetch {NAME}` once without --offline, {_ELSEWHERE}",
         )
-    root = _cache_root()
+    root = cache_root()
     with _cache_errors(root):
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f"{NAME}.lock", progress):
@@ -75,7 +75,7 @@ def cached_folder() -> Path | None:
 
     Whole means: the marker names our GGUF file, and every file has the size it was written with.
     """
-    folder = _cache_root() / NAME
+    folder = cache_root() / NAME
     try:
         marker = json.loads((folder / MARKER).read_bytes())
         whole = (
@@ -90,7 +90,7 @@ def cached_folder() -> Path | None:
     return folder if whole else None
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
     """The user's cache folder for logitlens; LOGITLENS_CACHE names another one."""
     named = os.environ.get("LOGITLENS_CACHE")
     root = Path(named) if named else user_cache_path("logitlens")

@@ -101,6 +101,18 @@ class GridOptions:
             "--norm", section=LENS, help="Final norm: as it is, without gain and bias, or none."
         ),
     ] = ReadSpec.norm
+    lens: Annotated[
+        str,
+        option(
+            "--lens",
+            section=LENS,
+            help="plain, fitted (see logitlens fit), a file, a folder or a hub name.",
+        ),
+    ] = ReadSpec.lens
+    lens_revision: Annotated[
+        str | None,
+        option("--lens-revision", section=LENS, help="Branch, tag or commit of a lens of the hub."),
+    ] = ReadSpec.lens_revision
     every: Annotated[
         int,
         option(

@@ -87,7 +87,7 @@ class Summary(Record, frozen=True):
 
 
 LOCK_IN = "lock-in"
-LENS_WORDS = ("norm", "chain", "decoder_blocks", "chat", "bos")
+LENS_WORDS = ("norm", "chain", "decoder_blocks", "chat", "bos", "maps")
 
 
 def require_sketches(name: str, sketches: Sequence[Sketch], rows: int) -> None:
@@ -113,7 +113,7 @@ def empty_summary(reading: Reading, measured: Iterable[str], name: str) -> Summa
         schema=SUMMARY_SCHEMA,
         name=name,
         model=reading.model,
-        lens={word: getattr(reading.lens, word) for word in LENS_WORDS}
+        lens={word: msgspec.to_builtins(getattr(reading.lens, word)) for word in LENS_WORDS}
         | {"window": reading.options.get("window")},
         layers=reading.layers,
         prompts=0,

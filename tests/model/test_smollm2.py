@@ -127,9 +127,9 @@ def test_a_damaged_folder_does_not_count(cache: Path, damage: str) -> None:
 def test_without_a_named_cache_the_users_own_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOGITLENS_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere/cache")
-    assert smollm2._cache_root() == Path("/somewhere/cache/logitlens")
+    assert smollm2.cache_root() == Path("/somewhere/cache/logitlens")
     monkeypatch.setenv("LOGITLENS_CACHE", "~/of-my-own")
-    assert smollm2._cache_root() == Path.home() / "of-my-own"
+    assert smollm2.cache_root() == Path.home() / "of-my-own"
 
 
 # ---- what goes wrong

@@ -52,7 +52,10 @@ def require_fits_model(maps: LensMaps, lens_model: LensModel) -> None:
 def warnings_of(maps: LensMaps, lens_model: LensModel) -> Iterator[str]:
     """What may be wrong with maps that fit in all that can be compared."""
     record, model = maps.record, lens_model.record
-    if record.model is not None and record.model.rpartition("/")[2] != model.name.rpartition("/")[2]:
+    if (
+        record.model is not None
+        and record.model.rpartition("/")[2] != model.name.rpartition("/")[2]
+    ):
         yield f"the lens {record.name} was fitted to {record.model}, not to {model.name}"
     elif record.revision and model.revision and record.revision != model.revision:
         yield (

@@ -1,7 +1,7 @@
 """The project's own file of maps: safetensors, and what they are as JSON in its header.
 
-Tensors ``input.weight``, ``input.bias``, ``0.weight``, ``0.bias``, ...: A and b of what enters block
-0 and of what leaves each block. Nothing in such a file can run code.
+Tensors ``input.weight``, ``input.bias``, ``0.weight``, ``0.bias``, ...: A and b of what enters
+block 0 and of what leaves each block. Nothing in such a file can run code.
 """
 
 import hashlib
