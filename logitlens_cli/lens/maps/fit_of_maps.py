@@ -106,7 +106,7 @@ def unembedding_hash(
     """
     # A block of rows at a time: a head may be larger than the memory that is free.
     digest = hashlib.sha256()
-    for rows in weight.detach().split(4096):
+    for rows in torch.split(weight.detach(), 4096):
         raw = rows.to("cpu", opened or rows.dtype).to(dtype).contiguous().view(torch.uint8)
         digest.update(raw.numpy().data)
     return f"{str(dtype).removeprefix('torch.')}-sha256:{digest.hexdigest()}"
