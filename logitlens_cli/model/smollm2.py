@@ -90,6 +90,11 @@ def cached_folder() -> Path | None:
     return folder if whole else None
 
 
+def fitted_lens_path() -> Path:
+    """Where the lens that is fitted to the default model lies, if it was fitted."""
+    return _cache_root() / f"{NAME}.lens.safetensors"
+
+
 def _cache_root() -> Path:
     """The user's cache folder for logitlens; LOGITLENS_CACHE names another one."""
     named = os.environ.get("LOGITLENS_CACHE")
