@@ -163,6 +163,11 @@ def corpus_of(options: Fit, session: FitSession, progress: Progress) -> Corpus:
             held_out = chunker.chunks(others)
             measured = {chunk.key for chunk in held_out}
             fitted = [chunk for chunk in chunks if chunk.key not in measured]
+            if not fitted:
+                raise UsageError(
+                    "all chunks of --lines are held out by --holdout",
+                    "give other text to one of them",
+                )
     record = session.lens_model.record
     number, parts = options.part
     corpus_key = key_of_chunks([*fitted, *held_out])

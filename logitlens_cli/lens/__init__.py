@@ -13,5 +13,5 @@ right, on a probe), ``text_proof`` (and on the text), ``output_check`` (the last
 ``tiles`` (of the vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled);
 ``records``, ``followed`` (labels and scores), ``all_blocks`` (which are not all rows), ``spelled``
 (targets that another spelling beats), ``sharing`` (may texts share a pass); ``undisturbed`` (a read
-takes its turn).
+takes its turn). ``fitting/`` fits a lens of maps to the stream of many texts.
 """

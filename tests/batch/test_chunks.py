@@ -59,7 +59,7 @@ def test_what_cannot_be_read_is_left_out_and_told() -> None:
         ["2 lines left out, the first one line 2: the text has a !"],
         ["2 lines left out, the first one line 3: the text has a !"],
     )
-    with pytest.raises(UsageError, match="^no text has more than 1 token, which is what"):
+    with pytest.raises(UsageError, match=r"^no text has more than 1 token, which is what"):
         chunker.chunks([Prompt("", "a", 1)])
 
 
@@ -75,7 +75,7 @@ def test_every_twentieth_chunk_is_held_out_whatever_else_there_is() -> None:
     assert max(c.key for c in held_out) < min(c.key for c in fitted)
     assert [c.key for c in divided(every[::-1])[1]] == [c.key for c in held_out]
     assert [len(part) for part in divided(numbered(2))] == [1, 1]
-    with pytest.raises(UsageError, match="^the texts make 1 chunk of up to 256 tokens, of which"):
+    with pytest.raises(UsageError, match=r"^the texts make 1 chunk of up to 256 tokens, of which"):
         divided(numbered(1))
 
 

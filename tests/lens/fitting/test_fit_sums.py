@@ -63,5 +63,5 @@ def test_a_row_that_is_no_number_is_named() -> None:
     sums = FitSums(torch.zeros(3, 2, 2, dtype=torch.float64))
     sums.require_finite(["input", "0", "1"])
     sums.rows[1, 0, 1] = torch.inf
-    with pytest.raises(WorkError, match="^the stream of row 0 is not"):
+    with pytest.raises(WorkError, match=r"^the stream of row 0 is not"):
         sums.require_finite(["input", "0", "1"])

@@ -1,5 +1,7 @@
 """The Jacobian map of a row, against torch's own Jacobian of the blocks above it."""
 
+from functools import partial
+
 import pytest
 import torch
 from fitted import TEXTS, rows_of_texts
@@ -8,6 +10,8 @@ from torch import Tensor
 from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.fitting.jacobian import add_jacobian, empty_jacobian, jacobian_maps
 from logitlens_cli.lens.lens_model import LensModel
+
+SHORT = [TEXTS[1][:8], TEXTS[2][:6]]
 
 
 def through_blocks(lens_model: LensModel, resid: Tensor, first: int) -> Tensor:
@@ -25,27 +29,37 @@ def through_blocks(lens_model: LensModel, resid: Tensor, first: int) -> Tensor:
     return h[0]
 
 
+@pytest.fixture(scope="module")
+def expected(tiny: LensModel) -> list[list[Tensor]]:
+    """By text and row: (target, output entry, source, row entry)."""
+    made = []
+    for ids in SHORT:
+        rows = torch.tensor(rows_of_texts(tiny.model, [ids], 0)).float()
+        made.append(
+            [
+                torch.autograd.functional.jacobian(partial(through_blocks, tiny, first=n), row)
+                for n, row in enumerate(rows[:-1])
+            ]
+        )
+    return made
+
+
 @pytest.mark.parametrize("copies", [1, 5, 64])
 def test_it_is_the_mean_over_sources_and_texts_of_what_targets_add_up_to(
-    tiny: LensModel, copies: int
+    tiny: LensModel, expected: list[list[Tensor]], copies: int
 ) -> None:
-    texts = [TEXTS[1][:12], TEXTS[2][:9]]
     sums = empty_jacobian(tiny)
-    for ids in texts:
+    for ids in SHORT:
         add_jacobian(sums, tiny, ids, 4, copies)
-    assert (sums.tokens, sums.chunks) == (8 + 5, 2)
-    expected = []
-    for ids in texts:
-        rows = torch.tensor(rows_of_texts(tiny.model, [ids], 0)).float()
-        whole = [  # (target, output entry, source, row entry)
-            torch.autograd.functional.jacobian(lambda h, n=n: through_blocks(tiny, h, n), row)
-            for n, row in enumerate(rows[:-1])
-        ]
-        for target in range(len(ids)):
-            assert not any(bool(one[target, :, target + 1 :].any()) for one in whole)
-        expected.append(torch.stack([one.sum(0)[:, 4:].mean(1) for one in whole]))
-    error = jacobian_maps(sums) - torch.stack(expected).mean(0)
+    assert (sums.tokens, sums.chunks) == (4 + 2, 2)
+    of_texts = [torch.stack([row.sum(0)[:, 4:].mean(1) for row in rows]) for rows in expected]
+    error = jacobian_maps(sums) - torch.stack(of_texts).mean(0)
     assert float(error.abs().max()) < 1e-5
+
+
+def test_no_target_stands_before_its_source(expected: list[list[Tensor]]) -> None:
+    for whole in (row for rows in expected for row in rows):
+        assert not any(bool(whole[target, :, target + 1 :].any()) for target in range(len(whole)))
 
 
 def test_a_model_is_left_as_it_was(tiny: LensModel) -> None:
@@ -64,5 +78,5 @@ def test_a_body_without_a_gradient_is_refused(
     block = tiny.model.model.layers[2]
     usual = block.forward
     monkeypatch.setattr(block, "forward", torch.no_grad()(usual))
-    with pytest.raises(UsageError, match="^--kind jacobian: no gradient"):
+    with pytest.raises(UsageError, match=r"^--kind jacobian: no gradient"):
         add_jacobian(empty_jacobian(tiny), tiny, TEXTS[1][:6], 4, 3)
