@@ -34,13 +34,13 @@ class Chunk:
     """hash of the tokens"""
 
 
-def digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+def short_hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).short_hash()
 
 
 def chunk_of(ids: Sequence[int]) -> Chunk:
     held = array("i", ids)
-    return Chunk(held, digest(",".join(map(str, held)).encode()))
+    return Chunk(held, short_hash(",".join(map(str, held)).encode()))
 
 
 class Chunker:
@@ -62,7 +62,7 @@ class Chunker:
         left out, and that is told. UsageError where none is left."""
         found: dict[bytes, Chunk] = {}  # equal ones count once
         tokens = 0
-        for prompt in sorted(prompts, key=lambda p: digest(p.text.encode("utf-8", "replace"))):
+        for prompt in sorted(prompts, key=lambda p: short_hash(p.text.encode("utf-8", "replace"))):
             for chunk in self.chunks_of(prompt):
                 tokens += len(chunk.ids)
                 if most is not None and tokens > most and found:
@@ -123,4 +123,4 @@ def divided(chunks: Sequence[Chunk]) -> tuple[list[Chunk], list[Chunk]]:
 
 def key_of_chunks(chunks: Sequence[Chunk]) -> str:
     """Changes where the chunks do, or their order."""
-    return digest(b"".join(chunk.key for chunk in chunks)).hex()
+    return short_hash(b"".join(chunk.key for chunk in chunks)).hex()

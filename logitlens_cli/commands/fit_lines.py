@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 
 from logitlens_cli.batch import prompts
-from logitlens_cli.batch.chunks import Chunk, chunk_of, digest, divided, key_of_chunks
+from logitlens_cli.batch.chunks import Chunk, chunk_of, divided, key_of_chunks, short_hash
 from logitlens_cli.batch.fitting import FitJob, FitSession, Fitting, added_here
 from logitlens_cli.batch.processors import share_processors
-from logitlens_cli.commands.fit import LENS_SUFFIX, Fit, Kind
 from logitlens_cli.commands.models import plain_table
 from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.translate import model_source
@@ -30,6 +29,7 @@ from logitlens_cli.lens.rows import layer
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.model import smollm2
 from logitlens_cli.model.progress import Progress
+from logitlens_cli.options.fit_options import LENS_SUFFIX, FitOptions, Kind
 from logitlens_cli.options.reading import Engine
 from logitlens_cli.reading.atomic import require_no_folders, require_writable, staged
 from logitlens_cli.reading.fit_report import (
@@ -46,7 +46,7 @@ MOST_MEASURED = 8192
 class FitFiles:
     """The files of a fit, beside each other."""
 
-    def __init__(self, options: Fit) -> None:
+    def __init__(self, options: FitOptions) -> None:
         out = options.out or fitted_path(options)
         number, parts = options.part
         self.lens = out
@@ -97,7 +97,7 @@ class Corpus:
     facts: Facts
 
 
-def fit(options: Fit) -> Iterator[Path]:
+def fit(options: FitOptions) -> Iterator[Path]:
     """Fit a lens to texts, or to the sums of parts of them; or add up the sums of a part."""
     share_processors(options.part[1])
     progress = TerminalProgress(quiet=options.quiet, long=True)
@@ -128,7 +128,7 @@ def fit(options: Fit) -> Iterator[Path]:
     files.state.unlink(missing_ok=True)
 
 
-def fitted_path(options: Fit) -> Path:
+def fitted_path(options: FitOptions) -> Path:
     """Where --lens fitted looks; UsageError for another model than the default one."""
     if options.model != smollm2.NAME:
         raise UsageError(
@@ -138,7 +138,7 @@ def fitted_path(options: Fit) -> Path:
     return smollm2.fitted_lens_path()
 
 
-def fit_job(options: Fit, kind: str, skip_first: int, bos: str) -> FitJob:
+def fit_job(options: FitOptions, kind: str, skip_first: int, bos: str) -> FitJob:
     spec = ReadSpec(metrics={}, command="fit", bos=type(options.bos)(bos), chat=options.chat)
     return FitJob(
         source=model_source(options),
@@ -149,7 +149,7 @@ def fit_job(options: Fit, kind: str, skip_first: int, bos: str) -> FitJob:
     )
 
 
-def corpus_of(options: Fit, session: FitSession, progress: Progress) -> Corpus:
+def corpus_of(options: FitOptions, session: FitSession, progress: Progress) -> Corpus:
     """The chunks of --lines, or of a part of them, and those that are held out."""
     assert options.lines is not None
     chunker = session.chunker()
@@ -174,7 +174,7 @@ def corpus_of(options: Fit, session: FitSession, progress: Progress) -> Corpus:
     recipe = [corpus_key, len(fitted), options.kind, options.skip_first, options.bos, options.chat,
               record.revision, record.dtype]  # fmt: skip
     facts = Facts(
-        key=digest(msgspec.json.encode(recipe)).hex(),
+        key=short_hash(msgspec.json.encode(recipe)).hex(),
         shard=options.part,
         kind=options.kind,
         skip_first=options.skip_first,
@@ -202,7 +202,7 @@ def measured_chunks(held_out: Sequence[Chunk]) -> list[list[int]]:
 
 
 def sums_of(
-    options: Fit, session: FitSession, corpus: Corpus, files: FitFiles, progress: Progress
+    options: FitOptions, session: FitSession, corpus: Corpus, files: FitFiles, progress: Progress
 ) -> FitSums:
     """What the chunks add up to, here or on a cluster; goes on where it was stopped."""
     fitting = Fitting(files.state, f"{corpus.facts.key} {corpus.facts.shard}", progress)
@@ -277,7 +277,7 @@ def require_same_model(facts: Facts, session: FitSession) -> None:
         )
 
 
-def is_done(options: Fit, files: FitFiles, facts: Facts) -> bool:
+def is_done(options: FitOptions, files: FitFiles, facts: Facts) -> bool:
     """Are the files there, and of the same texts, model and options?"""
     if not all(path.is_file() for path in files.paths()):
         return False
@@ -293,13 +293,13 @@ def is_done(options: Fit, files: FitFiles, facts: Facts) -> bool:
     return report.key == report_key(options, facts)
 
 
-def report_key(options: Fit, facts: Facts) -> str:
+def report_key(options: FitOptions, facts: Facts) -> str:
     """Changes where the lens or its report would."""
     return f"{facts.key}-{options.ridge:g}"
 
 
 def finish(
-    options: Fit,
+    options: FitOptions,
     session: FitSession,
     sums: FitSums,
     facts: Facts,
@@ -325,7 +325,7 @@ def finish(
     yield from files.paths()
 
 
-def solved(options: Fit, sums: FitSums, facts: Facts) -> tuple[Any, Any]:
+def solved(options: FitOptions, sums: FitSums, facts: Facts) -> tuple[Any, Any]:
     """Weights and biases (None where there are none), float32."""
     if facts.kind == Kind.jacobian:
         return jacobian_maps(sums).float(), None
@@ -334,7 +334,7 @@ def solved(options: Fit, sums: FitSums, facts: Facts) -> tuple[Any, Any]:
 
 
 def report_of(
-    options: Fit,
+    options: FitOptions,
     session: FitSession,
     sums: FitSums,
     facts: Facts,

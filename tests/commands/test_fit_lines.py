@@ -12,6 +12,7 @@ from reference import Grid, llama_grid, rms_norm
 from safetensors.torch import load_file
 
 from logitlens_cli.batch import fitting
+from logitlens_cli.lens.fitting import linear
 
 LINES = [f"the cat number {n} and so on{' and on' * (n % 5)}" for n in range(60)]
 
@@ -79,7 +80,8 @@ def test_it_is_measured_on_what_it_was_not_fitted_to(
     tensors = load_file(tmp_path / "lens.safetensors")
     model = tiny_llama()
     norm, head = model.model.norm, model.lm_head.weight.double()
-    plain, fitted = [], []
+    plain: list[torch.Tensor] = []
+    fitted: list[torch.Tensor] = []
     for text in texts:
         ids = torch.tensor(tokenizer(text)["input_ids"])
         grid = llama_grid(model, ids)
@@ -135,7 +137,7 @@ def test_a_stopped_fit_goes_on(
     fit: Shell, lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fit("--lines", lines, "--batch-tokens", "64", "-q", out="whole").code == 0
-    usual, times = fitting.add_linear, iter(range(100))
+    usual, times = linear.add_linear, iter(range(100))
 
     def stopped(*given: Any) -> None:
         if next(times) == 5:

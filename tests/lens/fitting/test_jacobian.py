@@ -1,6 +1,7 @@
 """The Jacobian map of a row, against torch's own Jacobian of the blocks above it."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.fitting.jacobian import add_jacobian, empty_jacobian, jacobian_maps
 from logitlens_cli.lens.lens_model import LensModel
 
+torch_jacobian: Any = torch.autograd.functional.jacobian
 SHORT = [TEXTS[1][:8], TEXTS[2][:6]]
 
 
@@ -37,7 +39,7 @@ def expected(tiny: LensModel) -> list[list[Tensor]]:
         rows = torch.tensor(rows_of_texts(tiny.model, [ids], 0)).float()
         made.append(
             [
-                torch.autograd.functional.jacobian(partial(through_blocks, tiny, first=n), row)
+                torch_jacobian(partial(through_blocks, tiny, first=n), row)
                 for n, row in enumerate(rows[:-1])
             ]
         )
