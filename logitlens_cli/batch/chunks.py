@@ -35,7 +35,7 @@ class Chunk:
 
 
 def short_hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).short_hash()
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def chunk_of(ids: Sequence[int]) -> Chunk:
