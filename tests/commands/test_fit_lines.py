@@ -185,7 +185,8 @@ def test_what_cannot_be_fitted(fit: Shell, lines: Path, tmp_path: Path, logitlen
     assert said == (
         "all chunks of --lines are held out by --holdout; give other text to one of them"
     )
-    said = fit("--lines", lines, "--tokens", "80", "--ridge", "0", "-q").refusal(2)
+    short.write_text("the cat and so on\nthe cat and more")
+    said = fit("--lines", short, "--ridge", "0", "-q").refusal(2)
     assert "positions do not determine a map of width 32 with --ridge 0" in said
     said = logitlens("fit", "--lines", lines, "-m", "gpt2", "-q").refusal(2)
     assert said == (

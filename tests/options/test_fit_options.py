@@ -36,8 +36,8 @@ LINES = Path("a.txt")
             "--ridge nan is no number to add; give one such as 1e-4",
         ),
         (
-            lambda: Fit(lines=LINES, format="pgn"),
-            "--format 'pgn' is unknown; did you mean png? choose from png, svg, pdf, or none",
+            lambda: Fit(lines=LINES, format="pngs"),
+            "--format 'pngs' is unknown; did you mean png? choose from png, svg, pdf, or none",
         ),
         (
             lambda: Fit(lines=LINES, format=","),
