@@ -6,7 +6,7 @@ or options; finds nothing in a model itself (``model.anatomy`` does) and compute
 
 In the order of reading: ``api`` (the library's face), ``read``; ``spec`` (what to read), ``prompt``
 (a text with its tokens), ``targets`` (whose rank), ``rows``; ``lens_model`` (a model taken apart),
-``capture`` (the stream), ``decoder`` (what a decoder is), ``direct`` and ``replay`` (the two
+``capture`` (the stream), ``decoder`` (what a decoder is), ``product``, ``direct`` and ``replay`` (the two
 routes), ``norms`` (found and stripped), ``decoders`` (which one), ``proof`` and ``rounding`` (is it
 right, on a probe), ``text_proof`` (and on the text), ``output_check`` (the last row, in every run),
 ``proven`` (all of them), ``proof_report``, ``machine`` (memory); ``grid`` (all rows and columns),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from logitlens_cli.lens import norms
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.decoder import BLOCK_FLOATS, TILE_ENTRIES, TILE_ROWS, Decoder
+from logitlens_cli.lens.product import product
 from logitlens_cli.model.anatomy.parts import ModelParts
 from logitlens_cli.model.anatomy.state import kept
 
@@ -80,21 +81,6 @@ class Direct:
         for entries in self.entries():
             logits[:, entries] = self.tile(prepared.unsqueeze(0), entries)[0]
         return logits
-
-
-# Products with fewer rows or columns than this take another routine, which sums in another order
-# (measured on CPU: 16 and more agree to the last bit, 3 do not).
-SAME_ROUTINE = 16
-
-
-def product(rows: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
-    """``rows @ weight.T``, such that one pair of vectors gives the same bits in every product."""
-    m, n = len(rows), len(weight)
-    if m >= SAME_ROUTINE and n >= SAME_ROUTINE:
-        return torch.mm(rows, weight.T, out=out)
-    rows = nn.functional.pad(rows, (0, 0, 0, max(0, SAME_ROUTINE - m)))
-    weight = nn.functional.pad(weight, (0, 0, 0, max(0, SAME_ROUTINE - n)))
-    return torch.mm(rows, weight.T)[:m, :n].contiguous()
 
 
 def decoding_steps(parts: ModelParts, norm: str) -> tuple[list[nn.Module | float], list[str]]:

@@ -3,7 +3,8 @@
     python worker.py SHAPE TOKENS THREADS NAME…
 
 Everything gives the grid of all four metrics: top guess, rank of the final guess, KL to the output
-and to the input; ``floor`` is the unembedding product alone, ``forward`` the pass without the head.
+and to the input; ``floor`` is the unembedding product alone by ``torch.mm``, ``product`` the same
+by what the engine takes, ``forward`` the pass without the head.
 Runs in any environment that has torch, transformers and what the contender needs.
 """
 
@@ -15,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +48,22 @@ def model_of(shape: str) -> Any:
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**SHAPES[shape])).eval()
 
 
-def product(rows: Tensor, weight: Tensor, height: int, width: int) -> float:
+def multiply(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    return torch.mm(rows, weight.T, out=out)
+
+
+@torch.inference_mode()
+def product(
+    rows: Tensor, weight: Tensor, height: int, width: int, by: Callable[..., Tensor] = multiply
+) -> float:
     """Seconds of ``rows @ weight.T`` in tiles, output thrown away."""
     out = torch.empty(height * width)
     start = time.perf_counter()
     for first in range(0, len(weight), width):
-        part = weight[first : first + width].T
+        part = weight[first : first + width]
         for n in range(0, len(rows), height):
             some = rows[n : n + height]
-            view = out[: len(some) * part.shape[1]].view(len(some), -1)
-            torch.mm(some, part, out=view)
+            by(some, part, out[: len(some) * len(part)].view(len(some), -1))
     return time.perf_counter() - start
 
 
@@ -76,7 +84,9 @@ def metrics(every: Tensor, final: Tensor) -> None:
         (reference.exp() * (reference - log_p)).sum(-1)
 
 
-def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+def ours(  # noqa: PLR0915  # one closure per row
+    shape: str, ids: list[int]
+) -> dict[str, Callable[[], float | None]]:
     """The floor, the parts of a reading, a reading, and what it is checked against."""
     from logitlens_cli.commands.all import All
     from logitlens_cli.commands.metric import metric_options
@@ -86,6 +96,7 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     from logitlens_cli.lens import capture, grid, tiles
     from logitlens_cli.lens.capture import INPUT, resid_post
     from logitlens_cli.lens.direct import Direct
+    from logitlens_cli.lens.product import product as engine_product
     from logitlens_cli.lens.tile import numba_kernel
     from logitlens_cli.metrics.sums import Needs
     from logitlens_cli.metrics.table import METRICS, needs_of
@@ -140,24 +151,23 @@ def ours(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     flat = direct.prepare(stream.resid).flatten(0, 1)
     tiling = best_tiling(flat, parts.weight)
 
-    def floor() -> float:
-        return product(flat, parts.weight, *tiling)
-
     def naive() -> None:
         made = model(torch.tensor([ids]), output_hidden_states=True)
         norm: Any = parts.chain[-1]
         inner = [parts.head(norm(h))[0] for h in made.hidden_states[:-1]]
         metrics(torch.stack([*inner, made.logits[0]]), made.logits[0])
 
-    return {
-        "floor": floor,
+    found: dict[str, Callable[[], float | None]] = {
+        "floor": partial(product, flat, parts.weight, *tiling),
+        "product": partial(product, flat, parts.weight, *tiling, engine_product),
         "forward": ran(forward),
         "engine": engine(lambda: None),
         "engine fast": engine(compiled),
         "reading": reading(lambda: None),
         "reading fast": reading(compiled),
         "naive": naive,
-    } | {options.command: command(options) for options in asked}
+    }
+    return found | {options.command: command(options) for options in asked}
 
 
 def batch(  # noqa: PLR0915  # one closure per row
