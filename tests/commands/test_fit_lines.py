@@ -206,7 +206,7 @@ def test_divergence_falls_at_every_inner_row_of_the_default_model(
     corpus = tmp_path / "topics.jsonl"
     corpus.write_text("".join(json.dumps({"text": topics[name]}) + "\n" for name in sorted(topics)))
     out = tmp_path / "lens.safetensors"
-    ran = logitlens("fit", "--lines", corpus, "--tokens", "3000", "-o", out, "--format", "none")
+    ran = logitlens("fit", "--lines", corpus, "--tokens", "2000", "-o", out, "--format", "none")
     assert ran.code == 0
     report = json.loads((tmp_path / "lens.fit.json").read_bytes())
     plain, fitted = (np.array(report[name]["kl_median"])[:-1] for name in ("plain", "fitted"))
