@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 HASHED := --require-hashes --no-deps
 PLASMA := Sometimes, when people say plasma, they mean a state of matter. Other times, when people say plasma
 
-.PHONY: demo test test-slow test-families test-ray test-lowest families fix lint gallery docs \
+.PHONY: demo test test-slow test-families test-ray test-lowest families fix lint gallery lens docs \
 	bench kill soak fuzz pins audit sbom clean
 .DEFAULT_GOAL := demo
 
@@ -63,6 +63,14 @@ gallery: $(VENV)/.ready
 	done; \
 	$(BIN)/logitlens diff $$pair/Eiffel.rank.json $$pair/Space.rank.json --quiet \
 		--out outputs/gallery --format png --dpi 110 --no-json
+
+# A lens fitted to the default model, in the cache, where `--lens fitted` looks: some four minutes.
+lens: build/python-reference.jsonl
+	$(BIN)/logitlens fit --lines $< --tokens 40960
+
+build/python-reference.jsonl: tests/bench/topics.py $(VENV)/.ready
+	mkdir -p build
+	$(BIN)/python $< > $@
 
 # The generated parts of the documents, and the dump's schema.
 docs: $(VENV)/.ready-dev

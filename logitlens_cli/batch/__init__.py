@@ -10,5 +10,6 @@ In the order of reading: ``prompts`` (text, name, line), ``meetings`` (names tha
 other's way), ``job`` (what is read), ``tokenizing`` (tokens, before a model is open), ``session``
 (an open model reads prompts), ``packing`` (which share a pass), ``processors`` (how many there are
 for this run), ``ledger`` (which prompts are done), ``failures`` (which failed), ``workers`` (who
-draws), ``summing`` (a summary that goes on where it stopped), ``cluster`` (readings from Ray).
+draws), ``summing`` (a summary that goes on where it stopped), ``chunks``
+(texts cut up, to fit a lens to) and ``fitting`` (over many of them), ``cluster`` (both on Ray).
 """

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ import ray
 from ray._private.state import actors
 from ray.exceptions import RayError
 
+from logitlens_cli.batch.chunks import Chunk
+from logitlens_cli.batch.fitting import FitJob, FitSession, added_here
 from logitlens_cli.batch.job import ReadJob
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.batch.session import Outcome, Session
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
+from logitlens_cli.lens.fitting.fit_sums import FitSums
 from logitlens_cli.model.progress import Progress
 
 PART = 128
@@ -53,6 +56,29 @@ class Reader:
 
     def read(self, part: Sequence[Prompt]) -> list[Outcome] | LogitLensError:
         return self.error or list(self.session.readings(part))
+
+
+class FitWorker:
+    """An actor: a model that is open, and a lens that is fitted to it."""
+
+    def __init__(self, job: FitJob) -> None:
+        self.error: LogitLensError | None = None
+        try:
+            self.session = FitSession(job, Progress())
+        except LogitLensError as error:
+            self.error = error
+
+    def read(self, part: Sequence[Chunk]) -> list[tuple[Sequence[Chunk], FitSums]] | LogitLensError:
+        """The sums of some chunks."""
+        if self.error is not None:
+            return self.error
+        sums = self.session.empty()
+        try:
+            for _ in added_here(self.session, sums, part):
+                pass
+        except LogitLensError as error:
+            return error
+        return [(part, sums.on_cpu())]
 
 
 class ThreadStdout(io.TextIOBase):
@@ -87,20 +113,40 @@ def cluster_readings(
 
     Raises WorkError where there is no cluster, or where it lost every worker for good.
     """
+    with joined(address, progress):
+        yield from outcomes_of(start(Reader, job, workers), todo, progress)
+
+
+def added_by_cluster(
+    job: FitJob,
+    progress: Progress,
+    address: str | None,
+    workers: int | None,
+    sums: FitSums,
+    chunks: Sequence[Chunk],
+) -> Iterator[Sequence[Chunk]]:
+    """Add chunks to sums, part by part, as ``added_here`` does."""
+    with joined(address, progress):
+        for part, more in outcomes_of(start(FitWorker, job, workers), chunks, progress):
+            sums.add(more)
+            yield part
+
+
+@contextmanager
+def joined(address: str | None, progress: Progress) -> Iterator[None]:
+    """Work on the cluster at --address."""
     with progress.step("joining the cluster"):
         join(address)
     stdout = ThreadStdout(sys.stdout, progress)
     with redirect_stdout(stdout):  # Ray prints by itself, and has no way to say where
         try:
-            yield from outcomes_of(start(job, workers), todo, progress)
+            yield
         finally:
             stdout.owner = -1  # what Ray held back it prints now
             ray.shutdown()
 
 
-def outcomes_of(
-    readers: Sequence[Any], todo: Sequence[Prompt], progress: Progress
-) -> Iterator[Outcome]:
+def outcomes_of(readers: Sequence[Any], todo: Sequence[Any], progress: Progress) -> Iterator[Any]:
     """What the actors made of parts of the prompts, as they come."""
     size = max(1, min(PART, len(todo) // (SHARE * len(readers))))
     parts = [todo[n : n + size] for n in range(0, len(todo), size)]
@@ -142,7 +188,7 @@ def cores_each(machines: Sequence[int], workers: int) -> int:
     return next(fitting, 0)
 
 
-def start(job: ReadJob, workers: int | None) -> list[Any]:
+def start(kind: type, job: ReadJob, workers: int | None) -> list[Any]:
     """The actors: --workers of them, or one for each GPU, or for each machine without any."""
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
@@ -157,7 +203,7 @@ def start(job: ReadJob, workers: int | None) -> list[Any]:
     # Elsewhere the folder we are in may be another; names of the hub stay names.
     local = Path(job.source.model)
     source = replace(job.source, model=str(local.resolve())) if local.exists() else job.source
-    remote: Any = ray.remote(Reader)
+    remote: Any = ray.remote(kind)
     actor = remote.options(
         num_cpus=cores,
         num_gpus=1 if gpus >= count else 0,
@@ -188,9 +234,9 @@ def first_of(waiting: Mapping[Any, Any], progress: Progress) -> Any:
             progress.note(f"waiting for a worker of the cluster, {now - since:.0f} s so far")
 
 
-def result(reference: Any) -> list[Outcome]:
+def result(reference: Any) -> list[Any]:
     try:
-        outcomes: list[Outcome] | LogitLensError = ray.get(reference)
+        outcomes: list[Any] | LogitLensError = ray.get(reference)
     except RayError as error:
         raise WorkError(
             f"a worker of the cluster failed: {str(error).strip().splitlines()[-1]}",

@@ -52,17 +52,17 @@ class TerminalProgress(Progress):
             print(f"logitlens: {one_line(sentence)}", file=sys.stderr)
 
     @contextmanager
-    def count(self, prompts: int) -> Iterator[Count]:
+    def count(self, prompts: int, noun: str = "prompt") -> Iterator[Count]:
         """Shows how many prompts are done: a bar on a terminal, else a line now and then."""
         if self.quiet or not on_terminal():
-            self.note(f"reading {prompts} prompt{'s' if prompts > 1 else ''}")
-            yield TerminalCount(self, prompts)
+            self.note(f"reading {prompts} {noun}{'s' if prompts > 1 else ''}")
+            yield TerminalCount(self, prompts, noun=noun)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("prompts{task.fields[state]}"))
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn(noun + "s{task.fields[state]}"))
         # Paths pass above the bar where they share its terminal; in a pipe they are left alone.
         bar = Bar(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
         with bar:
@@ -74,8 +74,10 @@ class TerminalProgress(Progress):
 class TerminalCount(Count):
     """Prompts done, tokens a second, and the time left once there is something to tell it from."""
 
-    def __init__(self, progress: Progress, prompts: int, show: Any = None) -> None:
-        self.progress, self.prompts, self.show = progress, prompts, show
+    def __init__(
+        self, progress: Progress, prompts: int, show: Any = None, noun: str = "prompt"
+    ) -> None:
+        self.progress, self.prompts, self.show, self.noun = progress, prompts, show, noun
         self.done = self.tokens = 0
         self.start = self.noted = time.monotonic()
 
@@ -88,7 +90,7 @@ class TerminalCount(Count):
             self.show(self.done, state)
         elif now - self.noted >= PERIOD:
             self.noted = now
-            self.progress.note(f"{self.done} of {self.prompts} prompts{state}")
+            self.progress.note(f"{self.done} of {self.prompts} {self.noun}s{state}")
 
     def state(self, spent: float) -> str:
         """Behind the number of prompts."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from logitlens_cli.commands.all import All
 from logitlens_cli.commands.diff import Diff
+from logitlens_cli.commands.fit import Fit
 from logitlens_cli.commands.metric import metric_commands
 from logitlens_cli.commands.models import Check, Families, Fetch
 from logitlens_cli.commands.rank import Rank
@@ -22,6 +23,7 @@ def commands() -> Mapping[str, type[CommandOptions]]:
         "all": All,
         "trace": Trace,
         "stats": Stats,
+        "fit": Fit,
         "render": Render,
         "diff": Diff,
         "tokens": Tokens,

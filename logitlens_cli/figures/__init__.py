@@ -11,5 +11,5 @@ In the order of reading: ``style`` (what a user may choose), ``scale`` (limits o
 reading), ``pair`` and ``pair_panels`` (two readings compared), ``line_data`` (lines over layers);
 ``caption``, ``tables`` (shown as text); ``page`` (sizes of paper), ``fonts``, ``layout`` (what goes
 where), ``colors``, ``cell_texts``, ``drawing`` (a figure that can be saved); ``heatmap``,
-``line_figure``, ``summary_figure`` (the painters).
+``line_figure``, ``summary_figure``, ``fit_figure`` (the painters).
 """

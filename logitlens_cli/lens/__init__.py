@@ -14,5 +14,5 @@ them), ``proof_report``, ``machine`` (memory); ``grid`` (all rows and columns),
 ``tiles`` (of the vocabulary), ``tile`` (one of them), ``tiles_numba`` (the same compiled);
 ``records``, ``followed`` (labels and scores), ``all_blocks`` (which are not all rows), ``spelled``
 (targets that another spelling beats), ``sharing`` (may texts share a pass); ``undisturbed`` (a read
-takes its turn).
+takes its turn). ``fitting/`` fits a lens of maps to the stream of many texts.
 """

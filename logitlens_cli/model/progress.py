@@ -26,6 +26,6 @@ class Progress:
         """One line about something that failed, also when quiet."""
 
     @contextmanager
-    def count(self, prompts: int) -> Iterator[Count]:
-        """How many of ``prompts`` are done while the body runs."""
+    def count(self, prompts: int, noun: str = "prompt") -> Iterator[Count]:
+        """How many of ``prompts``, or of what ``noun`` calls them, are done while the body runs."""
         yield Count()

@@ -5,6 +5,7 @@ works there. Knows nothing of what is done with an option: ``commands`` turns op
 library takes. Loads nothing heavy. (No postponed annotations in this folder: Typer reads them.)
 
 In the order of reading: ``option`` (how one option is declared), ``groups`` (which model and rows,
-what is drawn and written where), ``metric`` (options of metrics), ``reading`` (the groups of
-commands that run a model), ``preset`` (--config), ``parsing`` (rivals, and how help is laid out).
+what is drawn and written where), ``fit_options`` (of a fit), ``metric`` (options of metrics),
+``reading`` (the groups of commands that run a model), ``preset`` (--config), ``parsing`` (rivals,
+and how help is laid out).
 """

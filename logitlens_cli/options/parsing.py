@@ -29,6 +29,7 @@ SECTIONS = (ARGUMENTS, PROMPT, MODEL, LENS, COLUMNS, METRIC, FIGURE, OUTPUT, MAN
 USUAL = (
     *("file", "lines", "model", "every", "window", "target", "minus", "color", "metric"),
     *("position", "format", "width", "title", "probs", "lock_in", "over", "share_scale", "merge"),
+    *("kind", "tokens", "holdout"),
     *("out", "name", "show", "help"),
 )
 """options that -h shows"""

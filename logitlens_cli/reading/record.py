@@ -222,8 +222,8 @@ class MapsRecord(Record, frozen=True):
     """as it was asked for; of a path the last part"""
     kind: Key
     """linear, tuned or jacobian, or what another program calls it"""
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    """of the file"""
+    sha256: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
+    """of the file; empty where there is none"""
     source_revision: str | None = None
     """commit of the hub's repository that it is from"""
     model: str | None = None

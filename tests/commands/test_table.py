@@ -104,7 +104,7 @@ def test_commands(
 
 
 def test_all_commands() -> None:
-    assert [*commands()] == [*READING, "stats", "render", "diff", "tokens"]
+    assert [*commands()] == [*READING, "stats", "fit", "render", "diff", "tokens"]
 
 
 @pytest.mark.parametrize("command", READING)

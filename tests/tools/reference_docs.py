@@ -15,7 +15,7 @@ from typing import Any
 import licences
 import msgspec
 
-from logitlens_cli.reading import difference, dump, parquet, record, summary
+from logitlens_cli.reading import difference, dump, fit_report, parquet, record, summary
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "logitlens_cli" / "reading" / "schema.json"
@@ -109,6 +109,10 @@ def difference_keys() -> str:
     return keys_of(difference.Difference, set(dump.dump_schema()["$defs"]))
 
 
+def fit_keys() -> str:
+    return keys_of(fit_report.FitReport, set(dump.dump_schema()["$defs"]))
+
+
 def parquet_columns() -> str:
     """The columns of a table of `logitlens all`."""
     schema = parquet.table(dump.load_dump(DUMP)).schema
@@ -122,6 +126,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "dump": dump_keys,
     "summary": summary_keys,
     "difference": difference_keys,
+    "fit": fit_keys,
     "parquet": parquet_columns,
     "licences": licences.table,
 }

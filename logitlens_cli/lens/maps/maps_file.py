@@ -45,14 +45,9 @@ class MapsHeader(msgspec.Struct, frozen=True, kw_only=True):
     """options of the fit"""
 
 
-def write_maps(
-    file: IO[bytes],
-    weights: Mapping[int, Tensor],
-    biases: Mapping[int, Tensor],
-    header: MapsHeader,
-) -> None:
-    """Write maps by row (-1 is the input row) into a binary file."""
-    named = {"weight": weights, "bias": biases}
+def write_maps(file: IO[bytes], maps: LensMaps, header: MapsHeader) -> None:
+    """Write maps into a binary file."""
+    named = {"weight": maps.weights, "bias": maps.biases}
     tensors = {
         f"{row_name(row)}.{name}": tensor.float().contiguous().cpu()
         for name, of_rows in named.items()

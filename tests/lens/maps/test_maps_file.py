@@ -10,18 +10,21 @@ import torch
 from safetensors.torch import save_file
 
 from logitlens_cli.errors import WorkError
+from logitlens_cli.lens.maps.lens_maps import LensMaps
 from logitlens_cli.lens.maps.maps_file import FORMAT, MapsHeader, read_maps, write_maps
+from logitlens_cli.reading.record import MapsRecord
 
 HEADER = MapsHeader(
     format=FORMAT, kind="linear", model="tiny", blocks=3, width=2, corpus="words", tokens=7
 )
+RECORD = MapsRecord(name="a", kind="linear", sha256="")
 WEIGHTS = {-1: torch.tensor([[1.0, 2], [3, 4]]), 1: torch.eye(2)}
 BIASES = {1: torch.tensor([5.0, 6])}
 
 
 def written(path: Path) -> Path:
     file = io.BytesIO()
-    write_maps(file, WEIGHTS, BIASES, HEADER)
+    write_maps(file, LensMaps(RECORD, WEIGHTS, BIASES), HEADER)
     path.write_bytes(file.getvalue())
     return path
 
