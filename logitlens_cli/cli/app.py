@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from logitlens_cli.cli.interrupts import interrupts
 from logitlens_cli.cli.messages import print_error, print_path, usage_message
 from logitlens_cli.commands.models import list_models
 from logitlens_cli.commands.progress import TerminalProgress
-from logitlens_cli.commands.table import MODEL_COMMANDS, commands
+from logitlens_cli.commands.table import LENS_COMMANDS, MODEL_COMMANDS, commands
 from logitlens_cli.errors import as_known_error, discard_stream
 from logitlens_cli.model.silence import hush_matplotlib
 from logitlens_cli.options.groups import CommandOptions
@@ -70,16 +71,28 @@ def build_app() -> typer.Typer:
     app.callback(help=ABOUT)(print_help)
     for name, options in commands().items():
         app.command(name, cls=OptionsCommand, epilog=options.example)(options)
-    models = typer.Typer(
-        help="Models on this machine: list them, fetch one, check one.",
-        cls=CommandsGroup,
-        invoke_without_command=True,
-    )
+    models = group_of(MODEL_COMMANDS, "Models on this machine: list them, fetch one, check one.")
     models.callback()(list_models)
-    for name, options in MODEL_COMMANDS.items():
-        models.command(name, cls=OptionsCommand, epilog=options.example)(options)
     app.add_typer(models, name="models")
+    lenses = group_of(LENS_COMMANDS, "Lenses with maps: say what one is, convert one.")
+    lenses.callback()(print_group_help)
+    app.add_typer(lenses, name="lenses")
     return app
+
+
+def group_of(members: Mapping[str, type[CommandOptions]], about: str) -> typer.Typer:
+    """Commands of a name in common."""
+    group = typer.Typer(help=about, cls=CommandsGroup, invoke_without_command=True)
+    for name, options in members.items():
+        group.command(name, cls=OptionsCommand, epilog=options.example)(options)
+    return group
+
+
+def print_group_help(context: typer.Context) -> None:
+    """Lenses with maps: say what one is, convert one."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(USAGE)
 
 
 def carry_out(options: CommandOptions) -> None:

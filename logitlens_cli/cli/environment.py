@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import get_type_hints
 
-from logitlens_cli.commands.table import MODEL_COMMANDS, commands
+from logitlens_cli.commands.table import LENS_COMMANDS, MODEL_COMMANDS, commands
 from logitlens_cli.errors import nearest
 from logitlens_cli.options.option import VARIABLE
 
@@ -26,7 +26,7 @@ def option_variables() -> set[str]:
     """The variables of all options of all commands."""
     return {
         variable
-        for options in (*commands().values(), *MODEL_COMMANDS.values())
+        for options in (*commands().values(), *MODEL_COMMANDS.values(), *LENS_COMMANDS.values())
         for hint in get_type_hints(options, include_extras=True).values()
         for declared in getattr(hint, "__metadata__", ())
         if (variable := getattr(declared, "envvar", None))

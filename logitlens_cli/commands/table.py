@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from logitlens_cli.commands.all import All
 from logitlens_cli.commands.diff import Diff
 from logitlens_cli.commands.fit import Fit
+from logitlens_cli.commands.lenses import Convert, Show
 from logitlens_cli.commands.metric import metric_commands
 from logitlens_cli.commands.models import Check, Families, Fetch
 from logitlens_cli.commands.rank import Rank
@@ -37,3 +38,6 @@ MODEL_COMMANDS: Mapping[str, type[CommandOptions]] = {
     "families": Families,
 }
 """those of ``logitlens models``"""
+
+LENS_COMMANDS: Mapping[str, type[CommandOptions]] = {"show": Show, "convert": Convert}
+"""those of ``logitlens lenses``"""

@@ -39,6 +39,8 @@ class MapsHeader(msgspec.Struct, frozen=True, kw_only=True):
     """name of the texts"""
     tokens: int | None = None
     """how many were fitted on"""
+    prompts: int | None = None
+    """how many texts, where only that is known"""
     target: int = -1
     """the block whose output the rows were fitted to; -1 is the last"""
     fit: dict[str, Any] = {}
@@ -82,9 +84,28 @@ def read_maps(path: Path, name: str) -> LensMaps:
         revision=header.revision,
         corpus=header.corpus,
         tokens=header.tokens,
+        prompts=header.prompts,
         target=header.target,
     )
     return LensMaps(record, weights, biases, header.unembedding, header.blocks)
+
+
+def header_of(maps: LensMaps) -> MapsHeader:
+    """The header of maps that were read from a file of another program."""
+    record = maps.record
+    return MapsHeader(
+        format=FORMAT,
+        kind=record.kind,
+        model=record.model,
+        revision=record.revision,
+        unembedding=maps.unembedding,
+        blocks=maps.blocks,
+        width=maps.width,
+        corpus=record.corpus,
+        tokens=record.tokens,
+        prompts=record.prompts,
+        target=record.target,
+    )
 
 
 def rows_of_tensors(tensors: Mapping[str, Tensor]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
