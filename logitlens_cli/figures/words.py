@@ -38,7 +38,7 @@ def decoded_words(reading: Reading) -> str:
 
 def lens_words(maps: MapsRecord) -> str:
     """Which maps the rows went through, and what they were fitted on."""
-    kind = maps.kind if maps.kind == maps.name else f"{maps.kind} lens {maps.name}"
+    kind = f"{maps.kind} lens" + f" {maps.name}" * (maps.name != "fitted")
     texts = f" on {maps.corpus}" if maps.corpus else ""
     if maps.tokens is not None:
         return f"{kind}, fitted{texts} ({maps.tokens:,} tokens)"
