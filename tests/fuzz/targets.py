@@ -52,8 +52,8 @@ from logitlens_cli.options.reading import ReadOptions, shard_spec
 from logitlens_cli.reading import difference, marks
 from logitlens_cli.reading.dump import dump_to_json, load_dump
 from logitlens_cli.reading.record import Key, Reading
-from logitlens_cli.reading.shapes import require_scale
 from logitlens_cli.reading.rounding import rounded
+from logitlens_cli.reading.shapes import require_scale
 from logitlens_cli.reading.summary import (
     load_summary,
     merge_summaries,
