@@ -1,18 +1,14 @@
-"""Do the parts of a dump fit each other? ValueError where they do not."""
+"""Do the parts of a dump (``record``) fit each other? ValueError where they do not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from logitlens_cli.metrics.spec import Scale
-    from logitlens_cli.reading.record import Followed, Guesses, LockIn, Scores
+from logitlens_cli.metrics.spec import Scale
 
 
-def require_grids(
-    guesses: Guesses, metrics: Mapping[str, Scores], layers: int, positions: int
-) -> None:
+def require_grids(guesses: Any, metrics: Mapping[str, Any], layers: int, positions: int) -> None:
     """ValueError for a grid of another shape than (layers, positions), or guesses that lack one."""
     grids: dict[str, list[list[Any]]] = {
         "guesses.ids": guesses.ids,
@@ -35,14 +31,14 @@ def require_grids(
                 )
 
 
-def require_lock_in(found: LockIn, positions: int) -> None:
+def require_lock_in(found: Any, positions: int) -> None:
     """ValueError for a lock-in of another number of positions."""
     for name, blocks in (("first", found.first), ("since", found.since)):
         if len(blocks) != positions:
             raise ValueError(f"lock_in.{name} is not of {positions} positions")
 
 
-def require_scores(what: str, scores: Scores) -> None:
+def require_scores(what: str, scores: Any) -> None:
     """ValueError for a scale that no colours fit, or values that do not fit it."""
     require_scale(f"{what}.scale", scores.scale)
     values = (value for row in scores.values for value in row if value is not None)
@@ -61,7 +57,7 @@ def require_scale(what: str, scale: Scale) -> None:
         raise ValueError(f"{what} is logarithmic and has a limit that is not above 0")
 
 
-def require_followed(followed: Followed, layers: int, positions: set[int]) -> None:
+def require_followed(followed: Any, layers: int, positions: set[int]) -> None:
     """ValueError where the parts of it do not fit each other."""
     count = len(followed.ids)
     if not count or len(followed.labels) != count:
