@@ -27,7 +27,7 @@ def require_fits_model(maps: LensMaps, lens_model: LensModel) -> None:
         require_finite_map(name, row, weight)
     for row, bias in maps.biases.items():
         if row not in maps.weights or tuple(bias.shape) != (model.width,):
-            raise UsageError(f"--lens {name}: the bias of {row_words(row)} fits no map", OWN_FIT)
+            raise UsageError(f"--lens {name}: the bias of {row_named(row)} fits no map", OWN_FIT)
         require_finite_map(name, row, bias)
     deepest = max(maps.weights)
     if deepest >= last or maps.blocks not in (None, model.blocks):
@@ -68,7 +68,7 @@ def require_shape(name: str, row: int, weight: Tensor, width: int) -> None:
     if tuple(weight.shape) != (width, width):
         shape = " x ".join(map(str, weight.shape))
         raise UsageError(
-            f"--lens {name}: the map of {row_words(row)} is {shape}, the model's width is {width}",
+            f"--lens {name}: the map of {row_named(row)} is {shape}, the model's width is {width}",
             OWN_FIT,
         )
 
@@ -76,12 +76,12 @@ def require_shape(name: str, row: int, weight: Tensor, width: int) -> None:
 def require_finite_map(name: str, row: int, tensor: Tensor) -> None:
     if not bool(torch.isfinite(tensor).all()):
         raise WorkError(
-            f"--lens {name}: the map of {row_words(row)} holds numbers that are none",
+            f"--lens {name}: the map of {row_named(row)} holds numbers that are none",
             "fit or fetch the lens again",
         )
 
 
-def row_words(row: int) -> str:
+def row_named(row: int) -> str:
     return "the input row" if row == INPUT_ROW else f"layer {row}"
 
 

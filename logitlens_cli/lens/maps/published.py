@@ -32,7 +32,7 @@ def read_tuned(folder: Path, name: str, revision: str | None) -> LensMaps:
     Its translator i reads what enters block i, so it is of the row below: of what leaves block
     i - 1, and of the input row for 0. It adds to what it reads: h + W h + b.
     """
-    config = read_config(folder / TUNED_CONFIG)
+    config = read_lens_config(folder / TUNED_CONFIG)
     state = read_pickle(folder / TUNED_WEIGHTS)
     kind = config.get("lens_type", TUNED_TYPE)
     if kind != TUNED_TYPE:
@@ -136,7 +136,7 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
     return state
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_lens_config(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > ROOM:
             raise ValueError("it is larger than a configuration is")
