@@ -4,6 +4,7 @@ Loads torch and transformers, so it is loaded late itself.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -35,20 +36,22 @@ class Session:
     """A model that is open, and what is asked of it."""
 
     def __init__(
-        self, job: ReadJob, progress: Progress, tokenizer: PromptTokenizer | None = None
+        self,
+        job: ReadJob,
+        progress: Progress,
+        tokenizer: PromptTokenizer | None = None,
+        plain: LensModel | None = None,
     ) -> None:
+        """``tokenizer`` and ``plain`` (the model without a lens) where they are open already."""
         self.job, self.progress = job, progress
         self.tokenizer = tokenizer or PromptTokenizer(job, progress)
         opened = self.tokenizer.opened
         source = find_lens(
             job.spec.lens, job.spec.lens_revision, opened.name, offline=job.source.offline
         )
-        self.lens_model, spec = with_lens(
-            open_lens_model(opened, progress, subblocks=job.spec.subblocks),
-            self.tokenizer.spec,
-            source,
-            progress.note,
-        )
+        self.plain = plain or open_lens_model(opened, progress, subblocks=job.spec.subblocks)
+        spec = replace(self.tokenizer.spec, lens=job.spec.lens)
+        self.lens_model, spec = with_lens(self.plain, spec, source, progress.note)
         self.spec: ReadSpec = with_token_ids(spec, self.lens_model)
         self.rows = rows_of(self.lens_model.parts, self.spec)
         """of every grid; asked for at once, as the model may not have them"""

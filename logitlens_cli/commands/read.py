@@ -40,7 +40,12 @@ def read_and_write(options: TextReadOptions) -> Iterator[Path]:
                 f"--file {options.file} looks like JSON lines, and is read as one text; "
                 f"--lines {options.file} reads a prompt of each"
             )
-        yield from read_one_text(options, prompt, progress)
+        if len(options.lenses) > 1:
+            from logitlens_cli.commands.read_lenses import read_with_lenses
+
+            yield from read_with_lenses(options, prompt, progress)
+        else:
+            yield from read_one_text(options, prompt, progress)
 
 
 def read_one_text(options: TextReadOptions, prompt: Prompt, progress: Progress) -> Iterator[Path]:

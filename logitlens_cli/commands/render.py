@@ -1,6 +1,6 @@
 """``logitlens render``: dumps -> figures, without the model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from logitlens_cli.errors import UsageError, nearest
-from logitlens_cli.metrics.table import FOLLOWED, METRICS, TRACE
+from logitlens_cli.metrics.table import METRICS, TRACE
 from logitlens_cli.options.groups import (
     CommandOptions,
     FigureOptions,
@@ -20,11 +20,7 @@ from logitlens_cli.options.option import FIGURE, option
 
 if TYPE_CHECKING:
     from logitlens_cli.commands.outputs import Outputs
-    from logitlens_cli.figures.style import Colors, FigureStyle
     from logitlens_cli.reading.record import Reading
-
-NO_GRID = (FOLLOWED, TRACE)
-"""figures that have no grid of a text"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +87,13 @@ def render(options: Render) -> Iterator[Path]:
         note_torn(options.dumps, progress)
     style = figure_style(options)
     if options.share_scale:
-        style = replace(style, shared_colors=shared_colors(options, style))
+        from logitlens_cli.figures.shared_scale import shared_colors
+
+        drawn = ((str(dump), load_dump(dump)) for dump in options.dumps)
+        figures_of_dumps = (
+            (name, reading, drawn_figures(options, Path(name), reading)) for name, reading in drawn
+        )
+        style = replace(style, shared_colors=shared_colors(figures_of_dumps, style))
     missing: frozenset[str] = frozenset()
     writers: dict[Path, Path] = {}
     for dump in options.dumps:
@@ -161,27 +163,3 @@ def dump_files(
                 f"{writers[path]} and {dump} would both write {path}", "give each its own --out"
             )
     return files
-
-
-def shared_colors(options: Render, style: "FigureStyle") -> "Mapping[str, Colors]":
-    """By figure, colours whose limits are the widest of any dump's; UsageError where the same
-    figure shows different quantities."""
-    from logitlens_cli.figures.reading_panels import panels
-    from logitlens_cli.reading.dump import load_dump
-
-    widest: dict[str, tuple[Path, str, Colors]] = {}
-    for dump in options.dumps:
-        reading = load_dump(dump)
-        for figure in drawn_figures(options, dump, reading):
-            if figure in NO_GRID:
-                continue
-            panel = panels(reading, figure, style)[0]
-            first, bar, colors = widest.get(figure, (dump, panel.bar_label, panel.colors))
-            if bar != panel.bar_label:
-                raise UsageError(
-                    f"{figure} is {bar} in {first} and {panel.bar_label} in {dump}",
-                    "only one quantity can share a scale",
-                )
-            low, high = min(colors.low, panel.colors.low), max(colors.high, panel.colors.high)
-            widest[figure] = first, bar, replace(colors, low=low, high=high)
-    return {figure: colors for figure, (_, _, colors) in widest.items()}

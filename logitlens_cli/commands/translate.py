@@ -33,7 +33,9 @@ def model_source(options: Any) -> ModelSource:
 
 
 def read_spec(options: ReadOptions) -> ReadSpec:
-    return replace(values_for(ReadSpec, options), options=recorded_options(options))
+    """What to read, by the first of several lenses."""
+    spec = values_for(ReadSpec, options)
+    return replace(spec, lens=options.lenses[0], options=recorded_options(options))
 
 
 def read_job(options: ReadOptions) -> ReadJob:
@@ -52,9 +54,8 @@ def recipe_of(options: ReadOptions) -> Mapping[str, Any]:
     path = Path(options.model)
     weights = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     weights = [file for file in weights if file.exists()]  # a link may lead nowhere
-    stats = [
-        (file.name, file.stat()) for file in (*weights, *lens_files(options.lens, options.model))
-    ]
+    lens = lens_files(options.lenses[0], options.model)
+    stats = [(file.name, file.stat()) for file in (*weights, *lens)]
     return {
         **recorded_options(options),
         "command": options.command,

@@ -8,7 +8,8 @@ name flags.
 
 In the order of reading: ``style`` (what a user may choose), ``scale`` (limits of colours),
 ``words`` (what figures say), ``panel`` (a grid as data), ``reading_panels`` (the grids of a
-reading), ``pair`` and ``pair_panels`` (two readings compared), ``line_data`` (lines over layers);
+reading), ``shared_scale`` (of several), ``pair`` and ``pair_panels`` (two compared),
+``line_data`` (lines over layers);
 ``caption``, ``tables`` (shown as text); ``page`` (sizes of paper), ``fonts``, ``layout`` (what goes
 where), ``colors``, ``cell_texts``, ``drawing`` (a figure that can be saved); ``heatmap``,
 ``line_figure``, ``summary_figure``, ``fit_figure`` (the painters).

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from logitlens_cli.errors import UsageError
-from logitlens_cli.lens.spec import Bos, Norm, ReadSpec, layer_numbers
+from logitlens_cli.lens.spec import PLAIN, Bos, Norm, ReadSpec, layer_numbers
 from logitlens_cli.metrics.spec import MetricSpec
 from logitlens_cli.metrics.table import FOLLOWED
 from logitlens_cli.options.groups import (
@@ -102,13 +102,14 @@ class GridOptions:
         ),
     ] = ReadSpec.norm
     lens: Annotated[
-        str,
+        list[str] | None,
         option(
             "--lens",
             section=LENS,
-            help="plain, fitted (see logitlens fit), a file, a folder or a hub name.",
+            help="plain, fitted (see logitlens fit), a file, a folder or a hub name; may repeat.",
+            show_default=PLAIN,
         ),
-    ] = ReadSpec.lens
+    ] = None
     lens_revision: Annotated[
         str | None,
         option("--lens-revision", section=LENS, help="Branch, tag or commit of a lens of the hub."),
@@ -149,6 +150,11 @@ class GridOptions:
         ),
     ] = ReadSpec.window
     bos: BosOption = ReadSpec.bos
+
+    @property
+    def lenses(self) -> tuple[str, ...]:
+        """The lenses asked for, each once."""
+        return tuple(dict.fromkeys(self.lens or (PLAIN,)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +266,11 @@ class ReadOptions(
         if self.layers is not None:
             layer_numbers(self.layers)
         _ = self.part
+        if len(self.lenses) > 1 and self.lines is not None:
+            raise UsageError(
+                f"--lens {' and '.join(self.lenses)} cannot share --lines",
+                "give one text, or run once for each lens",
+            )
         if self.shard is not None and self.lines is None:
             raise UsageError(f"--shard {self.shard} without --lines", "name a file of prompts")
         if self.engine is Engine.ray and self.lines is None:

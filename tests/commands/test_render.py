@@ -10,11 +10,14 @@ from drawn import mesh_of
 from options_of import parsed, refusal
 from readings import as_dump, make
 
-from logitlens_cli.commands.render import Render, shared_colors
+from logitlens_cli.commands.render import Render
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.fonts import scripts_of
+from logitlens_cli.figures.reading_panels import figures_of
+from logitlens_cli.figures.shared_scale import shared_colors
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.options.metric import Color
+from logitlens_cli.reading.dump import load_dump
 
 
 @pytest.fixture
@@ -34,7 +37,8 @@ def given(*words: object) -> list[str]:
 
 
 def test_colours_of_several_dumps_reach_as_far_as_any(two: list[Path]) -> None:
-    made = shared_colors(Render(given=given(*two)), FigureStyle())
+    readings = [load_dump(path) for path in two]
+    made = shared_colors([(r.name, r, figures_of(r)) for r in readings], FigureStyle())
     assert sorted(made) == ["kl-final", "rank", "topk"]
     assert (made["topk"].low, made["topk"].high) == (10, 122)
     assert (made["rank"].low, made["rank"].high) == (1, 100)  # the metric's own

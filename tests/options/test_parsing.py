@@ -73,7 +73,8 @@ def test_every_option_of_the_command_line() -> None:
         *("--direction", "reverse", "--format", "pdf", "--vmin", "-1.5", "--vmax", "2e1"),
         *("--cmap", "rocket", "--dpi", "90", "--title", "T", "--changes-only", "--out", "o"),
         *("--name", "n", "--no-json", "--skip-existing", "--dry-run", "--quiet"),
-        *("--show", "--table", "md", "--caption"),
+        *("--show", "--table", "md", "--caption", "--lens", "plain", "--lens", "a/b"),
+        *("--lens-revision", "v1"),
     )
     assert made == All(
         file=Path("t.txt"), model="gpt2", revision="main", device="cuda:1",
@@ -85,7 +86,7 @@ def test_every_option_of_the_command_line() -> None:
         cmap="rocket", dpi=90, title="T", changes_only=True, out=Path("o"),
         name="n", json=False, skip_existing=True, dry_run=True, quiet=True,
         jobs=3, batch_tokens=99, width=Width.double, lock_in=True, next_ranks=True, probs=True,
-        delta=True, show=True, table="md", caption=True,
+        delta=True, show=True, table="md", caption=True, lens=["plain", "a/b"], lens_revision="v1",
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
     absent = {
