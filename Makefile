@@ -63,6 +63,11 @@ gallery: $(VENV)/.ready
 	done; \
 	$(BIN)/logitlens diff $$pair/Eiffel.rank.json $$pair/Space.rank.json --quiet \
 		--out outputs/gallery --format png --dpi 110 --no-json
+	$(MAKE) lens
+	set -e; for name in plasma repetition abstract; do \
+		$(BIN)/logitlens topk --config configs/smollm2/$$name.topk.toml --quiet --lens fitted \
+			--name $$name-fitted --out outputs/gallery --format png --dpi 110 --no-json; \
+	done
 
 # A lens fitted to the default model, in the cache, where `--lens fitted` looks: some four minutes.
 lens: build/python-reference.jsonl

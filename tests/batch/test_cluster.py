@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Shell, next_line
+from safetensors.torch import load_file
 
 from logitlens_cli.reading import summary
 from logitlens_cli.reading.dump import load_dump
@@ -85,6 +86,20 @@ def test_a_summary_is_the_same_from_a_cluster(
     assert (mine.prompts, mine.positions) == (own.prompts, own.positions)
     assert mine.sketches["rank"] == own.sketches["rank"]
     assert mine.sketches["lock-in"] == own.sketches["lock-in"]
+
+
+def test_a_lens_is_the_same_from_a_cluster(
+    logitlens: Shell, lines: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    line = ["fit", "--lines", lines, "-m", tiny_folder, "--format", "none", "-q"]
+    here, there = tmp_path / "here.safetensors", tmp_path / "ray.safetensors"
+    assert logitlens(*line, "-o", here).code == 0
+    ran = logitlens(*line, "-o", there, "--engine", "ray", "--workers", "2")
+    assert (ran.code, ran.out[0]) == (0, str(there))
+    mine, own = load_file(there), load_file(here)
+    assert mine.keys() == own.keys()
+    for name, tensor in own.items():
+        np.testing.assert_allclose(mine[name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def test_no_cluster_and_no_model(

@@ -235,6 +235,48 @@ def proof() -> Iterator[str]:
     yield ""
 
 
+def mapping() -> Iterator[str]:
+    names = ["plain", "mapped"]
+    yield "## Lenses with maps"
+    yield ""
+    yield (
+        "The grid of all four metrics, 128 tokens, 2 threads, torch alone: by the plain lens, and "
+        "with an affine map for each row but the last. Width / vocabulary is what the maps' "
+        "products have to cost."
+    )
+    yield ""
+    yield "| model | width / vocabulary | plain, s | mapped, s | mapped / plain |"
+    yield "|---|--:|--:|--:|--:|"
+    for shape, share in (("default", 576 / 49152), ("wide", 1600 / 50257)):
+        with workers([(sys.executable, shape, 128, 2, "mapped")]) as found:
+            made = take_turns({n: lambda n=n: found[n].run(n) for n in names}, 7)  # type: ignore[misc]
+        yield (
+            f"| {shape} | {share:.3f} | {seconds(made, 'plain')} | {seconds(made, 'mapped')} "
+            f"| {ratio(made, ['mapped'], ['plain'])} |"
+        )
+    yield ""
+
+
+def fitting() -> Iterator[str]:
+    names = ["bare", "fit"]
+    yield "## Fitting"
+    yield ""
+    yield (
+        "`logitlens fit --kind linear` on the default model, 16 chunks of 256 tokens of Python's "
+        "reference, 2 threads, model open. Bare: the same chunks, two a pass, through the model's "
+        "body, nothing kept. Fit: with the sums of all 30 rows in float64. What comes after "
+        "(solving, measuring on held-out text) does not grow with the text."
+    )
+    yield ""
+    with workers([(sys.executable, "default", 0, 2, "fit")]) as found:
+        made = take_turns({n: lambda n=n: found[n].run(n) for n in names}, 5)  # type: ignore[misc]
+    yield "| bare, tokens/s | fit, tokens/s | speed of fit / bare | fit, MiB |"
+    yield "|--:|--:|--:|--:|"
+    speeds = [f"{16 * 256 / float(seconds(made, n)):.0f}" for n in names]
+    yield f"| {' | '.join(speeds)} | {ratio(made, ['bare'], ['fit'])} | {mib(made, 'fit')} |"
+    yield ""
+
+
 def peers() -> Iterator[str]:
     tokens, threads = 128, 2
     yield "## Peers"
@@ -404,6 +446,8 @@ SECTIONS = {
     "commands": commands,
     "many": many,
     "proof": proof,
+    "fit": fitting,
+    "maps": mapping,
     "peers": peers,
     "start-up": start_up,
     "figure": figure,

@@ -276,6 +276,72 @@ def proof(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     return {"prove": prove, "first reading": read, "next reading": read}
 
 
+def fit(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+    """Chunks of Python's reference through the model alone, and added up for a linear lens."""
+    from pydoc_data.topics import topics
+
+    from logitlens_cli.batch.fitting import FitJob, FitSession, added_here
+    from logitlens_cli.batch.prompts import Prompt
+    from logitlens_cli.lens.spec import ReadSpec
+    from logitlens_cli.model.progress import Progress
+    from logitlens_cli.model.source import ModelSource
+
+    spec = ReadSpec(metrics={})
+    job = FitJob(source=ModelSource(), spec=spec, kind="linear", skip_first=4)
+    session = FitSession(job, Progress())
+    texts = [Prompt("", text) for text in topics.values()]
+    chunks = [c for c in session.chunker().chunks(texts) if len(c.ids) == session.longest][:16]
+    groups = list(session.groups(chunks))
+
+    def bare() -> None:
+        for group in groups:
+            tokens = torch.tensor([list(chunk.ids) for chunk in group])
+            session.lens_model.model.base_model(tokens, use_cache=False)
+
+    def added() -> None:
+        for _ in added_here(session, session.empty(), chunks):
+            pass
+
+    return {"bare": bare, "fit": added}
+
+
+def mapped(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
+    """The grid of all four metrics by the plain lens, and through a map for each row."""
+    from dataclasses import replace
+
+    from logitlens_cli.lens import capture, grid
+    from logitlens_cli.lens.capture import INPUT, resid_post
+    from logitlens_cli.lens.direct import Direct
+    from logitlens_cli.lens.maps.lens_maps import LensMaps
+    from logitlens_cli.metrics.sums import Needs
+    from logitlens_cli.model.anatomy import find
+    from logitlens_cli.reading.record import MapsRecord
+
+    model = model_of(shape)
+    parts = find.find_parts(model)
+    rows = (INPUT, *(resid_post(n) for n in range(len(parts.blocks))))
+    window = capture.PromptSlice(ids, range(len(ids)), [len(ids) - 1])
+    stream = capture.capture(model, parts, [window], rows)
+    width = parts.layout.width
+    record = MapsRecord(name="bench", kind="linear", sha256="")
+    maps = LensMaps(
+        record,
+        {row: torch.randn(width, width) / width**0.5 for row in range(-1, len(parts.blocks) - 1)},
+        {row: torch.randn(width) for row in range(-1, len(parts.blocks) - 1)},
+    )
+    needs = Needs(frozenset({"final"}), frozenset({"final", "input"}))
+    wanted = grid.GridSpec(rows, 1, needs, {})
+    direct = Direct(parts)
+
+    def plain() -> None:
+        grid.grid(direct, stream, wanted)
+
+    def through_maps() -> None:
+        grid.grid(direct, replace(stream, maps=maps), wanted)
+
+    return {"plain": plain, "mapped": through_maps}
+
+
 def transformer_lens(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
     """Its cache of the residual stream, its final norm and unembedding; the metrics in torch."""
     from tokenizers import Tokenizer
@@ -359,6 +425,8 @@ def main(shape: str, tokens: str, threads: str, kind: str) -> None:
         "ours": ours,
         "batch": batch,
         "proof": proof,
+        "fit": fit,
+        "mapped": mapped,
         "transformer-lens": transformer_lens,
         "tuned-lens": tuned_lens,
     }
