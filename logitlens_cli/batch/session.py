@@ -131,6 +131,7 @@ def open_lens_model(opened: OpenedTokenizer, progress: Progress, *, subblocks: b
             model.tokenizer,
             name=model.name,
             revision=model.revision,
+            verified=model.verified,
             context=model.context,
             subblocks=subblocks,
         )

@@ -1,4 +1,4 @@
-"""``logitlens models``: list them, fetch one, check one; all families."""
+"""``logitlens models``: list them, fetch, check or verify one; all families."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +59,24 @@ class Check(ModelOptions, CommandOptions):
         progress = TerminalProgress(quiet=self.quiet)
         opened = open_tokenizer(model_source(self), progress)
         print_proof(proof_report(open_lens_model(opened, progress, subblocks=True)))
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(CommandOptions):
+    """Hash all files of a fetched model, and hold them against what was fetched or converted."""
+
+    name: Annotated[str, typer.Argument(help="smollm2, or a model of the hub.")] = "smollm2"
+    revision: Annotated[
+        str | None, option("--revision", section=MODEL, help="Branch, tag or commit on the hub.")
+    ] = None
+
+    def run(self) -> Iterator[Path]:
+        """Raises WorkError where a file is damaged."""
+        from logitlens_cli.model.verify import verified_files
+
+        names = verified_files(self.name, self.revision)
+        print_proof({self.name: [f"{len(names)} files are as they were written", *names]})
         yield from ()
 
 

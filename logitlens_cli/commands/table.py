@@ -7,7 +7,7 @@ from logitlens_cli.commands.diff import Diff
 from logitlens_cli.commands.fit import Fit
 from logitlens_cli.commands.lenses import Convert, Show
 from logitlens_cli.commands.metric import metric_commands
-from logitlens_cli.commands.models import Check, Families, Fetch
+from logitlens_cli.commands.models import Check, Families, Fetch, Verify
 from logitlens_cli.commands.rank import Rank
 from logitlens_cli.commands.render import Render
 from logitlens_cli.commands.stats import Stats
@@ -35,6 +35,7 @@ def commands() -> Mapping[str, type[CommandOptions]]:
 MODEL_COMMANDS: Mapping[str, type[CommandOptions]] = {
     "fetch": Fetch,
     "check": Check,
+    "verify": Verify,
     "families": Families,
 }
 """those of ``logitlens models``"""

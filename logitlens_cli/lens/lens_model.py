@@ -37,6 +37,7 @@ def lens_model_of(
     *,
     name: str,
     revision: str | None = None,
+    verified: str | None = None,
     context: int | None = None,
     subblocks: bool = False,
 ) -> LensModel:
@@ -60,6 +61,7 @@ def lens_model_of(
         record=ModelRecord(
             name=name,
             revision=revision,
+            verified=verified,
             dtype=str(model.dtype).removeprefix("torch."),
             device=str(model.device),
             blocks=len(parts.blocks),

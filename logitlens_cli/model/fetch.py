@@ -71,7 +71,8 @@ def bring_files(
 ) -> ModelFiles:
     if kind == "default":
         folder = smollm2.default_model_folder(offline=not allowed.network, progress=progress)
-        return ModelFiles(folder, revision=smollm2.REVISION)
+        weights = smollm2.hashes_of(folder)[SAFETENSORS]
+        return ModelFiles(folder, revision=smollm2.REVISION, verified=f"sha256:{weights}")
     if kind == "hub":
         return bring_from_hub(name, revision, allowed, progress)
     path = Path(name).expanduser().absolute()

@@ -43,6 +43,8 @@ class ModelFiles:
     gguf: Path | None = None
     hub: str | None = None
     revision: str | None = None  # None: still to be computed
+    verified: str | None = None
+    """hash of the weights' file, where it was held against the one that was written"""
 
     def __str__(self) -> str:
         return str(self.hub or self.gguf or self.folder)

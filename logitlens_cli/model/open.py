@@ -37,6 +37,8 @@ class OpenedModel:
     """What exactly was read: the commit of a hub model; "gguf-sha256:..." of a GGUF file;
     "sampled-sha256:..." of a folder: config.json, and of each weight file its name, size, header
     and 64 pages spread over it (two fine-tunes differ there; a few flipped bits may not)."""
+    verified: str | None
+    """Hash of the weights' file, where it was held against the one that was written."""
     dtype: str  # of the body: "float32", "bfloat16", "float16"
     device: str  # "cpu", "cuda:0", "mps:0"
     context: int | None  # tokens the model can take; None where it states no limit
@@ -109,6 +111,7 @@ def open_weights(opened: OpenedTokenizer, progress: Progress) -> OpenedModel:
         name=opened.name,
         source=str(files.gguf or files.folder),
         revision=files.revision or "",
+        verified=files.verified,
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
         context=context_length(config),

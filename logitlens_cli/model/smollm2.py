@@ -5,7 +5,6 @@ takes transformers some 25 s, so it is turned once into a folder that loads in h
 folder appears whole or not at all: it is made in a temporary sibling, under a lock, and renamed.
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from platformdirs import user_cache_path
 from logitlens_cli.errors import LogitLensError, WorkError
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.silence import silenced
+from logitlens_cli.model.verified import changed_files, sha256_of_file, write_stamps
 
 NAME = "smollm2"
 BLOCKS, WIDTH, VOCABULARY = 30, 576, 49152  # known before it is fetched
@@ -36,7 +36,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 REVISION = f"gguf-sha256:{GGUF_SHA256}"
 
 MARKER = "logitlens.json"
-CONVERSION = 1  # raised when the conversion changes, so that older folders are made anew
+CONVERSION = 2  # raised when the conversion changes, so that older folders are made anew
 FETCH_LIMIT = 1800.0  # s; 93 MB at 50 kB/s
 WAIT_LIMIT = FETCH_LIMIT + 600  # s; the other process may have to fetch and to convert
 DISK_SPACE = (
@@ -53,7 +53,7 @@ def default_model_folder(*, offline: bool, progress: Progress) -> Path:
 
     Raises WorkError when that is impossible, with what to do instead.
     """
-    ready = cached_folder()
+    ready = verified_folder(progress)
     if ready is not None:
         return ready
     if offline and _installed() is None:
@@ -65,9 +65,8 @@ def default_model_folder(*, offline: bool, progress: Progress) -> Path:
     with _cache_errors(root):
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f"{NAME}.lock", progress):
-            return cached_folder() or _make(
-                root, progress
-            )  # the process waited for may have made it
+            # The process waited for may have made it.
+            return verified_folder(Progress()) or _make(root, progress)
 
 
 def cached_folder() -> Path | None:
@@ -88,6 +87,31 @@ def cached_folder() -> Path | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return folder if whole else None
+
+
+def verified_folder(progress: Progress) -> Path | None:
+    """The converted model's folder if its files hold the bytes that were written; else None, and
+    ``progress`` is told which are damaged."""
+    folder = cached_folder()
+    if folder is None:
+        return None
+    try:
+        changed = changed_files(folder, hashes_of(folder))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if changed:
+        progress.note(
+            f"the {NAME} in the cache is damaged ({', '.join(changed)}), and converted anew"
+        )
+    return None if changed else folder
+
+
+def hashes_of(folder: Path) -> Mapping[str, str]:
+    """The SHA-256 of each file of a converted model, as it was written."""
+    hashes = json.loads((folder / MARKER).read_bytes())["sha256"]
+    if not isinstance(hashes, dict):
+        raise TypeError(f"{folder / MARKER} holds no hashes")
+    return hashes
 
 
 def cache_root() -> Path:
@@ -241,8 +265,7 @@ def _pip_failure(said: str) -> WorkError:
 
 
 def _check_hash(path: Path, sha256: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of_file(path)
     if found != sha256:
         raise WorkError(
             f"{path} has the sha256 {found}, not {sha256}",
@@ -292,13 +315,16 @@ def _convert_with_transformers(gguf: Path, folder: Path) -> None:
 
 def _seal(folder: Path) -> None:
     """Write the marker that makes the folder valid, and bring all of it to the disk."""
+    files = sorted(folder.iterdir())
     marker = {
         "model": NAME,
         "package": f"{PACKAGE}=={VERSION}",
         "gguf_sha256": GGUF_SHA256,
         "conversion": CONVERSION,
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+        "files": {path.name: path.stat().st_size for path in files},
+        "sha256": {path.name: sha256_of_file(path) for path in files},
     }
+    write_stamps(folder, [path.name for path in files])
     (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
     for path in [*folder.iterdir(), folder]:
         _sync(path)

@@ -219,6 +219,9 @@ class ModelRecord(Record, frozen=True):
     tied: bool
     """is the embedding matrix the head?"""
     class_: str = msgspec.field(name="class")
+    verified: str | None = None
+    """hash of the weights' file that was read, where it was held against the hash of what was
+    written; null where there is none to hold it against"""
 
 
 class MapsRecord(Record, frozen=True):

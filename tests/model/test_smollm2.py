@@ -113,15 +113,40 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "other-hash": lambda made: edit_marker(made, gguf_sha256="0" * 64),
     "older": lambda made: edit_marker(made, conversion=0),
     "no-files": lambda made: edit_marker(made, files=None),
+    "no-hashes": lambda made: edit_marker(made, sha256=[]),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_folder_does_not_count(cache: Path, damage: str) -> None:
     made = pretend_made(cache)
-    assert smollm2.cached_folder() == made
+    assert smollm2.verified_folder(QUIET) == made
     DAMAGES[damage](made)
-    assert smollm2.cached_folder() is None
+    assert smollm2.verified_folder(QUIET) is None
+
+
+def flip_a_byte(path: Path) -> None:
+    """One that changes no size."""
+    with path.open("r+b") as file:
+        file.seek(3)
+        byte = file.read(1)[0]
+        file.seek(3)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_a_changed_byte_does_not_count(cache: Path) -> None:
+    made = pretend_made(cache)
+    notes: list[str] = []
+
+    class Told(Progress):
+        def note(self, sentence: str) -> None:
+            notes.append(sentence)
+
+    assert smollm2.verified_folder(Told()) == made
+    flip_a_byte(made / "model.safetensors")
+    assert smollm2.cached_folder() == made  # by its sizes
+    assert smollm2.verified_folder(Told()) is None
+    assert notes == ["the smollm2 in the cache is damaged (model.safetensors), and converted anew"]
 
 
 def test_without_a_named_cache_the_users_own_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
