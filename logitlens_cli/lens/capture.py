@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from logitlens_cli.errors import ProofError, WorkError
-from logitlens_cli.lens.maps.lens_maps import LensMaps
+from logitlens_cli.lens.maps.lens_maps import LensMaps, Share, one_by_one
 from logitlens_cli.model.anatomy import passes, tensors
 from logitlens_cli.model.anatomy.parts import ModelParts
 
@@ -81,12 +81,16 @@ class Stream:
     maps: LensMaps | None = None
     """what rows go through before they are decoded; never the last"""
 
-    def decoded_rows(self, sites: Sequence[StreamSite], columns: slice) -> Tensor:
-        """Some rows (row, position, width) as they are to be decoded."""
+    def decoded_rows(
+        self, sites: Sequence[StreamSite], columns: slice, share: Share = one_by_one
+    ) -> Tensor:
+        """Some rows (row, position, width) as they are to be decoded; ``share`` gives the work to
+        threads."""
         resid = self.resid[[self.rows.index(site) for site in sites], columns]
         if self.maps is None:
             return resid
-        return self.maps.apply(resid, [site.block if site.is_post else None for site in sites])
+        rows = [site.block if site.is_post else None for site in sites]
+        return self.maps.apply(resid, rows, share)
 
 
 class RowBuffer:

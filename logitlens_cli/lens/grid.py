@@ -141,7 +141,7 @@ def column_sums(
     decoder: Decoder, stream: Stream, columns: slice, group: int, spec: GridSpec, team: Team
 ) -> Sums:
     """The sums of a block of positions, ``group`` layers at a time."""
-    prepared = decoder.prepare(stream.decoded_rows(spec.rows, columns))
+    prepared = decoder.prepare(stream.decoded_rows(spec.rows, columns, team.share))
     needs, tiles = spec.needs, list(decoder.entries())
     # References come first, by name; the model's output is always asked for.
     names = sorted(needs.references | {"final"}, key=lambda n: (n not in needs.references, n))

@@ -1,14 +1,23 @@
 """Maps in memory, and what becomes of a stream by them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from logitlens_cli.lens.product import product
 from logitlens_cli.reading.record import MapsRecord
+
+Share: TypeAlias = Callable[[Callable[[int], None], Iterable[int]], None]
+
+
+def one_by_one(work: Callable[[int], None], items: Iterable[int]) -> None:
+    """Do ``work`` on every item, in this thread."""
+    for item in items:
+        work(item)
+
 
 INPUT_ROW = -1
 """the row of what enters block 0, as a number among those of blocks"""
@@ -40,19 +49,27 @@ class LensMaps:
         )
         return replace(self, weights=weights, biases=biases)
 
-    def apply(self, resid: Tensor, rows: Sequence[int | None]) -> Tensor:
+    def apply(self, resid: Tensor, rows: Sequence[int | None], share: Share = one_by_one) -> Tensor:
         """Map rows (row, position, width) of a stream: in float32, whatever the model's dtype.
 
         ``rows`` the number of each, None for one that is never mapped. What has no map stays as it
-        is. One vector gives the same bits however many are mapped with it.
+        is. One vector gives the same bits however many are mapped with it. ``share`` gives rows to
+        threads.
         """
         if not any(row in self.weights for row in rows):
             return resid
-        mapped = resid.to(torch.float32, copy=True)
-        for n, row in enumerate(rows):
-            if row in self.weights:
-                assert row is not None
-                mapped[n] = product(mapped[n], self.weights[row].to(mapped.device))
-                if row in self.biases:
-                    mapped[n] += self.biases[row].to(mapped.device)
+        mapped = torch.empty(resid.shape, dtype=torch.float32, device=resid.device)
+
+        def map_row(n: int) -> None:
+            row, out = rows[n], mapped[n]
+            if row is None or row not in self.weights:
+                out.copy_(resid[n])
+                return
+            written = product(resid[n].float(), self.weights[row].to(resid.device), out)
+            if written is not out:
+                out.copy_(written)
+            if row in self.biases:
+                out += self.biases[row].to(resid.device)
+
+        share(map_row, range(len(rows)))
         return mapped
