@@ -78,7 +78,8 @@ def check_small_files(files: ModelFiles) -> None:
     small_files = {path for pattern in READ_FILES for path in files.folder.glob(pattern)}
     for path in sorted(small_files | {*files.folder.glob("*.safetensors")}):
         target = Path(os.path.realpath(path))  # unlike resolve(), it does not fail on a loop
-        if path.is_symlink() and not any(target.is_relative_to(home) for home in homes):
+        # Whether the file or a folder on the way is the link.
+        if not any(target.is_relative_to(home) for home in homes):
             raise WorkError(
                 f"{path} is a link that leads out of its folder, to {target}",
                 "put a copy of that file into the folder, if you trust it",

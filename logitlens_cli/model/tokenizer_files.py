@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -29,6 +30,8 @@ USUAL_PATTERNS = {" {2,}"}  # patterns of normalizers that the tools for convert
 READ_SECONDS = 60.0  # s; for a tokenizer, most of which go to transformers
 GENERIC_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """of transformers, by both its names, which takes a tokenizer.json as it is"""
+BACKENDS = ("PythonBackend", "SentencePieceBackend", "PreTrainedTokenizer")
+"""the classes of other tokenizers that take a file as it is"""
 OWN_CLASSES = ("qwen", "hyperclovax", "siglip2", "mistral", "ministral", "mixtral", "pixtral")
 """how those model types begin for which transformers may put another class in its place (a test
 asks it)"""
@@ -99,7 +102,9 @@ def check_tokenizer_files(files: ModelFiles) -> None:
         try_tokenizer(files)
     if files.gguf or not config.is_file():
         return
-    for key, value in read_json(config).items():
+    raw = read_json(config)
+    require_tokenizer_class(config, raw.get("tokenizer_class"))
+    for key, value in raw.items():
         # Where tokenizer.json is there, old paths in *_file are not read.
         if key == "fast_tokenizer_files" or (key.endswith("_file") and not whole.is_file()):
             for name in value if isinstance(value, list) else [value]:
@@ -108,6 +113,19 @@ def check_tokenizer_files(files: ModelFiles) -> None:
                         f"{config} reaches outside its folder ({key}: {name})",
                         "put that file into the folder and correct the name",
                     )
+
+
+def require_tokenizer_class(config: Path, name: Any) -> None:
+    """WorkError for a name of which transformers would load something else: it takes any class of
+    its own, models with their weights too."""
+    if name is None:
+        return
+    is_tokenizer = isinstance(name, str) and re.fullmatch(r"\w{1,100}Tokenizer(Fast)?", name)
+    if name not in (*GENERIC_CLASSES, *BACKENDS) and (not is_tokenizer or name == "AutoTokenizer"):
+        raise WorkError(
+            f"{config} names {str(name)[:60]!r} as its tokenizer_class, which is no tokenizer",
+            "fetch or save the model again",
+        )
 
 
 class TokenizerJson(msgspec.Struct):

@@ -98,6 +98,14 @@ def fifo(name: str) -> Callable[[Path], None]:
     return change
 
 
+def templates_elsewhere(folder: Path) -> None:
+    """A link to a folder, not to a file."""
+    other = folder.parent / "elsewhere"
+    other.mkdir(exist_ok=True)
+    (other / "tool_use.jinja").write_text("{{ messages }}")
+    (folder / "additional_chat_templates").symlink_to(other)
+
+
 GROWING = {"type": "Replace", "pattern": {"Regex": "."}, "content": "a" * 10}
 FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (with_pickle, "only as a pickle"),
@@ -105,6 +113,19 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer linked": (linked("tokenizer.json", "/etc/passwd"), "leads out of its folder"),
     "weights linked": (linked("model.safetensors", "/dev/zero"), "leads out of its folder"),
     "template linked": (linked("chat_template.jinja", "/dev/zero"), "leads out of its folder"),
+    "templates linked": (templates_elsewhere, "leads out of its folder"),
+    "tokenizer that is a model": (
+        lambda f: edit_json(f / "tokenizer_config.json", tokenizer_class="AutoModelForCausalLM"),
+        "which is no tokenizer",
+    ),
+    "tokenizer that is any class": (
+        lambda f: edit_json(f / "tokenizer_config.json", tokenizer_class="pipeline"),
+        "which is no tokenizer",
+    ),
+    "tokenizer of no name": (
+        lambda f: edit_json(f / "tokenizer_config.json", tokenizer_class=["AutoModel"]),
+        "which is no tokenizer",
+    ),
     "configuration waits": (fifo("config.json"), "no config.json"),
     "weights wait": (fifo("model.safetensors"), "has no weights"),
     "terabyte of words": (swollen("merges.txt"), "larger than 128 MB"),
