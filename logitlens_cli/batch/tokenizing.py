@@ -6,12 +6,21 @@ Loads transformers, and torch only where a tokenizer needs it, so it is loaded l
 from logitlens_cli.batch import prompts
 from logitlens_cli.batch.job import ReadJob
 from logitlens_cli.batch.prompts import Prompt
+from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.prompt import TokenizedPrompt, prompt_text, tokenize_prompt
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.targets import without_spellings
-from logitlens_cli.model import sandbox
+from logitlens_cli.model import sandbox, tokenizer
+from logitlens_cli.model.config import stated_context
 from logitlens_cli.model.open import open_tokenizer
 from logitlens_cli.model.progress import Progress
+
+LONG_TEXT = 200_000
+"""characters of texts that are tokenized whatever they are"""
+MOST_CHARACTERS = 16
+"""of a token, on average, in a text of whatever kind"""
+SLACK = 16
+"""tokens by which a beginning may be cut otherwise than the whole"""
 
 
 class PromptTokenizer:
@@ -34,14 +43,34 @@ class PromptTokenizer:
         """Its tokens and columns; UsageError for a text or window that does not fit."""
         prompts.require_text(prompt.text, "its text")
         text = prompt.text
-        tokenizer = self.opened.tokenizer
+        by = self.opened.tokenizer
         if self.spec.chat:
             with sandbox.resource_limits(
                 f"--chat: the chat template of {self.opened.name}", "leave the option out"
             ):
-                text = prompt_text(tokenizer, self.spec, text)
+                text = prompt_text(by, self.spec, text)
+        self.require_possible(text)
         return sandbox.run_with_timeout(
             self.name,
             len(text),
-            lambda: tokenize_prompt(tokenizer, self.spec, text, prompt.name),
+            lambda: tokenize_prompt(by, self.spec, text, prompt.name),
         )
+
+    def require_possible(self, text: str) -> None:
+        """UsageError for a text that is far too long for the model, told by its beginning: to
+        tokenize 20 million characters takes 40 s and 4 GB."""
+        context = stated_context(self.opened.files) if len(text) > LONG_TEXT else None
+        beginning = text[: max(LONG_TEXT, MOST_CHARACTERS * (context or 0))]
+        if context is None or len(beginning) == len(text):
+            return
+        count = sandbox.run_with_timeout(
+            self.name,
+            len(beginning),
+            lambda: len(tokenizer.encode(self.opened.tokenizer, beginning).ids),
+        )
+        if count > context + SLACK:
+            raise UsageError(
+                f"the text has more than {count - SLACK} tokens in its first {len(beginning)} of "
+                f"{len(text)} characters, {self.opened.name} takes {context}",
+                "shorten it",
+            )

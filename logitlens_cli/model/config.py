@@ -1,6 +1,7 @@
 """A model's configuration, checked before anything is built from it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,11 +109,27 @@ def check_causal(
         raise needs_code(files, f"transformers has no causal language model of type {kind}")
 
 
+def stated_context(files: ModelFiles) -> int | None:
+    """``context_length`` of a folder's config.json, without the library that reads it; None where
+    it is not in there."""
+    path = files.folder / "config.json"
+    if files.gguf or not path.is_file():
+        return None
+    raw = read_json(path)
+    text = raw.get("text_config")
+    return first_length((raw | text if isinstance(text, dict) else raw).get)
+
+
 def context_length(config: "PretrainedConfig") -> int | None:
     """Tokens the model states it can take (the tokenizer's own figure is often a fantasy)."""
     text = config.get_text_config()
+    return first_length(lambda key: getattr(text, key, None))
+
+
+def first_length(value_of: Callable[[str], Any]) -> int | None:
+    """The longest text by any of the names that configurations have for it."""
     for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
-        length = getattr(text, key, None)
+        length = value_of(key)
         if isinstance(length, int) and length > 0:
             return length
     return None

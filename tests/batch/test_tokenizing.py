@@ -15,7 +15,10 @@ from transformers.models.auto import tokenization_auto
 from logitlens_cli.batch.job import ReadJob
 from logitlens_cli.batch.prompts import Prompt
 from logitlens_cli.batch.tokenizing import PromptTokenizer
+from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.spec import ReadSpec
+from logitlens_cli.model import tokenizer
+from logitlens_cli.model.config import stated_context
 from logitlens_cli.model.files import ModelFiles
 from logitlens_cli.model.progress import Progress
 from logitlens_cli.model.source import ModelSource
@@ -113,3 +116,44 @@ def test_transformers_takes_the_same_class(tiny_folder: Path) -> None:
             config.model_type = kind
             tokenizer = tokenization_auto.AutoTokenizer.from_pretrained(tiny_folder, config=config)
             assert type(tokenizer) is transformers.PreTrainedTokenizerFast, kind
+
+
+def test_a_text_far_too_long_is_told_by_its_beginning(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    edit_json(folder / "config.json", max_position_embeddings=1000)
+    job = ReadJob(source=ModelSource(str(folder)), spec=ReadSpec(metrics={}))
+    opened = PromptTokenizer(job, Progress())
+    seen: list[int] = []
+    encode = tokenizer.encode
+
+    def counted(by: object, text: str, bos: str = "auto") -> tokenizer.Encoded:
+        seen.append(len(text))
+        return encode(by, text, bos)
+
+    monkeypatch.setattr(tokenizer, "encode", counted)
+    with pytest.raises(UsageError, match="the text has more than 199984 tokens in its first 2000"):
+        opened.tokenize(Prompt("x", "a" * 2_000_000))
+    assert seen == [200_000]
+    # What a beginning does not tell is tokenized whole.
+    seen.clear()
+    edit_json(folder / "config.json", max_position_embeddings=250_000)
+    opened.tokenize(Prompt("x", "a" * 210_000))
+    assert seen[-1] == 210_000
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"max_position_embeddings": 8}, 8),
+        ({"n_positions": 9}, 9),
+        ({"max_position_embeddings": 8, "text_config": {"max_position_embeddings": 7}}, 7),
+        ({"max_position_embeddings": "many"}, None),
+        ({"max_position_embeddings": -1}, None),
+        ({"text_config": 3}, None),
+    ],
+)
+def test_a_stated_context(config: object, expected: int | None, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert stated_context(ModelFiles(tmp_path)) == expected
