@@ -1,6 +1,7 @@
 """A model's configuration, checked before anything is built from it."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ def checked_config_json(files: ModelFiles, allowed: Permissions) -> dict[str, An
         raise WorkError(f"{files} has no config.json, so it holds no model", hint)
     check_small_files(files)
     raw = read_json(folder / "config.json")
+    require_countable(raw, folder / "config.json")
     kind = raw.get("model_type")
     if not isinstance(kind, str):
         raise WorkError(f"{folder / 'config.json'} names no model_type", "save the model again")
@@ -67,6 +69,31 @@ def checked_config_json(files: ModelFiles, allowed: Permissions) -> dict[str, An
             "upgrade transformers",
         )
     return raw
+
+
+COUNTED = re.compile(r"(.*_)?(layers?|labels?|blocks?|stages?|depths?)", re.ASCII)
+"""names of numbers of which transformers makes lists and tables as it reads a configuration (found
+by giving each number of each model type a value of a billion)"""
+MOST_COUNTED = 100_000
+"""the largest models have some hundred layers, the largest classifiers some 20 000 labels"""
+
+
+def require_countable(raw: Any, path: Path) -> None:
+    """WorkError for a configuration, or a part of one, that makes its reader fill the memory."""
+    todo = [raw]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, list):
+            todo += part
+        elif isinstance(part, dict):
+            todo += part.values()
+            for key, value in part.items():
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                if is_number and abs(value) > MOST_COUNTED and COUNTED.fullmatch(key):
+                    raise WorkError(
+                        f"{path} says {key[:60]}: {value:g}, more than {MOST_COUNTED}",
+                        "fetch or save the model again",
+                    )
 
 
 def check_small_files(files: ModelFiles) -> None:

@@ -3,6 +3,7 @@
 import ast
 import fnmatch
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from transformers import (
 
 import logitlens_cli
 from logitlens_cli.errors import LogitLensError, UsageError, WorkError
-from logitlens_cli.model.config import context_length
+from logitlens_cli.model.config import context_length, require_countable
 from logitlens_cli.model.files import READ_FILES
 
 pytestmark = pytest.mark.usefixtures("online")
@@ -229,3 +230,44 @@ def test_a_tokenizer_may_have_tokens_that_the_model_has_not(tmp_path: Path) -> N
     )
     with pytest.raises(UsageError, match="--target id:256 is not a token; ids are 0 to 255"):
         logitlens_cli.read(it.model, it.tokenizer, "a", target="<image>")
+
+
+@pytest.mark.slow
+def test_no_number_of_a_configuration_fills_the_memory() -> None:
+    """Numbers of every model type, a billion each: refused before they are read, or harmless."""
+    bombs = Path(__file__).parents[1] / "tools" / "bombs.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(bombs)], capture_output=True, text=True,
+        timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    tried, refused, harmful = json.loads(done.stdout.splitlines()[-1])
+    assert harmful == []
+    assert refused > tried / 100
+    assert tried > 1000
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"num_hidden_layers": 10**9},
+        {"n_layers": -(10**9)},
+        {"text_config": {"num_labels": 1e9}},
+        {"parts": [{"depth": 200_000}]},
+    ],
+)
+def test_counts_beyond_reason_are_refused(raw: dict[str, Any]) -> None:
+    with pytest.raises(WorkError, match="more than 100000"):
+        require_countable(raw, Path("config.json"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"num_hidden_layers": 1000, "vocab_size": 10**6, "rope_theta": 5e8},
+        {"num_labels": True, "layers": "many", "max_position_embeddings": 10**7},
+        {"label2id": {"a": 10**6}},
+    ],
+)
+def test_other_numbers_are_left_to_their_readers(raw: dict[str, Any]) -> None:
+    require_countable(raw, Path("config.json"))

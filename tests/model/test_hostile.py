@@ -141,7 +141,15 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep tokenizer": (lambda f: (f / "tokenizer.json").write_text("[" * 10**6), "tokenizer"),
     "billion blocks": (
         lambda f: edit_json(f / "config.json", num_hidden_layers=10**9),
-        "far larger",
+        "says num_hidden_layers: 1e+09",
+    ),
+    "billion labels": (
+        lambda f: edit_json(f / "config.json", num_labels=10**9),
+        "says num_labels: 1e+09",
+    ),
+    "billion layers within": (
+        lambda f: edit_json(f / "config.json", text_config={"num_hidden_layers": 1e9}),
+        "says num_hidden_layers: 1e+09",
     ),
     "billion words": (lambda f: edit_json(f / "config.json", vocab_size=10**9), "far larger"),
     "billion wide": (lambda f: edit_json(f / "config.json", hidden_size=2**30), "corrupt model"),
