@@ -21,6 +21,7 @@ from logitlens_cli.model.files import (
     shard_names,
     short_message,
 )
+from logitlens_cli.model.gguf_header import check_gguf_header
 from logitlens_cli.model.progress import Progress
 
 
@@ -78,6 +79,7 @@ def bring_files(
     path = Path(name).expanduser().absolute()
     if kind == "gguf":
         require_one_gguf(path)
+        check_gguf_header(path)
     return ModelFiles(path) if kind == "folder" else ModelFiles(path.parent, gguf=path)
 
 

@@ -74,7 +74,11 @@ def lie(folder: Path, length: int) -> None:
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "endless": (
         lambda f: edit_json(f / "config.json", num_hidden_layers=10**9),
-        "1000000000 blocks",
+        "num_hidden_layers: 1e+09, more than 100000",
+    ),
+    "many blocks": (
+        lambda f: edit_json(f / "config.json", num_hidden_layers=99_999),
+        "99999 blocks",
     ),
     "wide": (lambda f: edit_json(f / "config.json", hidden_size=1_600_000), "corrupt model"),
     "many words": (lambda f: edit_json(f / "config.json", vocab_size=10**9), "corrupt model"),
