@@ -22,7 +22,7 @@ from torch import Tensor
 from logitlens_cli.errors import WorkError
 from logitlens_cli.lens.capture import INPUT, Stream, StreamSite
 from logitlens_cli.lens.decoder import Decoder
-from logitlens_cli.lens.tile import KERNEL_MIN_LOGITS, LEAST_LOGIT, leading_ids
+from logitlens_cli.lens.tile import KERNEL_MIN_LOGITS, LEAST_LOGIT, leading_ids, numba_kernel
 from logitlens_cli.lens.tiles import TargetTokens, TileAccumulator, Tiling
 from logitlens_cli.metrics.sums import Needs, Sums
 
@@ -175,6 +175,13 @@ def column_sums(
         accumulator.start_second_pass()
         pass_over_vocabulary(accumulator.add_js)
     return accumulator.result(output_ids)
+
+
+def engine_name(decoder: Decoder, stream: Stream, spec: GridSpec) -> str:
+    """What reduces the logits of a grid: "numba" or "torch"."""
+    is_large = logits_in_grid(stream, spec, list(decoder.entries())) >= KERNEL_MIN_LOGITS
+    on_cpu = decoder.parts.weight.device.type == "cpu"
+    return "numba" if is_large and on_cpu and numba_kernel() is not None else "torch"
 
 
 def logits_in_grid(stream: Stream, spec: GridSpec, tiles: Sequence[slice]) -> int:

@@ -269,6 +269,19 @@ class LensRecord(Record, frozen=True):
     """null for the plain lens"""
 
 
+class ComputeRecord(Record, frozen=True):
+    """What, beside the versions, the last digits depend on."""
+
+    engine: str
+    """what reduced the logits: "torch" or "numba" """
+    product: str
+    """whose products of matrices: "onednn" (on AMD's processors), or whatever "torch" takes"""
+    threads: Nonnegative
+    """of torch"""
+    processor: str
+    """the instructions that torch found, such as AVX512"""
+
+
 class Reading(Record, frozen=True):
     """A grid of layers by positions."""
 
@@ -293,6 +306,8 @@ class Reading(Record, frozen=True):
     options: dict[str, Any]
     """what was asked for"""
     versions: dict[str, str]
+    compute: ComputeRecord | None = None
+    """older dumps do not have it"""
     notes: list[str] = []
     """what a user ought to know about what was asked for"""
     spellings: list[Spelling] = []

@@ -12,10 +12,13 @@ from logitlens_cli.commands.rank import Rank
 from logitlens_cli.commands.trace import Trace
 from logitlens_cli.commands.translate import read_spec
 from logitlens_cli.errors import ProofError, UsageError
+from logitlens_cli.lens import grid
+from logitlens_cli.lens.lens_model import LensModel
 from logitlens_cli.lens.proof_report import proof_report
 from logitlens_cli.lens.read import read_text
-from logitlens_cli.lens.spec import Norm
+from logitlens_cli.lens.spec import Norm, ReadSpec
 from logitlens_cli.lens.targets import sample_positions, with_token_ids
+from logitlens_cli.metrics.table import METRICS
 
 TEXT = "the cat and the cat"
 
@@ -213,3 +216,23 @@ def test_true_next_tokens_are_ranked_in_the_models_own_output(tokenizer: Any) ->
         own = model(torch.tensor([ids])).logits[0].double()
     ranks = [int((own[n] > own[n, ids[n + 1]]).sum()) + 1 for n in range(1, len(ids) - 1)]
     assert reading.next_ranks == [*ranks, None]
+
+
+def test_the_record_says_what_the_last_digits_depend_on(tiny: LensModel) -> None:
+    spec = ReadSpec(metrics={"rank": METRICS["rank"].spec()})
+    small = read_text(tiny, spec, "the cat", "x").compute
+    assert small is not None
+    assert small.engine == "torch"  # too few logits for a kernel to be loaded
+    assert small.threads == torch.get_num_threads()
+    assert small.processor == torch.backends.cpu.get_cpu_capability()
+    assert small.product in ("torch", "onednn")
+
+
+def test_the_engine_is_the_one_that_was_used(
+    tiny: LensModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "KERNEL_MIN_LOGITS", 1)
+    spec = ReadSpec(metrics={"rank": METRICS["rank"].spec()})
+    compute = read_text(tiny, spec, "the cat", "x").compute
+    assert compute is not None
+    assert compute.engine == ("torch" if grid.numba_kernel() is None else "numba")
