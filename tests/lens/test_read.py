@@ -18,6 +18,7 @@ from logitlens_cli.lens.proof_report import proof_report
 from logitlens_cli.lens.read import read_text
 from logitlens_cli.lens.spec import Norm, ReadSpec
 from logitlens_cli.lens.targets import sample_positions, with_token_ids
+from logitlens_cli.lens.tile import numba_kernel
 from logitlens_cli.metrics.table import METRICS
 
 TEXT = "the cat and the cat"
@@ -235,4 +236,4 @@ def test_the_engine_is_the_one_that_was_used(
     spec = ReadSpec(metrics={"rank": METRICS["rank"].spec()})
     compute = read_text(tiny, spec, "the cat", "x").compute
     assert compute is not None
-    assert compute.engine == ("torch" if grid.numba_kernel() is None else "numba")
+    assert compute.engine == ("torch" if numba_kernel() is None else "numba")
