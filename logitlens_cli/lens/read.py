@@ -7,29 +7,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from logitlens_cli.lens import capture, decoders, grid, output_check, proven
 from logitlens_cli.lens.all_blocks import guesses_of_blocks, lock_in_of_blocks, rows_for_lock_in
 from logitlens_cli.lens.capture import INPUT, PromptSlice, Stream, resid_post
 from logitlens_cli.lens.decoder import BLOCK_FLOATS
 from logitlens_cli.lens.followed import follow_tokens, ranks_in_output, stream_column
 from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.lens.product import onednn
 from logitlens_cli.lens.prompt import (
     TokenizedPrompt,
     prompt_text,
     require_fits,
     tokenize_prompt,
 )
-from logitlens_cli.lens.records import reading_of
+from logitlens_cli.lens.records import compute_record, reading_of
 from logitlens_cli.lens.rows import rows_of
 from logitlens_cli.lens.spec import ReadSpec
 from logitlens_cli.lens.spelled import better_spellings
 from logitlens_cli.lens.targets import sample_positions, starts_of, targets_of
 from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.metrics.table import needs_of
-from logitlens_cli.reading.record import ComputeRecord, Reading
+from logitlens_cli.reading.record import Reading
 
 CHECKED_COLUMNS = 16
 """of a pass at least; all where their logits take no more than ``BLOCK_FLOATS``"""
@@ -86,13 +83,6 @@ def decode_prompts(
     cells = grid.grid(decoder, mapped, grid_spec)
     check = proven.proven(lens_model, spec, check, output_decoder, stream, prompts, spans)
     proven.require_last_row(lens_model, spec, cells, grid_spec.rows, stream)
-    on_gpu = parts.weight.device.type != "cpu"
-    compute = ComputeRecord(
-        engine=grid.engine_name(decoder, stream, grid_spec),
-        product="torch" if on_gpu or onednn() is None else "onednn",
-        threads=torch.get_num_threads(),
-        processor=torch.backends.cpu.get_cpu_capability(),
-    )
     next_ids = targets_of("next", prompts, spans)
     next_ranks = ranks_in_output(output_decoder, stream, next_ids) if spec.next_ranks else []
     blocks = rows_for_lock_in(parts, spec)
@@ -102,7 +92,7 @@ def decode_prompts(
         first = start + prompt.columns.start - span.start
         cut = slice(first, first + len(prompt.columns))
         sums = grid.cut_sums(cells, cut)
-        extras: dict[str, Any] = {"compute": compute}
+        extras: dict[str, Any] = {"compute": compute_record(decoder, stream, grid_spec)}
         if spec.follow or spec.chosen:
             column = stream_column(decoder, mapped, cut.stop - 1)
             extras["followed"] = follow_tokens(lens_model, spec, decoder, column, sums, prompt)

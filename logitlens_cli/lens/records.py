@@ -8,10 +8,14 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 
-from logitlens_cli.lens import output_check
+from logitlens_cli.lens import grid, output_check
 from logitlens_cli.lens.all_blocks import block_count
+from logitlens_cli.lens.capture import Stream
+from logitlens_cli.lens.decoder import Decoder
 from logitlens_cli.lens.lens_model import LensModel
+from logitlens_cli.lens.product import onednn
 from logitlens_cli.lens.prompt import TokenizedPrompt
 from logitlens_cli.lens.rows import chain_of, layer, rows_of
 from logitlens_cli.lens.spec import ReadSpec
@@ -23,6 +27,7 @@ from logitlens_cli.model.tokenizer import label, labels
 from logitlens_cli.reading.record import (
     DUMP_SCHEMA,
     CheckRecord,
+    ComputeRecord,
     Guesses,
     LensRecord,
     Reading,
@@ -95,6 +100,17 @@ def check_record(check: output_check.OutputCheck) -> CheckRecord:
         max_kl=rounded(check.max_kl),
         top1_agreement=rounded(check.top1_agreement),
         proven=list(check.proven),
+    )
+
+
+def compute_record(decoder: Decoder, stream: Stream, spec: grid.GridSpec) -> ComputeRecord:
+    """What, beside the versions, the last digits of a grid depend on."""
+    on_cpu = decoder.parts.weight.device.type == "cpu"
+    return ComputeRecord(
+        engine=grid.engine_name(decoder, stream, spec),
+        product="onednn" if on_cpu and onednn() is not None else "torch",
+        threads=torch.get_num_threads(),
+        processor=torch.backends.cpu.get_cpu_capability(),
     )
 
 
