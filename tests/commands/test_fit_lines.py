@@ -173,7 +173,7 @@ def test_only_what_is_asked_for(fit: Shell, lines: Path, tmp_path: Path) -> None
     assert [Path(line).name for line in ran.out] == ["lens.safetensors", "lens.fit.json"]
 
 
-def test_what_cannot_be_fitted(fit: Shell, lines: Path, tmp_path: Path, logitlens: Shell) -> None:
+def test_what_cannot_be_fitted(fit: Shell, lines: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("the cat and so on")
     said = fit("--lines", short, "-q").refusal(2)
@@ -188,10 +188,6 @@ def test_what_cannot_be_fitted(fit: Shell, lines: Path, tmp_path: Path, logitlen
     short.write_text("the cat and so on\nthe cat and more")
     said = fit("--lines", short, "--ridge", "0", "-q").refusal(2)
     assert "positions do not determine a map of width 32 with --ridge 0" in said
-    said = logitlens("fit", "--lines", lines, "-m", "gpt2", "-q").refusal(2)
-    assert said == (
-        "there is no place for a lens of gpt2 but the one you name; give --out FILE.safetensors"
-    )
     (tmp_path / "lens.fit.json").mkdir()
     said = fit("--lines", lines, "-q").refusal(1)
     assert said.startswith(f"{tmp_path}/lens.fit.json cannot be written: it is a folder")

@@ -73,7 +73,11 @@ def named(value: object) -> str:
     return value.name if isinstance(value, Field) else getattr(value, "__name__", "")
 
 
-@pytest.mark.parametrize(("command", "field"), pairs(ReadSpec, All, Rank, TopK, Trace), ids=named)
+@pytest.mark.parametrize(
+    ("command", "field"),
+    pairs(ReadSpec, All, Rank, TopK, Trace, without=frozenset({"lens"})),
+    ids=named,
+)
 def test_a_read_spec_is_filled_from_the_option_of_its_name(
     command: type[Any], field: Field[Any]
 ) -> None:
@@ -81,6 +85,13 @@ def test_a_read_spec_is_filled_from_the_option_of_its_name(
     usual = read_spec(command(text="a"))
     spec = read_spec(command(text="a", **{field.name: value}))
     assert getattr(spec, field.name) == value != getattr(usual, field.name)
+
+
+@pytest.mark.parametrize("given", [None, ["mine"], ["mine", "plain", "mine"]])
+def test_a_read_spec_has_the_first_of_several_lenses(given: list[str] | None) -> None:
+    options = All(text="a", lens=given)
+    assert read_spec(options).lens == ("plain" if given is None else "mine")
+    assert options.lenses == tuple(dict.fromkeys(given or ["plain"]))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +143,7 @@ def test_which_fields_have_no_option() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in commands() if name not in ("render", "diff", "tokens")]
+    "name", [name for name in commands() if name not in ("render", "diff", "tokens", "fit")]
 )
 def test_defaults_are_the_librarys(name: str) -> None:
     """An option that is not given asks for nothing; but guesses of each cell are some."""
