@@ -71,7 +71,7 @@ def read_maps(path: Path, name: str) -> LensMaps:
         if header.format != FORMAT:
             raise ValueError(f"its format is {header.format!r}, this version reads {FORMAT!r}")
         weights, biases = rows_of_tensors(tensors)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, msgspec.MsgspecError) as error:
         said = " ".join(str(error).split())[:200]
         raise WorkError(
             f"cannot read the lens {path}: {said}", "give a file of logitlens fit or lenses convert"
