@@ -80,7 +80,7 @@ def test_a_folder_that_the_shell_has_locked(line: list[str], out: Path) -> None:
     assert len(files(out)) == 2 * PROMPTS + 1
 
 
-@pytest.mark.parametrize("jobs", ["0", "2"])
+@pytest.mark.parametrize("jobs", ["0", pytest.param("2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_locked_folder_is_told_and_the_first_signal_ends_the_wait(
     jobs: str,
