@@ -7,9 +7,9 @@ painters do. Knows nothing of files or models, and never sees an options object,
 name flags.
 
 In the order of reading: ``style`` (what a user may choose), ``scale`` (limits of colours),
-``words`` (what figures say), ``panel`` (a grid as data), ``reading_panels`` (the grids of a
-reading), ``shared_scale`` (of several), ``pair`` and ``pair_panels`` (two compared),
-``line_data`` (lines over layers);
+``words`` (what figures say), ``token_texts`` (how they write tokens), ``panel`` (a grid as data),
+``reading_panels`` (the grids of a reading), ``shared_scale`` (of several), ``pair`` and
+``pair_panels`` (two compared), ``line_data`` (lines over layers);
 ``caption``, ``tables`` (shown as text); ``page`` (sizes of paper), ``fonts``, ``layout`` (what goes
 where), ``colors``, ``cell_texts``, ``drawing`` (a figure that can be saved); ``heatmap``,
 ``line_figure``, ``summary_figure``, ``fit_figure`` (the painters).

@@ -97,7 +97,8 @@ def scripts_of(characters: Iterable[str]) -> dict[str, str]:
 
 
 CLUSTER = regex.compile(
-    r"<(?:U\+[0-9A-F]{4,6}|0x[0-9A-F]{2})>[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]*|\X"
+    r"(?:<(?:U\+[0-9A-F]{4,6}|0x[0-9A-F]{2})>|‹[0-9A-F ]+›)"
+    r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]*|\X"
 )
 """an escape with the marks upon it, or a grapheme cluster: a letter with its marks, a flag, an
 emoji with its skin tone"""

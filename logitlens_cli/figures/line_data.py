@@ -12,6 +12,7 @@ from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.reading_panels import drawn_rows
 from logitlens_cli.figures.scale import limits
 from logitlens_cli.figures.style import Colors, FigureStyle
+from logitlens_cli.figures.token_texts import key_of, token_text
 from logitlens_cli.figures.words import CHAT, count_of, decoded_words, position_words
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.metrics.sums import Floats
@@ -115,6 +116,8 @@ def line_panel(reading: Reading, style: FigureStyle) -> LinePanel:
         notes.append(f"{position_words(held or reading.tokens)} of {text_tokens(reading)}")
     if reading.lens.chat:
         notes.append(CHAT)
+    if isinstance(drawn, Lines) and (key := key_of(line.label for line in drawn.lines)):
+        notes.append(key)
     title = f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
     return LinePanel(drawn, style.title if style.title is not None else title, notes)
 
@@ -125,14 +128,14 @@ def text_tokens(reading: Reading) -> str:
 
 def position_note(reading: Reading) -> str:
     token = reading.tokens[-1]
-    return f"position {token.position} of {text_tokens(reading)}: {token.label}"
+    return f"position {token.position} of {text_tokens(reading)}: {token_text(token.label)}"
 
 
 def after(reading: Reading) -> str:
     """What was read so far: the end of the text, or the token where more of the text follows."""
     token = reading.tokens[-1]
     if token.next_id is not None:
-        return f"after {token.label}"
+        return f"after {token_text(token.label)}"
     text = "".join(char if char == " " else visible(char) for char in reading.text[-2 * TAIL :])
     if len(text) > TAIL:
         tail = text[-TAIL:]
@@ -167,7 +170,7 @@ def token_lines(
         notes.append("where a line is missing, the probability is below 1e-323")
     return Lines(
         layers=[reading.layers[n] for n in rows],
-        lines=[Line(followed.labels[n], values[:, n]) for n in shown],
+        lines=[Line(token_text(followed.labels[n]), values[:, n]) for n in shown],
         quantity=quantity,
         unit=unit,
         limits=limits(scale, inside[inside > 0] if scale.kind == "log" else inside, style),

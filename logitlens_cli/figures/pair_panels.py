@@ -7,7 +7,13 @@ import numpy as np
 
 from logitlens_cli.figures.pair import Pair
 from logitlens_cli.figures.panel import GUESS_IS_FINAL, Panel, blank_repeats, split_columns
-from logitlens_cli.figures.reading_panels import panels, signed
+from logitlens_cli.figures.reading_panels import (
+    guess_texts,
+    input_texts,
+    next_texts,
+    panels,
+    signed,
+)
 from logitlens_cli.figures.scale import limits, scale_columns
 from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.words import (
@@ -39,7 +45,7 @@ def difference_panels(
     rows = [[np.nan if v is None else v for v in row] for row in difference.values]
     values = np.array(rows, float)
     if name == TOPK:
-        texts = guess_texts(pair, difference, style)
+        texts = paired_guesses(pair, difference, style)
     else:
         texts = [[signed(value, difference.metric) for value in row] for row in values.tolist()]
     divided = pair.a.metrics[difference.metric].scale.kind == "log"
@@ -70,10 +76,10 @@ def difference_panels(
     return pieces_of(panel, pair, style)
 
 
-def guess_texts(pair: Pair, difference: Difference, style: FigureStyle) -> list[list[str]]:
+def paired_guesses(pair: Pair, difference: Difference, style: FigureStyle) -> list[list[str]]:
     """(row, column) the top guess of A and that of B, where it is another."""
     a, b = (
-        [[cell[0] for cell in reading.guesses.labels[row]] for row in rows]
+        guess_texts(reading, rows)
         for reading, rows in zip((pair.a, pair.b), pair.rows(TOPK, style), strict=True)
     )
     return [
@@ -159,18 +165,20 @@ BOTH_RIGHT = "the guesses of A and B are right"
 
 def input_labels(pair: Pair) -> list[str]:
     """By column, the input token; both where they differ."""
-    return [
-        joint_label(s.label, t.label, "|", s.id == t.id)
-        for s, t in zip(pair.a.tokens, pair.b.tokens, strict=True)
-    ]
+    a, b = (input_texts(reading) for reading in (pair.a, pair.b))
+    same = [s.id == t.id for s, t in zip(pair.a.tokens, pair.b.tokens, strict=True)]
+    return joint_labels(a, b, same)
 
 
 def next_labels(pair: Pair) -> list[str]:
     """By column, the true next token; both where they differ."""
-    return [
-        joint_label(s.next_label or "", t.next_label or "", "|", s.next_id == t.next_id)
-        for s, t in zip(pair.a.tokens, pair.b.tokens, strict=True)
-    ]
+    a, b = (next_texts(reading) for reading in (pair.a, pair.b))
+    same = [s.next_id == t.next_id for s, t in zip(pair.a.tokens, pair.b.tokens, strict=True)]
+    return joint_labels(a, b, same)
+
+
+def joint_labels(a: list[str], b: list[str], same: list[bool]) -> list[str]:
+    return [joint_label(s, t, "|", alike) for s, t, alike in zip(a, b, same, strict=True)]
 
 
 def both_right(pair: Pair) -> list[bool]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from logitlens_cli.figures.style import Colors
-from logitlens_cli.figures.words import (
-    count_of,
-)
+from logitlens_cli.figures.token_texts import key_of
+from logitlens_cli.figures.words import count_of
 from logitlens_cli.metrics.sums import Floats
 
 STAR = " (*)"
@@ -88,7 +88,9 @@ class Panel:
         notes += self.more_notes
         if self.star_meaning is not None:
             notes.append(f"{STAR.strip()} {self.star_meaning}")
-        return [*notes, *(row.meaning for row in self.footer_rows if row.meaning)]
+        notes += (row.meaning for row in self.footer_rows if row.meaning)
+        labels = chain(self.input_labels, self.next_labels, *self.texts * self.guesses)
+        return [*notes, key_of(labels)]
 
     def starred(self, shown: Callable[[str], str]) -> list[str]:
         """The true next tokens as ``shown`` shortens them, with a star behind those that were

@@ -17,6 +17,7 @@ from logitlens_cli.figures.panel import (
 )
 from logitlens_cli.figures.scale import limits, scale_columns
 from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.token_texts import text_after, texts_in_order, token_text
 from logitlens_cli.figures.words import (
     CHAT,
     OF_ROWS,
@@ -76,8 +77,8 @@ def grid_panel(reading: Reading, name: str, style: FigureStyle) -> Panel:
         texts=blank_repeats(texts) if style.changes_only else texts,
         outlined=(reading.top() == np.array(reading.final_ids))[shown] & topk,
         rows=[reading.layers[i].label for i in shown],
-        input_labels=[token.label for token in reading.tokens],
-        next_labels=[token.next_label or "" for token in reading.tokens],
+        input_labels=input_texts(reading),
+        next_labels=next_texts(reading),
         title=style.title if style.title is not None else about,
         notes=[],
         bar_label=bar,
@@ -120,10 +121,30 @@ def cell_texts(
 ) -> list[list[str]]:
     """(row, column) what the cells of a figure of these values say."""
     if name == TOPK:
-        return [[cell[0] for cell in reading.guesses.labels[row]] for row in rows]
+        return guess_texts(reading, rows)
     if style.delta:
         return [[signed(value, name) for value in row] for row in values.tolist()]
     return [number_texts(reading, name, row) for row in rows]
+
+
+def input_texts(reading: Reading) -> list[str]:
+    """By column, the input token."""
+    return texts_in_order([token.label for token in reading.tokens])
+
+
+def next_texts(reading: Reading) -> list[str]:
+    """By column, the true next token; "" where the text ends."""
+    following = [token.next_label or "" for token in reading.tokens]
+    return texts_in_order([reading.tokens[0].label, *following])[1:]
+
+
+def guess_texts(reading: Reading, rows: list[int]) -> list[list[str]]:
+    """(row, column) the top guess."""
+    labels = [token.label for token in reading.tokens]
+    return [
+        [text_after(labels[: n + 1], cell[0]) for n, cell in enumerate(reading.guesses.labels[row])]
+        for row in rows
+    ]
 
 
 def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> Panel:
@@ -133,13 +154,14 @@ def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> 
     texts = [[METRICS["rank"].format_value(value) for value in row] for row in ranks.tolist()]
     scale = METRICS["rank"].scale(METRICS["rank"].spec())
     token = next(t for t in reading.tokens if t.position == followed.position)
-    title = f"Ranks of all that was ever the top guess after {token.label} – {reading.model.name}"
+    ever = f"Ranks of all that was ever the top guess after {token_text(token.label)}"
+    title = f"{ever} – {reading.model.name}"
     return Panel(
         values=ranks,
         texts=blank_repeats(texts) if style.changes_only else texts,
         outlined=ranks == 1,
         rows=[reading.layers[i].label for i in shown],
-        input_labels=followed.labels,
+        input_labels=[token_text(label) for label in followed.labels],
         next_labels=[""] * len(followed.labels),
         title=style.title if style.title is not None else title,
         notes=[

@@ -69,7 +69,7 @@ def test_a_probability_of_nothing_has_no_place_on_a_logarithmic_axis() -> None:
     assert (made.drawn.limits.low, made.drawn.limits.high) == (1e-300, 1)
     of_yes = next(line.values for line in made.drawn.lines if line.label == "·yes")
     np.testing.assert_array_equal(of_yes, [np.nan, 0.75])
-    assert made.notes[-1] == "where a line is missing, the probability is below 1e-323"
+    assert made.notes[-2] == "where a line is missing, the probability is below 1e-323"
 
 
 def test_the_input_row_on_demand() -> None:

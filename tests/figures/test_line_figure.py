@@ -94,7 +94,7 @@ def test_names_stand_apart_and_inside_the_figure() -> None:
         assert a.y0 >= 0
         assert not any(overlap(a, b) for b in boxes[n + 1 :])
     names = {text.get_text() for text in fig.axes[0].texts}
-    assert {"$a$", "%", "·the", "<0xE6>", "·"} <= names  # as they are
+    assert {"$a$", "%", "·the", "‹E6›", "␣"} <= names
     assert not any(text.get_parse_math() for text in fig.findobj(matplotlib.text.Text))
     assert any(name.endswith("…") for name in names)
     missing = "漢" in "".join(made.missing)

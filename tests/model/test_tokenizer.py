@@ -69,7 +69,7 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
         ("  ", "··"),
         ("\n", "↵"),
         ("\n\n", "↵↵"),
-        ("\r\n", "↩↵"),
+        ("\r\n", "⏎↵"),
         ("\t", "⇥"),
         # the marks themselves, when they are what the text has
         ("·", "<U+00B7>"),
@@ -77,7 +77,7 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
         (" ·", "·<U+00B7>"),
         ("↵", "<U+21B5>"),
         ("⇥", "<U+21E5>"),
-        ("↩", "<U+21A9>"),
+        ("⏎", "<U+23CE>"),
         # whole characters, and parts of them
         ("日", "日"),
         ("日本", "日本"),
@@ -94,7 +94,7 @@ def spanless(tmp_path: Path) -> CTRLTokenizer:
         ("\x1b[31m", "<U+001B>[31m"),
         ("\x7f", "<U+007F>"),
         ("\x85", "<U+0085>"),
-        ("\xa0", "⍽"),
+        ("\xa0", "⊔"),
         ("\xad", "<U+00AD>"),
         ("\u200b", "<U+200B>"),
         ("\u2028", "<U+2028>"),

@@ -12,7 +12,7 @@ from logitlens_cli.reading.marks import harmless, with_marks
         ("", "", ""),
         (" cat", "·cat", " cat"),
         ("a\nb", "a↵b", "a↵b"),
-        ("\t\r\u00a0", "⇥↩⍽", "⇥↩⍽"),
+        ("\t\r\u00a0", "⇥⏎⊔", "⇥⏎⊔"),
         # A mark in the text itself is escaped in a label, and stays in what is a label already.
         ("·", "<U+00B7>", "·"),
         ("\u200b", "<U+200B>", "<U+200B>"),
