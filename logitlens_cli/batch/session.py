@@ -119,7 +119,7 @@ class Session:
         style = self.job.drawn
         if style is not None:
             rows = len(self.rows) - self.spec.reads_input_row
-            require_drawable(rows, min(columns, style.split or columns), style.width, style.dpi)
+            require_drawable(rows, min(columns, style.split or columns), style)
 
 
 def open_lens_model(opened: OpenedTokenizer, progress: Progress, *, subblocks: bool) -> LensModel:

@@ -10,15 +10,19 @@ from logitlens_cli.options.reading import TextReadOptions
 
 
 def check_extras(options: FigureOptions) -> None:
-    """Refuse an unknown colour map, or a table that cannot be written; the library that knows is
-    loaded only where one is named."""
+    """Refuse an unknown colour map or font, or a table that cannot be written; the library that
+    knows is loaded only where one is named."""
     if options.parquet and find_spec("pyarrow") is None:
         raise UsageError("--format parquet needs pyarrow", 'pip install "logitlens-cli[parquet]"')
-    cmap = figure_style(options).cmap
-    if cmap is not None:
+    style = figure_style(options)
+    if style.cmap is not None:
         from logitlens_cli.figures.colors import require_cmap
 
-        require_cmap(cmap)
+        require_cmap(style.cmap)
+    if style.families:
+        from logitlens_cli.figures.fonts import require_fonts
+
+        require_fonts(style.families)
 
 
 def check_limits(options: TextReadOptions) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from logitlens_cli.options.groups import CommandOptions, ModelOptions
+from logitlens_cli.options.groups import CommandOptions
+from logitlens_cli.options.model_options import ModelOptions
 from logitlens_cli.options.option import MODEL, OUTPUT, option
 
 if TYPE_CHECKING:

@@ -166,7 +166,7 @@ def write_summary(
 ) -> Iterator[Path]:
     """The figures, the summary and its table, all or nothing."""
     from logitlens_cli.commands.translate import figure_style
-    from logitlens_cli.commands.write import stage_drawings
+    from logitlens_cli.commands.write import stage_caption, stage_drawings
     from logitlens_cli.reading import summary as summaries
     from logitlens_cli.reading.atomic import staged
 
@@ -176,7 +176,10 @@ def write_summary(
 
             style = figure_style(options)
             for figure, pieces in files.figures.items():
-                stage_drawings(stage, [draw_summary(summary, figure, style)], pieces, style.dpi)
+                drawing = draw_summary(summary, figure, style)
+                stage_drawings(stage, [drawing], pieces, style.dpi)
+                for caption in files.texts.get(figure, ()):
+                    stage_caption(stage, drawing.alt, caption["txt"])
         if files.json is not None:
             stage.write(files.json, lambda file: file.write(summaries.summary_to_json(summary)))
             stage.write(

@@ -8,7 +8,8 @@ from typing import Annotated
 from logitlens_cli.commands.models import QuietOption, console, plain_table
 from logitlens_cli.errors import UsageError
 from logitlens_cli.lens.spec import ReadSpec
-from logitlens_cli.options.groups import CommandOptions, ModelName, SourceOptions
+from logitlens_cli.options.groups import CommandOptions
+from logitlens_cli.options.model_options import ModelName, SourceOptions
 from logitlens_cli.options.option import PROMPT, option
 from logitlens_cli.options.reading import BosOption, ChatOption, TextOptions, require_one
 

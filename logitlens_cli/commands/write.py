@@ -39,10 +39,7 @@ def write_reading(
         if files.figures:
             missing = stage_figures(stage, reading, files, style)
         if files.texts:
-            from logitlens_cli.figures.reading_panels import panels
-
-            for name, pieces in files.texts.items():
-                stage_texts(stage, panels(reading, name, style), pieces)
+            stage_reading_texts(stage, reading, files, style)
         if files.json is not None:
             from logitlens_cli.reading.dump import dump_to_json
 
@@ -101,12 +98,12 @@ def write_comparisons(
 
 
 def stage_comparison(stage: Staged, one: Comparison, style: FigureStyle) -> frozenset[str]:
-    from logitlens_cli.figures.heatmap import draw_panel
+    from logitlens_cli.figures.heatmap import draw_panels
     from logitlens_cli.reading.difference import difference_to_json
 
     missing: frozenset[str] = frozenset()
     for pieces in one.files.figures.values():
-        drawings = [draw_panel(panel, style) for panel in one.panels]
+        drawings = draw_panels(one.panels, style)
         missing |= stage_drawings(stage, drawings, pieces, style.dpi)
     for pieces in one.files.texts.values():
         stage_texts(stage, one.panels, pieces)
@@ -114,6 +111,24 @@ def stage_comparison(stage: Staged, one: Comparison, style: FigureStyle) -> froz
     if one.files.json is not None and numbers is not None:
         stage.write(one.files.json, lambda file: file.write(difference_to_json(numbers)))
     return missing
+
+
+def stage_reading_texts(
+    stage: Staged, reading: Reading, files: Outputs, style: FigureStyle
+) -> None:
+    from logitlens_cli.figures.reading_panels import panels
+
+    for name, pieces in files.texts.items():
+        if name == TRACE:  # no grid that could be a table
+            from logitlens_cli.figures.line_figure import line_words
+
+            stage_caption(stage, line_words(reading, style), pieces[0]["txt"])
+        else:
+            stage_texts(stage, panels(reading, name, style), pieces)
+
+
+def stage_caption(stage: Staged, words: str, path: Path) -> None:
+    stage.write(path, partial(write_bytes, data=f"{words}\n".encode()))
 
 
 def stage_texts(stage: Staged, panels: list[Panel], pieces: list[dict[str, Path]]) -> None:

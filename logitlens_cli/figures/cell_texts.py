@@ -10,7 +10,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.text import Text
 
 from logitlens_cli.figures.colors import text_colors_on
-from logitlens_cli.figures.layout import LINE, SECOND, PanelLayout
+from logitlens_cli.figures.fitted_texts import LINE, SECOND
+from logitlens_cli.figures.layout import PanelLayout
 from logitlens_cli.figures.panel import Panel
 
 

@@ -4,13 +4,15 @@ A character that no font has is shown as an escape instead of a box.
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import regex
 from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
+
+from logitlens_cli.errors import UsageError, nearest
 
 BASE = "DejaVu Sans"  # comes with matplotlib, so every machine draws alike
 # Fonts for many scripts are preferred to whatever else is installed; then by name.
@@ -42,13 +44,25 @@ def installed() -> tuple[tuple[str, str], ...]:
     return tuple(sorted(fit, key=lambda item: (not item[0].startswith(PREFERRED), item[0])))
 
 
-def fallback(texts: Iterable[str]) -> tuple[list[str], frozenset[str]]:
-    """The families to draw ``texts`` with, in order, and the characters that none of them has."""
-    base = charmap(font_manager.findfont(BASE))
+def require_fonts(families: Iterable[str]) -> None:
+    """UsageError for a family of fonts that is not installed."""
+    names = {entry.name for entry in font_manager.fontManager.ttflist}
+    for family in families:
+        if family not in names:
+            raise UsageError(
+                f"--font {family!r} is not installed",
+                f"{nearest(family, names)}name a family as the system calls it",
+            )
+
+
+def fallback(texts: Iterable[str], wanted: Sequence[str] = ()) -> tuple[list[str], frozenset[str]]:
+    """The families to draw ``texts`` with, in order, and the characters that none of them has.
+    ``wanted`` come first, whatever they have."""
+    families = list(dict.fromkeys([*wanted, BASE]))
+    has_glyph = set[int]().union(*(charmap(font_manager.findfont(name)) for name in families))
     characters = set[str]().union(*texts)
     never = {char for char in characters if unicodedata.category(char) in UNDRAWN}
-    missing = {char for char in characters - never if ord(char) not in base}
-    families = [BASE]
+    missing = {char for char in characters - never if ord(char) not in has_glyph}
     for family, path in installed() if missing else ():
         try:
             has = {char for char in missing if ord(char) in charmap(path)}
@@ -102,6 +116,10 @@ CLUSTER = regex.compile(
 )
 """an escape with the marks upon it, or a grapheme cluster: a letter with its marks, a flag, an
 emoji with its skin tone"""
+
+
+FORMULA = regex.compile(r"[^\s()\[\]]*(?:\([^()]*\)|\[[^\[\]]*\])\S*|\S+")
+"""a word, or what brackets hold together"""
 
 
 def cut_points(text: str) -> list[int]:
@@ -172,10 +190,19 @@ class Ruler:
         """A text in at most ``most`` lines of ``limit`` inches, broken between words; what is too
         long all the same is shortened."""
         lines = [""]
-        for word in text.split():
+        for word in self.unbroken(text, size, limit, weight):
             joined = f"{lines[-1]} {word}".strip()
             if len(lines) < most and lines[-1] and self.width(joined, size, weight) > limit:
                 lines.append(word)
             else:
                 lines[-1] = joined
-        return [self.shortened(line, size, limit, weight) for line in lines]
+        return [self.shortened(line, size, limit, weight) for line in lines if line]
+
+    def unbroken(self, text: str, size: float, limit: float, weight: str) -> Iterator[str]:
+        """The words of a text; a formula, KL(final || layer), is one if it fits into a line."""
+        for found in FORMULA.finditer(text):
+            whole = len(found[0]) <= self.most(size, limit)
+            if whole and self.width(found[0], size, weight) <= limit:
+                yield found[0]
+            else:
+                yield from found[0].split()

@@ -3,6 +3,7 @@
 Knows nothing of models, files or pyplot's global state.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from logitlens_cli.figures.caption import alt_text, one_line_title
 from logitlens_cli.figures.cell_texts import CellText, CellTexts, paint_texts
 from logitlens_cli.figures.colors import color_map, extend, map_ends, norm_of
 from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
-from logitlens_cli.figures.layout import LINE, PanelLayout, lay_out
+from logitlens_cli.figures.fitted_texts import LINE
+from logitlens_cli.figures.layout import PanelLayout, lay_out
 from logitlens_cli.figures.page import require_drawable, require_size
 from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.reading_panels import panels
@@ -27,16 +29,29 @@ from logitlens_cli.reading.record import Reading
 
 def draw_heatmaps(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]:
     """The figures of one metric, one for each piece of a split."""
-    return [draw_panel(panel, style) for panel in panels(reading, name, style)]
+    return draw_panels(panels(reading, name, style), style)
 
 
-def draw_panel(panel: Panel, style: FigureStyle) -> Drawing:
-    """Lay a panel out and paint it; UsageError where it gets too large for its resolution."""
-    rows, columns = panel.values.shape
-    require_drawable(rows, columns, style.width, style.dpi)
-    layout, missing = lay_out(panel, style.width)
-    texts = rows * columns if layout.words.size else 0
-    require_size(layout.width, layout.height, style.dpi, columns, texts)
+def draw_panels(pieces: Sequence[Panel], style: FigureStyle) -> list[Drawing]:
+    """Lay the pieces of a figure out alike and paint them; UsageError where one gets too large for
+    its resolution."""
+    for panel in pieces:
+        require_drawable(*shape_of(panel), style)
+    layouts, missing = lay_out(pieces, style)
+    for panel, layout in zip(pieces, layouts, strict=True):
+        rows, columns = shape_of(panel)
+        texts = rows * columns if layout.words.size else 0
+        require_size(layout.width, layout.height, style.dpi, columns, texts)
+    return [
+        draw_panel(panel, layout, missing) for panel, layout in zip(pieces, layouts, strict=True)
+    ]
+
+
+def shape_of(panel: Panel) -> tuple[int, int]:
+    return len(panel.rows), len(panel.input_labels)
+
+
+def draw_panel(panel: Panel, layout: PanelLayout, missing: frozenset[str]) -> Drawing:
     with matplotlib_settings(layout.families):
         figure = paint_panel(panel, layout)
     return Drawing(figure, layout.families, missing, one_line_title(panel), alt_text(panel))

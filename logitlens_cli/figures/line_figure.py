@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
+from logitlens_cli.figures.fitted_texts import LINE
 from logitlens_cli.figures.fonts import Ruler, escaped, fallback
-from logitlens_cli.figures.layout import LINE, TITLE_LINES
+from logitlens_cli.figures.layout import TITLE_LINES
 from logitlens_cli.figures.line_data import Band, LinePanel, Lines, line_panel
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.summary_figure import (
@@ -47,7 +48,7 @@ def draw_lines(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]
     """The figure of a trace, which is never split."""
     panel = line_panel(reading, style)
     names = [line.label for line in panel.drawn.lines] if isinstance(panel.drawn, Lines) else []
-    families, missing = fallback([panel.title, *panel.notes, *names, "…"])
+    families, missing = fallback([panel.title, *panel.notes, *names, "…"], style.families)
     ruler = Ruler(families)
     names = [
         ruler.shortened(escaped(name, missing), LABEL_SIZE, PAGE.longest_label) for name in names
@@ -59,9 +60,16 @@ def draw_lines(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]
     room = whole - 2 * PAGE.margin
     title = ruler.broken(escaped(panel.title, missing), TITLE_SIZE, room, "bold", TITLE_LINES)
     notes = ruler.wrapped([escaped(note, missing) for note in panel.notes], NOTE_SIZE, room)
+    if style.bare:
+        title, notes = [], []
     with matplotlib_settings(families):
         figure = paint_line_panel(panel, title, notes, names, width, whole)
     return [Drawing(figure, families, missing, harmless(panel.title), lines_alt_text(panel))]
+
+
+def line_words(reading: Reading, style: FigureStyle) -> str:
+    """The figure of a trace in words."""
+    return lines_alt_text(line_panel(reading, style))
 
 
 def lines_alt_text(panel: LinePanel) -> str:
@@ -87,7 +95,8 @@ def paint_line_panel(
     whole: float,
 ) -> Figure:
     """Draw a trace with its texts as laid out, ``whole`` inches wide."""
-    head = 0.3 + len(title) * TITLE_SIZE * LINE + len(notes) * NOTE_SIZE * LINE
+    head = 0.15 + 0.15 * bool(title or notes)
+    head += len(title) * TITLE_SIZE * LINE + len(notes) * NOTE_SIZE * LINE
     height = BELOW + AXES_HEIGHT + head
     figure = Figure(figsize=(whole, height), facecolor="white")
     paint_title(figure, title, notes)

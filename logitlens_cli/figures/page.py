@@ -6,9 +6,10 @@ texts are measured.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from logitlens_cli.errors import UsageError
+from logitlens_cli.figures.style import FigureStyle
 
 PIXELS = 2**16 - 1  # what the raster backend can do in one direction
 AREA = 400_000_000  # pixels; four bytes each while it is painted
@@ -20,6 +21,7 @@ TEXT_COLUMNS = 64  # more columns than that are drawn without text, where the pa
 PLAIN = 0.16  # inches of a cell without text there, on other pages times their scale
 TEXT_CELL = (0.36, 0.21), (1.05, 0.33)  # the same with text, at least and at most: width, height
 LEAST_CELL = 0.01  # inches; three dots of the default resolution
+LEAST_ROW = 0.004  # inches; a dot
 AROUND = 8.0  # inches; title, notes, labels and colour bar take less in either direction
 
 
@@ -39,6 +41,10 @@ class Page:
     bar_widths: tuple[float, float, float]
     """gap before the colour bar, the bar, room for its tick labels"""
     longest_label: float
+    tallest: float | None = None
+    """height of a grid that is still no tower, where the height is free"""
+    fills: bool = False
+    """do rows take all the height there is?"""
 
     @property
     def scale(self) -> float:
@@ -48,18 +54,41 @@ class Page:
 
 PAGES = {
     "auto": Page(None, None, (7.5, 7.5), 8, 11, 7.5, 0.15, (0.22, 0.16, 0.42), 1.35),
-    "single": Page(3.5, None, (6, 7.5), 6.5, 8.5, 6, 0.04, (0.10, 0.09, 0.28), 0.75),
-    "double": Page(7.2, None, (6, 7.5), 7, 9.5, 6.5, 0.04, (0.15, 0.12, 0.34), 1.1),
+    "single": Page(3.5, None, (6, 7.5), 6.5, 8.5, 6, 0.04, (0.10, 0.09, 0.28), 0.75, 3.8),
+    "double": Page(7.2, None, (6, 7.5), 7, 9.5, 6.5, 0.04, (0.15, 0.12, 0.34), 1.1, 5.2),
     "slide": Page(13.333, 7.5, (8, 14), 11, 18, 10, 0.25, (0.3, 0.22, 0.6), 1.3),
 }
 
 
-def require_drawable(rows: int, columns: int, width: str, dpi: int) -> None:
-    """UsageError for a heatmap whose cells alone would be too large; ``width`` is a key of PAGES.
+def page_of(style: FigureStyle) -> Page:
+    """The page of a style: of its own height, and with its own size of labels, to which all other
+    sizes keep their proportions."""
+    page = PAGES[style.width]
+    points = page.label_size if style.font_size is None else style.font_size
+    factor = points / page.label_size
+    small, large = page.text
+    gap, bar, ticks = page.bar_widths
+    return replace(
+        page,
+        height=page.height if style.height is None else style.height,
+        fills=style.height is not None,
+        text=(small * factor, large * factor),
+        label_size=points,
+        title_size=page.title_size * factor,
+        note_size=page.note_size * factor,
+        bar_widths=(gap, bar, ticks * factor),
+        longest_label=page.longest_label * factor,
+    )
+
+
+def require_drawable(rows: int, columns: int, style: FigureStyle) -> None:
+    """UsageError for a heatmap whose cells alone would be too large.
 
     All that it asks is known before a model has read anything.
     """
-    page = PAGES[width]
+    page, dpi = page_of(style), style.dpi
+    if page.height is not None:
+        require_page_height(page.height / rows, rows, page)
     if page.width is not None:
         require_page_width(columns * LEAST_CELL, columns, page)
         high = 0.5 * PLAIN * page.scale * rows if page.height is None else page.height
@@ -79,6 +108,15 @@ def require_page_width(needed: float, columns: int, page: Page) -> None:
         raise UsageError(
             f"{columns} columns need {needed:.1f} inches, and the page has {page.width:g}",
             f"use --split {int(0.3 * page.width / LEAST_CELL)}",  # beside labels and colour bar
+        )
+
+
+def require_page_height(row: float, rows: int, page: Page) -> None:
+    """UsageError for rows that have less than the least height."""
+    if row < LEAST_ROW:
+        raise UsageError(
+            f"{rows} rows have no room on a page {page.height:g} inches high",
+            "give it more --height, or read fewer layers, with --every",
         )
 
 

@@ -90,7 +90,8 @@ class Panel:
             notes.append(f"{STAR.strip()} {self.star_meaning}")
         notes += (row.meaning for row in self.footer_rows if row.meaning)
         labels = chain(self.input_labels, self.next_labels, *self.texts * self.guesses)
-        return [*notes, key_of(labels)]
+        notes.append(key_of(labels))
+        return [note for note in notes if note]
 
     def starred(self, shown: Callable[[str], str]) -> list[str]:
         """The true next tokens as ``shown`` shortens them, with a star behind those that were

@@ -44,6 +44,14 @@ class FigureStyle:
     dpi: int = 300
     skip_first: int = 0
     width: Width = Width.auto
+    height: float | None = None
+    """of the whole figure, in inches"""
+    font: str | None = None
+    """families, with commas, before those that come with the program"""
+    font_size: float | None = None
+    """of labels, in points; other texts keep their proportions to them"""
+    bare: bool = False
+    """without title and notes"""
     lock_in: bool = False
     """footer rows of the layers from which a guess is the model's"""
     probs: bool = False
@@ -54,3 +62,9 @@ class FigureStyle:
     """differences to the layer below instead of values"""
     shared_colors: Mapping[str, Colors] = field(default_factory=dict)
     """by figure, the colours that several readings share"""
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of ``font``, each once, in order."""
+        named = (name.strip() for name in (self.font or "").split(","))
+        return tuple(dict.fromkeys(name for name in named if name))

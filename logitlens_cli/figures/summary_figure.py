@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.colors import color_map, extend
 from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
+from logitlens_cli.figures.fitted_texts import LINE
 from logitlens_cli.figures.fonts import escaped, fallback
-from logitlens_cli.figures.layout import LINE
 from logitlens_cli.figures.line_data import Band
 from logitlens_cli.figures.page import PAGES, require_size
 from logitlens_cli.figures.style import FigureStyle
@@ -50,14 +50,17 @@ CURVES, POSITIONS = "stats", "positions"
 def draw_summary(summary: Summary, name: str, style: FigureStyle) -> Drawing:
     """One of the two figures: "stats" or "positions"."""
     # What comes from outside may be in any script.
-    title = (style.title or f"{summary.model.name}, layer by layer")[:LONGEST_TITLE]
-    families, missing = fallback([title])
-    title = escaped(title, missing)
+    about = f"{summary.model.name}, layer by layer" if style.title is None else style.title
+    families, missing = fallback([about], style.families)
+    title = "" if style.bare else escaped(about[:LONGEST_TITLE], missing)
     with matplotlib_settings(families):
         paint = {CURVES: curves, POSITIONS: positions}[name]
-        about = harmless(style.title or f"{summary.model.name}, layer by layer")
         return Drawing(
-            paint(summary, title, style), families, missing, about, summary_alt_text(summary, name)
+            paint(summary, title, style),
+            families,
+            missing,
+            harmless(about),
+            summary_alt_text(summary, name),
         )
 
 
@@ -90,17 +93,28 @@ def summary_lens_words(summary: Summary) -> str:
 
 
 def paint_title(figure: Figure, title: list[str], words: list[str]) -> float:
-    """Lines of title and notes, flush left; where they end, in inches from the top."""
+    """Lines of title and notes, flush left; where they end, in inches from the top (which
+    ``head_room`` says without painting)."""
     width, height = figure.get_size_inches()
     left, y = 0.12 / width, 0.10
     for line in title:
         figure.text(left, 1 - y / height, line, fontsize=TITLE_SIZE, fontweight="bold", va="top")
         y += TITLE_SIZE * LINE
-    y += 0.24 - TITLE_SIZE * LINE
+    y += (0.24 - TITLE_SIZE * LINE) * bool(title)
     for line in words:
         figure.text(left, 1 - y / height, line, fontsize=NOTE_SIZE, color="0.35", va="top")
         y += NOTE_SIZE * LINE
     return y
+
+
+def head_room(title: list[str], words: list[str]) -> float:
+    gap = (0.24 - TITLE_SIZE * LINE) * bool(title)
+    return 0.10 + len(title) * TITLE_SIZE * LINE + gap + len(words) * NOTE_SIZE * LINE
+
+
+def heading(title: str, words: str, style: FigureStyle) -> tuple[list[str], list[str]]:
+    """Lines of title and notes; none of a bare figure."""
+    return ([title] * bool(title), [words]) if not style.bare else ([], [])
 
 
 def layer_ticks(layers: list[Layer]) -> tuple[list[int], list[str]]:
@@ -120,10 +134,12 @@ def curves(summary: Summary, title: str, style: FigureStyle) -> Figure:
     metrics = [metric for metric in summary.sketches if metric != LOCK_IN]
     columns = min(3, len(metrics) + 1)
     rows = -(-(len(metrics) + 1) // columns)
-    size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + 0.75)
+    head = heading(title, notes(summary), style)
+    top = head_room(*head)
+    size = (PANEL_SIZE[0] * columns, PANEL_SIZE[1] * rows + top + 0.27)
     require_size(*size, style.dpi)
     figure = Figure(figsize=size, facecolor="white")
-    paint_title(figure, [title], [notes(summary)])
+    paint_title(figure, *head)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     numbers = summary_numbers(summary)
     for ax, metric in zip(grid, metrics, strict=False):
@@ -134,7 +150,7 @@ def curves(summary: Summary, title: str, style: FigureStyle) -> Figure:
     grid[0].legend(fontsize=LABEL_SIZE - 1, frameon=False, loc="best", handlelength=1.6)
     figure.subplots_adjust(
         left=0.62 / size[0], right=1 - 0.15 / size[0], bottom=0.5 / size[1],
-        top=1 - 0.85 / size[1], wspace=0.3, hspace=0.42,
+        top=1 - (top + 0.37) / size[1], wspace=0.3, hspace=0.42,
     )  # fmt: skip
     return figure
 
@@ -222,17 +238,19 @@ def positions(summary: Summary, title: str, style: FigureStyle) -> Figure:
     shown = [name for name in ("kl-final", AGREES) if name in summary.tallies]
     rows = len(summary.layers)
     width, height = 3.0, max(1.8, 0.13 * rows)
-    size = ((width + 1.35) * len(shown) + 0.1, height + 1.45)
+    bins = min((summary.tallies[name].filled() for name in shown), default=BINS)
+    head = heading(title, f"{notes(summary)}; mean of every {100 // bins} % of the text", style)
+    size = ((width + 1.35) * len(shown) + 0.1, height + 0.97 + head_room(*head))
     require_size(*size, style.dpi)
     figure = Figure(figsize=size, facecolor="white")
-    paint_title(figure, [title], [notes(summary) + f"; mean of every {100 // BINS} % of the text"])
+    paint_title(figure, *head)
     for n, name in enumerate(shown):
         left = 0.6 + n * (width + 1.35)
         ax, bar = (
             figure.add_axes((x / size[0], 0.55 / size[1], w / size[0], height / size[1]))
             for x, w in ((left, width), (left + width + 0.1, 0.12))
         )
-        position_heatmap(ax, bar, summary, name, style)
+        position_heatmap(ax, bar, summary, name, bins, style)
     return figure
 
 
@@ -245,14 +263,16 @@ def kl_limits(style: FigureStyle) -> tuple[float, float]:
     return low, high
 
 
-def position_heatmap(ax: Axes, bar: Axes, summary: Summary, name: str, style: FigureStyle) -> None:
+def position_heatmap(
+    ax: Axes, bar: Axes, summary: Summary, name: str, bins: int, style: FigureStyle
+) -> None:
     if name in SHARES:
         low, high, cmap, words = 0.0, 1.0, "viridis", SHARES[name]
     else:
         low, high = kl_limits(style)
         cmap, entry = style.cmap or KL_SCALE.cmap, METRICS[name]
         words = f"mean {entry.quantity(entry.spec())} [{entry.unit}]"
-    means = summary.tallies[name].means()
+    means = summary.tallies[name].means(bins)
     ends = extend(int((means < low).sum()), int((means > high).sum()))
     seaborn.heatmap(
         means, ax=ax, cbar_ax=bar, vmin=low, vmax=high, cmap=color_map(cmap),
@@ -263,7 +283,7 @@ def position_heatmap(ax: Axes, bar: Axes, summary: Summary, name: str, style: Fi
     ax.set_facecolor("0.85")
     rows, labels = layer_ticks(summary.layers)
     ax.set_yticks([row + 0.5 for row in rows], labels, fontsize=LABEL_SIZE - 1, rotation=0)
-    ax.set_xticks([0, BINS / 2, BINS], ["start", "middle", "end"], fontsize=LABEL_SIZE - 1)
+    ax.set_xticks([0, bins / 2, bins], ["start", "middle", "end"], fontsize=LABEL_SIZE - 1)
     ax.tick_params(length=2.5, width=0.6)
     ax.set_ylabel("layer", fontsize=LABEL_SIZE)
     ax.set_xlabel("position in the text", fontsize=LABEL_SIZE)

@@ -9,7 +9,8 @@ import typer
 
 from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.lens.spec import Bos
-from logitlens_cli.options.groups import FIGURE_FORMATS, NO_FIGURE, ModelName, ModelOptions
+from logitlens_cli.options.groups import FIGURE_FORMATS, NO_FIGURE
+from logitlens_cli.options.model_options import ModelName, ModelOptions
 from logitlens_cli.options.option import FIGURE, LENS, MANY, OUTPUT, PROMPT, names_in, option
 from logitlens_cli.options.preset import load_preset
 from logitlens_cli.options.reading import BatchOptions, BosOption, Engine, LinesOptions

@@ -8,8 +8,7 @@ from typing import Annotated, ClassVar
 
 from logitlens_cli.errors import UsageError, nearest
 from logitlens_cli.figures.style import FigureStyle, Width
-from logitlens_cli.model.source import DeviceMap, Dtype, ModelSource
-from logitlens_cli.options.option import COLUMNS, FIGURE, LENS, MODEL, OUTPUT, names_in, option
+from logitlens_cli.options.option import COLUMNS, FIGURE, LENS, OUTPUT, names_in, option
 from logitlens_cli.options.preset import load_preset
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
@@ -31,77 +30,6 @@ class CommandOptions(ABC):
     @abstractmethod
     def run(self) -> Iterator[Path]:
         """Do what the command is for; yields each path once its file is there."""
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """What a shell offers after --model."""
-    from logitlens_cli.model.at_hand import models_at_hand
-
-    return models_at_hand(incomplete)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelName:
-    """The model."""
-
-    model: Annotated[
-        str,
-        option(
-            "--model",
-            "-m",
-            section=MODEL,
-            autocompletion=complete_model,
-            help="smollm2, a hub name, a folder, a .gguf file.",
-        ),
-    ] = "smollm2"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceOptions:
-    """Where a model comes from."""
-
-    revision: Annotated[
-        str | None, option("--revision", section=MODEL, help="Branch, tag or commit on the hub.")
-    ] = ModelSource.revision
-    offline: Annotated[
-        bool, option("--offline", section=MODEL, recorded=False, help="Never touch the network.")
-    ] = ModelSource.offline
-    trust_remote_code: Annotated[
-        bool, option("--trust-remote-code", section=MODEL, help="Run code that comes with a model.")
-    ] = ModelSource.trust_remote_code
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions(SourceOptions):
-    """How a model is opened."""
-
-    device: Annotated[
-        str,
-        option(
-            "--device",
-            section=MODEL,
-            recorded=False,
-            help="cpu, cuda, cuda:1 or mps; auto takes the best.",
-        ),
-    ] = ModelSource.device
-    dtype: Annotated[
-        Dtype,
-        option("--dtype", section=MODEL, help="Of the model's body; metrics are always float32."),
-    ] = ModelSource.dtype
-    device_map: Annotated[
-        DeviceMap | None,
-        option(
-            "--device-map",
-            section=MODEL,
-            recorded=False,
-            help="Let accelerate spread the model over all devices.",
-            show_default="one device",
-        ),
-    ] = ModelSource.device_map
-    allow_pickle: Annotated[
-        bool,
-        option("--allow-pickle", section=MODEL, help="Read pickled weights, which can run code."),
-    ] = ModelSource.allow_pickle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +119,23 @@ class FigureOptions(OutputOptions, ABC):
         int, option("--dpi", section=FIGURE, min=30, max=1200, help="Resolution of PNG files.")
     ] = FigureStyle.dpi
     title: Annotated[
-        str | None, option("--title", section=FIGURE, help="Title, instead of quantity and model.")
+        str | None,
+        option(
+            "--title", section=FIGURE, help='Title, instead of quantity and model; "" for none.'
+        ),
     ] = FigureStyle.title
+    font: Annotated[
+        str | None,
+        option("--font", section=FIGURE, help="Font family, or several with commas."),
+    ] = FigureStyle.font
+    bare: Annotated[
+        bool,
+        option(
+            "--bare",
+            section=FIGURE,
+            help="Leave out title and notes; the caption, as .txt, says them.",
+        ),
+    ] = FigureStyle.bare
 
     def __post_init__(self) -> None:
         choice = f"choose from {', '.join(self.allowed_formats)}, or {NO_FIGURE}"
@@ -234,7 +177,7 @@ class FigureOptions(OutputOptions, ABC):
     @property
     def texts(self) -> tuple[str, ...]:
         """Ends of the names of the texts about each figure: its caption and its tables."""
-        return ()
+        return ("txt",) if self.bare else ()
 
     @property
     def writes(self) -> bool:
@@ -303,6 +246,28 @@ class CellOptions(FigureOptions, ABC):
             help="Page: single or double column of a paper, or slide; auto fits the text.",
         ),
     ] = FigureStyle.width
+    height: Annotated[
+        float | None,
+        option(
+            "--height",
+            section=FIGURE,
+            min=0.5,
+            max=100,
+            help="Height of the figure, in inches.",
+            show_default="as the rows need",
+        ),
+    ] = FigureStyle.height
+    font_size: Annotated[
+        float | None,
+        option(
+            "--font-size",
+            section=FIGURE,
+            min=3,
+            max=72,
+            help="Of labels, in points; other texts in proportion.",
+            show_default="that of the page",
+        ),
+    ] = FigureStyle.font_size
     changes_only: Annotated[
         bool,
         option(
@@ -346,7 +311,7 @@ class CellOptions(FigureOptions, ABC):
     @property
     def texts(self) -> tuple[str, ...]:
         tables = dict.fromkeys(TABLES[name] for name in names_in(self.table))
-        return (*(("txt",) if self.caption else ()), *tables)
+        return (*(("txt",) if self.caption or self.bare else ()), *tables)
 
     @property
     def figure_columns(self) -> int | None:

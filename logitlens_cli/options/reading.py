@@ -16,10 +16,9 @@ from logitlens_cli.options.groups import (
     CommandOptions,
     FigureOptions,
     JsonOption,
-    ModelName,
-    ModelOptions,
     ReadingCellOptions,
 )
+from logitlens_cli.options.model_options import ModelName, ModelOptions
 from logitlens_cli.options.option import COLUMNS, LENS, MANY, PROMPT, argument, option
 
 

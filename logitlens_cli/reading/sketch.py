@@ -115,10 +115,20 @@ class Tally:
             for row, more in zip(mine, theirs, strict=True):
                 row[:] = [a + b for a, b in zip(row, more, strict=True)]
 
-    def means(self) -> Floats:
-        """(layer, bin), NaN where there is nothing."""
-        counts = np.array(self.counts, float)
-        totals = np.array(self.totals, float) * UNIT
+    def filled(self) -> int:
+        """The most bins, of one width, that all hold something: short texts leave gaps between
+        many."""
+        held = np.array(self.counts).sum(axis=0) > 0
+        parts = (n for n in range(len(held), 0, -1) if len(held) % n == 0)
+        return next((n for n in parts if held.reshape(n, -1).any(axis=1).all()), 1)
+
+    def means(self, bins: int | None = None) -> Floats:
+        """(layer, bin), NaN where there is nothing; ``bins`` divides their number, else all."""
+        counts, totals = (
+            np.array(each, float).reshape(len(each), bins or len(each[0]), -1).sum(axis=2)
+            for each in (self.counts, self.totals)
+        )
+        totals *= UNIT
         means: Floats = np.full_like(counts, math.nan)
         np.divide(totals, counts, out=means, where=counts > 0)
         return means

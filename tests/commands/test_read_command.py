@@ -304,7 +304,7 @@ def test_showing_writes_nothing(
     assert (ran.code, ran.err) == (0, [])
     assert ran.out[0] == f"Rank of the final top guess – {tiny_folder.name}"
     assert ran.out[3].split() == ["3", *["1"] * 8]  # the last layer, at the top
-    assert ran.out[7].split() == ["layer", "t", "h", "e", "·cat", "·", "s", "a", "t"]
+    assert ran.out[7].split() == ["layer", "t", "h", "e", "·cat", "␣", "s", "a", "t"]
     assert ran.out[8:] == ["rank of the final top guess [1 is best]", ""]
     assert logitlens(*line, *none, "--dry-run") == Ran(0, [], [])
     assert not out.exists()
@@ -330,7 +330,7 @@ def test_every_figure_and_piece_is_shown(
     line = ["all", "-t", TEXT, "-m", tiny_folder, "-o", out, "--show", "-q", "--format", "none"]
     ran = logitlens(*line, "--no-json", "--split", "5", "--title", "T")
     assert ran.out.count("T") == 8
-    below = ["layer", "t", "h", "e", "·cat", "·"], ["layer", "s", "a", "t"]
+    below = ["layer", "t", "h", "e", "·cat", "␣"], ["layer", "s", "a", "t"]
     assert [words for row in ran.out if (words := row.split())[:1] == ["layer"]] == [*below] * 4
 
 

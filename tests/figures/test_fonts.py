@@ -10,8 +10,9 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import fonts
-from logitlens_cli.figures.fonts import BASE, Ruler, cut_points, escaped, fallback
+from logitlens_cli.figures.fonts import BASE, Ruler, cut_points, escaped, fallback, require_fonts
 
 UNASSIGNED = "\U000e0100"  # a variation selector, which no text font has
 
@@ -103,3 +104,9 @@ def test_an_installed_font_of_the_script_is_found_and_measured(chinese: str) -> 
     ruler = Ruler(families)
     wide = ruler.width("a\u6f22", 10) - ruler.width("a", 10)
     assert wide == pytest.approx(2 * 10 / 72, abs=0.01)
+
+
+def test_a_family_that_is_not_installed_is_refused() -> None:
+    require_fonts(["DejaVu Serif", "DejaVu Sans"])
+    with pytest.raises(UsageError, match="--font 'DejaVu Srif' is not installed; did you mean"):
+        require_fonts(["DejaVu Srif"])

@@ -7,50 +7,19 @@ import matplotlib
 import numpy as np
 import pytest
 from drawn import overlap, texts_of
+from grids import SCRIPTS, grid_of, laid_out
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from readings import (
-    make,
-)
+from readings import make
 
+from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import heatmap
 from logitlens_cli.figures.drawing import matplotlib_settings
-from logitlens_cli.figures.layout import GLYPH, SLOPE, PanelLayout, lay_out
+from logitlens_cli.figures.fitted_texts import GLYPH, LINE, SLOPE
+from logitlens_cli.figures.layout import lay_out
 from logitlens_cli.figures.page import PAGES
-from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.reading_panels import panels
 from logitlens_cli.figures.style import FigureStyle, Width
-from logitlens_cli.metrics.spec import Scale
-from logitlens_cli.reading.record import Reading, Scores
-
-SCRIPTS = {
-    "latin": ["a", "·some", "<|endoftext|>", "·internationalization", "WWWWWWWWWW", "."],
-    "arabic": ["السلام", "·عليكم", "م", "ي", "·الإسلامية"],
-    "cyrillic": ["·Достоевский", "и", "преступление", "."],
-    "marks": ["e\u0301\u0302te\u0301", "Z\u0335\u0336a\u0334", "o\u0308" * 12],
-    "bytes": ["<0xE6>", "<0xBC>", "<0xA2>", "��"],
-}
-
-
-def grid_of(rows: int, columns: int, script: str) -> Reading:
-    words = SCRIPTS[script]
-    labels = [[words[(r * 7 + c) % len(words)] for c in range(columns)] for r in range(rows)]
-    values: list[list[float | None]] = [[float(r * c) for c in range(columns)] for r in range(rows)]
-    scale = Scale("linear", 0, 30, "mako_r")
-    return make(
-        labels,
-        **{
-            "own-logit": Scores(values=values, unit="logit", quantity="own logit"),
-            "kl-final": Scores(
-                values=values, unit="nats", quantity="KL(final || layer)", scale=scale
-            ),
-        },
-    )
-
-
-def laid_out(reading: Reading, name: str, width: Width, **style: Any) -> tuple[Panel, PanelLayout]:
-    made = panels(reading, name, FigureStyle(width=width, **style))[0]
-    return made, lay_out(made, width)[0]
 
 
 def sizes_of(fig: Figure) -> list[float]:
@@ -123,41 +92,88 @@ def test_tilted_labels_stand_a_line_apart(columns: int, width: Width) -> None:
     assert layout.input_labels[-1]  # the last column is always named
 
 
-@pytest.mark.parametrize("width", Width)
-@pytest.mark.parametrize("columns", [4, 20, 40])
-@pytest.mark.parametrize("name", ["topk", "kl-final"])
-def test_texts_fit_their_cells_and_numbers_are_whole(name: str, columns: int, width: Width) -> None:
-    made, layout = laid_out(grid_of(25, columns, "latin"), name, width, probs=True)
-    words = layout.words
-    assert all(wide <= layout.cell[0] for wide in words.widths.values())
-    assert words.size == 0 or words.size * words.lines / 72 <= layout.cell[1]
-    if words.size and name == "kl-final":
-        assert words.texts == made.texts
-    if not words.size:
-        assert any("no text in the cells" in line for line in layout.header)
-        assert not any(itertools.chain(*words.texts))
-
-
-def test_narrow_pages_have_smaller_texts_before_they_have_none() -> None:
-    sizes = [
-        laid_out(grid_of(7, columns, "latin"), "kl-final", Width.double)[1].words.size
-        for columns in (8, 22, 24, 60)
-    ]
-    assert sizes[0] == 7.5
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] == 0
-
-
 def test_a_long_title_is_broken_into_three_lines_at_most() -> None:
     with matplotlib.rc_context({"text.parse_math": False}):
         made = panels(make(), "topk", FigureStyle(title="word " * 300))[0]
-        layout, _ = lay_out(made, "single")
+        (layout,), _ = lay_out([made], FigureStyle(width=Width.single))
     assert len(layout.title) == 3
     assert layout.title[-1].endswith("…")
 
 
-@pytest.mark.parametrize("width", [Width.single, Width.double, Width.slide])
-@pytest.mark.parametrize("columns", [2, 4, 6, 9, 12])
-def test_second_lines_are_legible_too(columns: int, width: Width) -> None:
-    _, layout = laid_out(grid_of(7, columns, "latin"), "topk", width, probs=True)
-    assert all(size >= PAGES[width].text[0] for _, size in layout.words.widths)
+SPLIT = ["·the", "·internationalization", "a", "b", "·cat", "<0xE6>", "c", "·on"]
+
+
+@pytest.mark.parametrize("width", [Width.auto, Width.double])
+def test_all_pieces_of_a_split_have_one_size_of_cells_and_one_head(width: Width) -> None:
+    reading = make([SPLIT] * 3)
+    style = FigureStyle(width=width, split=3)
+    layouts, _ = lay_out(panels(reading, "topk", style), style)
+    assert [len(layout.input_labels) for layout in layouts] == [3, 3, 2]
+    for trait in ("cell", "head", "left", "bottom", "height", "tall"):
+        assert len({getattr(layout, trait) for layout in layouts}) == 1, trait
+    assert len({layout.words.size for layout in layouts}) == 1
+    alone = [lay_out([piece], style)[0][0] for piece in panels(reading, "topk", style)]
+    assert layouts[0].cell[0] == (max if width == Width.auto else min)(x.cell[0] for x in alone)
+
+
+@pytest.mark.parametrize("width", Width)
+@pytest.mark.parametrize("height", [3.0, 9.0])
+def test_a_figure_is_as_high_as_asked(width: Width, height: float) -> None:
+    _, layout = laid_out(grid_of(9, 4, "latin"), "topk", width, height=height)
+    assert layout.height == height
+    used = layout.bottom + layout.grid()[1] + layout.head
+    assert used < height
+    assert used > 0.6 * height  # the rows take the room
+
+
+def test_no_room_for_the_rows_is_told() -> None:
+    with pytest.raises(UsageError, match="299 rows have no room on a page 1 inches high; give it"):
+        laid_out(grid_of(300, 4, "latin"), "topk", Width.double, height=1.0)
+
+
+def test_a_short_text_on_a_narrow_page_is_no_tower() -> None:
+    _, layout = laid_out(grid_of(31, 5, "latin"), "topk", Width.single)
+    assert layout.height < 1.7 * layout.width
+    assert layout.words.size >= 6
+    _, layout = laid_out(grid_of(90, 5, "latin"), "topk", Width.single)
+    assert layout.words.size == 6  # legible comes first
+
+
+@pytest.mark.parametrize("width", Width)
+@pytest.mark.parametrize("points", [5.0, 10.0])
+def test_texts_keep_their_proportions(width: Width, points: float) -> None:
+    page = PAGES[width]
+    _, layout = laid_out(grid_of(4, 3, "latin"), "topk", width, font_size=points)
+    assert layout.page.label_size == points
+    assert layout.page.title_size == pytest.approx(points * page.title_size / page.label_size)
+    factor = points / page.label_size
+    assert page.text[0] * factor - 1e-9 <= layout.words.size <= page.text[1] * factor + 1e-9
+
+
+def test_a_bare_figure_has_no_head_and_an_empty_title_leaves_no_hole() -> None:
+    reading = grid_of(4, 3, "latin")
+    _, whole = laid_out(reading, "topk", Width.double)
+    _, untitled = laid_out(reading, "topk", Width.double, title="")
+    _, bare = laid_out(reading, "topk", Width.double, bare=True)
+    assert (bare.title, bare.header, bare.head) == ([], [], 0)
+    assert untitled.title == []
+    assert untitled.header == whole.header
+    line = whole.page.title_size * LINE
+    assert untitled.head == pytest.approx(whole.head - line * len(whole.title))
+
+
+def test_a_title_is_not_broken_within_a_formula() -> None:
+    title = "Distance of every layer to the output KL(final || layer) – a model"
+    for points in np.arange(5, 14, 0.5):
+        _, layout = laid_out(grid_of(4, 3, "latin"), "topk", Width.single, title=title,
+                             font_size=float(points))  # fmt: skip
+        assert sum("KL(final || layer)" in line for line in layout.title) == 1, layout.title
+
+
+def test_the_fonts_that_are_asked_for_come_first() -> None:
+    _, layout = laid_out(
+        grid_of(2, 2, "latin"), "topk", Width.auto, font="DejaVu Serif, DejaVu Sans Mono"
+    )
+    assert layout.families[:3] == ["DejaVu Serif", "DejaVu Sans Mono", "DejaVu Sans"]
+    _, plain = laid_out(grid_of(2, 2, "latin"), "topk", Width.auto)
+    assert plain.cell[0] != layout.cell[0]  # measured in them

@@ -14,7 +14,7 @@ from logitlens_cli.figures import page
 from logitlens_cli.figures.layout import lay_out
 from logitlens_cli.figures.page import PAGES, require_drawable, require_size
 from logitlens_cli.figures.panel import Panel
-from logitlens_cli.figures.style import Colors
+from logitlens_cli.figures.style import Colors, FigureStyle, Width
 
 
 def panel(rows: int, columns: int) -> Panel:
@@ -45,10 +45,14 @@ def refusal(check: Any, *given: Any) -> UsageError | None:
     return None
 
 
+def style_of(width: str, dpi: int = 300) -> FigureStyle:
+    return FigureStyle(width=Width(width), dpi=dpi)
+
+
 def late(rows: int, columns: int, width: str, dpi: int) -> None:
-    """What ``figure.draw_panel`` asks before it paints."""
-    require_drawable(rows, columns, width, dpi)
-    layout, _ = lay_out(panel(rows, columns), width)
+    """What ``heatmap.draw_panels`` asks before it paints."""
+    require_drawable(rows, columns, style_of(width, dpi))
+    (layout,), _ = lay_out([panel(rows, columns)], style_of(width, dpi))
     texts = rows * columns if layout.words.size else 0
     require_size(layout.width, layout.height, dpi, columns, texts)
 
@@ -59,10 +63,10 @@ def test_limits() -> None:
         require_size(50, 50, 1200, 100)
     # 65535 pixels at 300 dpi are 218.45 inches, 1365 cells of 0.16; at 289 dpi it would fit with
     # 8 inches around: 65535 / 226.56 = 289.3. A split into 65535 / 300 / 0.16 less these: 1315.
-    require_drawable(30, 1365, "auto", 300)
+    require_drawable(30, 1365, style_of("auto"))
     with pytest.raises(UsageError, match=r"would be at least 219 x 5 inches, at 300 dpi 65568 x"
                        r" 1440 pixels; use --split 1315 or --dpi 289$"):  # fmt: skip
-        require_drawable(30, 1366, "auto", 300)
+        require_drawable(30, 1366, style_of("auto"))
     # 8192 rows of 30 texts: 24 columns hold 196608. No resolution helps; they are too high too.
     with pytest.raises(UsageError, match=r"with 245760 texts in its cells; use --split 24$"):
         require_size(50, 50, 30, 30, 8192 * 30)
@@ -73,12 +77,12 @@ def test_limits() -> None:
 
 
 def test_a_page_has_room_for_so_many_columns() -> None:
-    require_drawable(30, 350, "single", 300)
+    require_drawable(30, 350, style_of("single"))
     with pytest.raises(UsageError, match=r"351 columns need 3\.5 inches, and the page has 3\.5; "
                        r"use --split 105$"):  # fmt: skip
-        require_drawable(30, 351, "single", 300)
+        require_drawable(30, 351, style_of("single"))
     with pytest.raises(UsageError, match=r"300 columns need [3-5]\.\d inches, .* --split 105$"):
-        lay_out(panel(3, 300), "single")  # labels and colour bar need room too
+        lay_out([panel(3, 300)], style_of("single"))  # labels and colour bar need room too
 
 
 GRIDS = [(rows, columns) for rows in (3, 60, 400) for columns in (5, 64, 65, 400, 3000)]
@@ -90,7 +94,7 @@ def test_what_is_named_cures(grid: tuple[int, int], width: str) -> None:
     """Early and late, each option by itself; and what is refused early is refused late."""
     rows, columns = grid
     for dpi in (300, 1200):
-        early = refusal(require_drawable, rows, columns, width, dpi)
+        early = refusal(require_drawable, rows, columns, style_of(width, dpi))
         # What needs no layout of 3000 columns to be known.
         error = early or refusal(late, rows, columns, width, dpi)
         if error is None:
@@ -191,7 +195,7 @@ def test_a_summary_of_no_sane_number_of_layers(
     path.write_bytes(msgspec.json.encode(made))
     ran = logitlens("stats", "--merge", path, "-o", tmp_path / "merged", "-q", "--dpi", "1200")
     assert re.fullmatch(
-        r"the figure would be 9 x 67 inches, at 1200 dpi \d+ x 79740 pixels; use --dpi \d+",
+        r"the figure would be 9 x 67 inches, at 1200 dpi \d+ x 7974\d pixels; use --dpi \d+",
         ran.refusal(2),
     )
     sharp = ran.err[0].rpartition(" ")[2]

@@ -48,7 +48,7 @@ def test_nothing_is_the_middle_of_the_colour_map() -> None:
     both, style = pair(reading_of(), scored(kl_final=OTHER)), FigureStyle(vmin=-10, vmax=40)
     made = difference_of(both, "kl-final", style)
     panel = pair_panels.difference_panels(both, "kl-final", made, style)[0]
-    mesh = mesh_of(heatmap.draw_panel(panel, FigureStyle(dpi=100)).figure)
+    mesh = mesh_of(heatmap.draw_panels([panel], FigureStyle(dpi=100))[0].figure)
     assert type(mesh.norm) is Normalize  # equal steps on both sides
     middle = colormaps["vlag"](0.5)
     np.testing.assert_allclose(mesh.to_rgba(np.array([0.0]))[0], middle, atol=0.02)
@@ -185,7 +185,7 @@ def test_names_are_drawn_between_the_grids() -> None:
         reading_of(), reading_of("the dog sat"), "one", "a name that is much too long for it"
     )
     panel = pair_panels.stacked_panels(both, "kl-final", FigureStyle())[0]
-    fig = heatmap.draw_panel(panel, FigureStyle(dpi=100)).figure
+    fig = heatmap.draw_panels([panel], FigureStyle(dpi=100))[0].figure
     written = [(t.get_position()[1], t.get_text()) for t in fig.axes[0].texts]
     assert written[1] == (7.5, "A: one")
     assert written[0][0] == 3.5

@@ -11,6 +11,8 @@ from logitlens_cli.commands.topk import TopK
 
 def test_texts_about_a_figure() -> None:
     assert TopK(text="a").texts == ()
+    assert TopK(text="a", bare=True).texts == ("txt",)
+    assert TopK(text="a", bare=True, caption=True).texts == ("txt",)
     assert TopK(text="a", table=" CSV,markdown,md,", caption=True).texts == ("txt", "csv", "md")
 
 

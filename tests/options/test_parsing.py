@@ -74,7 +74,8 @@ def test_every_option_of_the_command_line() -> None:
         *("--cmap", "rocket", "--dpi", "90", "--title", "T", "--changes-only", "--out", "o"),
         *("--name", "n", "--no-json", "--skip-existing", "--dry-run", "--quiet"),
         *("--show", "--table", "md", "--caption", "--lens", "plain", "--lens", "a/b"),
-        *("--lens-revision", "v1"),
+        *("--lens-revision", "v1", "--font", "DejaVu Serif", "--font-size", "6.5"),
+        *("--height", "4", "--bare"),
     )
     assert made == All(
         file=Path("t.txt"), model="gpt2", revision="main", device="cuda:1",
@@ -87,6 +88,7 @@ def test_every_option_of_the_command_line() -> None:
         name="n", json=False, skip_existing=True, dry_run=True, quiet=True,
         jobs=3, batch_tokens=99, width=Width.double, lock_in=True, next_ranks=True, probs=True,
         delta=True, show=True, table="md", caption=True, lens=["plain", "a/b"], lens_revision="v1",
+        font="DejaVu Serif", font_size=6.5, height=4.0, bare=True,
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
     absent = {
