@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.sets import all_metrics, rank_figures
 from logitlens_cli.metrics.spec import Direction, MetricSpec
 from logitlens_cli.metrics.table import TOPK
@@ -12,8 +13,10 @@ from logitlens_cli.options.metric import (
     ColorOption,
     DirectionOption,
     GuessesOption,
+    LogOption,
     OneHotOption,
     TargetsOption,
+    require_log_scale,
 )
 from logitlens_cli.options.reading import GridReadOptions
 
@@ -30,6 +33,11 @@ class All(GridReadOptions):
     target: TargetsOption = None
     direction: DirectionOption = Direction.forward
     one_hot: OneHotOption = False
+    log: LogOption = FigureStyle.log
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_log_scale(self.color, self.log)
 
     @property
     def metrics(self) -> Mapping[str, MetricSpec]:

@@ -130,11 +130,11 @@ def comparison(options: Diff, pair: "Pair", figure: str, name: str) -> "Comparis
     from logitlens_cli.commands.translate import figure_style
     from logitlens_cli.commands.write import Comparison
     from logitlens_cli.figures.pair import difference_of
-    from logitlens_cli.figures.pair_panels import difference_panels, stacked_panels
+    from logitlens_cli.figures.pair_panels import difference_panels, over_panels
 
     style, numbers = figure_style(options), None
     if options.over:
-        panels = stacked_panels(pair, figure, style)
+        panels = over_panels(pair, figure, style)
     else:
         numbers = difference_of(pair, figure, style)
         panels = difference_panels(pair, figure, numbers, style)

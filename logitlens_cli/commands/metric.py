@@ -5,9 +5,10 @@ from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.spec import Metric, MetricSpec
 from logitlens_cli.metrics.table import METRICS
-from logitlens_cli.options.metric import PARAMETERS, require_one_token
+from logitlens_cli.options.metric import PARAMETERS, LogOption, require_one_token
 from logitlens_cli.options.reading import GridReadOptions
 
 
@@ -35,9 +36,10 @@ class MetricOptions(GridReadOptions):
 def metric_options(metric: Metric) -> type[MetricOptions]:
     """The options of a metric's command."""
     usual = metric.spec()
+    logarithm = [("log", LogOption, FigureStyle.log)] * (metric.log_scale is not None)
     options = make_dataclass(
         "".join(word.capitalize() for word in metric.name.split("-")),
-        [(name, PARAMETERS[name], getattr(usual, name)) for name in metric.parameters],
+        [(name, PARAMETERS[name], getattr(usual, name)) for name in metric.parameters] + logarithm,
         bases=(MetricOptions,),
         namespace={"metric": metric, "command": metric.name, "example": example_of(metric)},
         frozen=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from logitlens_cli.errors import UsageError, nearest
+from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.table import METRICS, TRACE
 from logitlens_cli.options.groups import (
     CommandOptions,
@@ -15,7 +16,7 @@ from logitlens_cli.options.groups import (
     ReadingCellOptions,
     flag_of,
 )
-from logitlens_cli.options.metric import DumpedColorOption
+from logitlens_cli.options.metric import DumpedColorOption, LogOption
 from logitlens_cli.options.option import FIGURE, option
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Render(ReadingCellOptions, CommandOptions):
         ),
     ]
     color: DumpedColorOption = None
+    log: LogOption = FigureStyle.log
     share_scale: Annotated[
         bool,
         option("--share-scale", section=FIGURE, help="Use one colour scale for all dumps."),

@@ -4,9 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.metrics.sets import guess_metrics
 from logitlens_cli.metrics.spec import MetricSpec
-from logitlens_cli.options.metric import DEFAULT_COLOR, ColorOption, GuessesOption
+from logitlens_cli.options.metric import (
+    DEFAULT_COLOR,
+    ColorOption,
+    GuessesOption,
+    LogOption,
+    require_log_scale,
+)
 from logitlens_cli.options.reading import GridReadOptions
 
 
@@ -19,6 +26,11 @@ class TopK(GridReadOptions):
 
     k: GuessesOption = 5
     color: ColorOption = DEFAULT_COLOR
+    log: LogOption = FigureStyle.log
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_log_scale(self.color, self.log)
 
     @property
     def metrics(self) -> Mapping[str, MetricSpec]:

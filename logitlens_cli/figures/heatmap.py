@@ -67,7 +67,7 @@ def paint_panel(panel: Panel, layout: PanelLayout) -> Figure:
     paint_labels(ax, lowest, panel, layout)
     paint_texts(ax, mesh, panel, layout)
     paint_outline(ax, panel.outlined, layout)
-    paint_headings(ax, layout)
+    paint_headings(ax, panel, layout)
     gap, bar_width, _ = layout.page.bar_widths
     bar = axes_at(figure, layout, layout.left + width + gap, layout.bottom, bar_width, layout.tall)
     paint_color_bar(figure, bar, mesh, panel, layout)
@@ -188,11 +188,15 @@ def contour(cells: npt.NDArray[np.bool_]) -> list[list[tuple[float, float]]]:
     return segments
 
 
-def paint_headings(ax: Axes, layout: PanelLayout) -> None:
-    """Rows of the page's colour that name the grid below them."""
-    for row, text in layout.headings.items():
-        ax.axhspan(row, row + 1, color="white", lw=0, zorder=1.5)  # under the outlines
-        ax.text(0, row + 0.5, text, fontsize=layout.page.label_size, va="center")
+def paint_headings(ax: Axes, panel: Panel, layout: PanelLayout) -> None:
+    """Rows of the page's colour that name the grid below them, and what parts two grids."""
+    white: dict[str, Any] = {"color": "white", "lw": 0, "zorder": 1.5}  # under the outlines
+    for heading in layout.headings:
+        ax.axhspan(heading.row, heading.row + 1, **white)
+        ax.text(heading.column, heading.row + 0.5, heading.text,
+                fontsize=layout.page.label_size, va="center")  # fmt: skip
+    if panel.gap is not None:
+        ax.axvspan(panel.gap, panel.gap + 1, **white)
 
 
 def paint_color_bar(

@@ -6,7 +6,7 @@ or too small to read; the figure then says so. Draws nothing.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from logitlens_cli.figures.fitted_texts import (
     GLYPH,
@@ -25,7 +25,7 @@ from logitlens_cli.figures.page import (
     require_page_height,
     require_page_width,
 )
-from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.panel import Heading, Panel
 from logitlens_cli.figures.style import FigureStyle
 
 LEAST_WIDTH = 3.4  # of a page that grows: room for a title
@@ -62,8 +62,7 @@ class PanelLayout:
     """lines of the colour bar's label"""
     tall: float
     """height of the colour bar"""
-    headings: dict[int, str]
-    """by the row that they stand in"""
+    headings: list[Heading]
     families: list[str]
 
     def grid(self) -> tuple[float, float]:
@@ -91,7 +90,7 @@ def texts_of(panel: Panel) -> set[str]:
     """Whatever a panel says."""
     grids = (panel.texts, panel.second_lines, [row.texts for row in panel.footer_rows])
     texts = {text for grid in grids for row in grid for text in row}
-    texts.update(panel.headings.values(), (row.label for row in panel.footer_rows))
+    texts.update((h.text for h in panel.headings), (row.label for row in panel.footer_rows))
     texts.update(panel.rows, panel.input_labels, panel.next_labels, panel.all_notes())
     return texts | {panel.title, panel.bar_label}
 
@@ -216,9 +215,10 @@ class Surround:
             title=title,
             bar=self.bar(tall),
             tall=tall,
-            headings={
-                n: text.fitted(h, page.label_size, grid[0]) for n, h in panel.headings.items()
-            },
+            headings=[
+                replace(h, text=text.fitted(h.text, page.label_size, h.columns * cell[0]))
+                for h in panel.headings
+            ],
             families=text.ruler.families,
         )
 

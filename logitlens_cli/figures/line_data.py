@@ -13,7 +13,13 @@ from logitlens_cli.figures.reading_panels import drawn_rows
 from logitlens_cli.figures.scale import limits
 from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.figures.token_texts import key_of, token_text
-from logitlens_cli.figures.words import CHAT, count_of, decoded_words, position_words
+from logitlens_cli.figures.words import (
+    CHAT,
+    count_of,
+    decoded_words,
+    model_words,
+    position_words,
+)
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import MOST_LINES
@@ -118,7 +124,7 @@ def line_panel(reading: Reading, style: FigureStyle) -> LinePanel:
         notes.append(CHAT)
     if isinstance(drawn, Lines) and (key := key_of(line.label for line in drawn.lines)):
         notes.append(key)
-    title = f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
+    title = f"{words[:1].upper()}{words[1:]} – {model_words(reading.model, style)}"
     return LinePanel(drawn, style.title if style.title is not None else title, notes)
 
 

@@ -5,8 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from logitlens_cli.figures.page import TEXT_CELL, TEXT_COLUMNS, page_of
 from logitlens_cli.figures.pair import Pair
-from logitlens_cli.figures.panel import GUESS_IS_FINAL, Panel, blank_repeats, split_columns
+from logitlens_cli.figures.panel import (
+    GUESS_IS_FINAL,
+    Heading,
+    Panel,
+    blank_repeats,
+    split_columns,
+)
 from logitlens_cli.figures.reading_panels import (
     guess_texts,
     input_texts,
@@ -21,6 +28,7 @@ from logitlens_cli.figures.words import (
     count_of,
     decoded_words,
     lens_words,
+    model_words,
     style_notes,
     window_words,
 )
@@ -106,42 +114,90 @@ def rounded_up(value: float) -> float:
 
 
 # ---------------------------------------------------------------------------------------------
-# A over B
+# Both on one scale
 
 
-def stacked_panels(pair: Pair, name: str, style: FigureStyle) -> list[Panel]:
-    """A's grid above B's with the same columns and one colour scale, in pieces of at most
-    ``style.split`` columns; each has a line above it that names it."""
+def over_panels(pair: Pair, name: str, style: FigureStyle) -> list[Panel]:
+    """Both grids on one colour scale, each with a line above it that names it: A above B with the
+    same columns, in pieces of at most ``style.split`` columns, or beside each other where that
+    fits better."""
     key = pair.key(name, style)
-    pair.rows(name, style)
+    rows, columns = len(pair.rows(name, style)[0]), len(pair.a.tokens)
     whole = replace(style, split=None, vmin=None, vmax=None, skip_first=0)
     a, b = (panels(reading, name, whole)[0] for reading in (pair.a, pair.b))
-    gap = np.full((1, len(pair.a.tokens)), np.nan)
-    blank = [[""] * len(pair.a.tokens)]
-    values = np.vstack([b.values, gap, a.values, gap])
     scores = pair.a.metrics[key]
     words = "top guess of every layer" if name == TOPK else scores.quantity
-    panel = Panel(
-        values=values,
+    scaled = np.hstack([a.values, b.values])[:, 2 * scale_columns(pair.a, style)]
+    panel = replace(
+        a,
+        title=comparison_title(pair, words, style),
+        notes=side_notes(pair, key),
+        colors=limits(scores.scale, scaled, style),
+        outline_meaning=GUESS_IS_FINAL if name == TOPK else None,
+        more_notes=[],
+        second_lines=[],
+        footer_rows=[],
+        about="",
+        from_input=False,
+        skips_blocks=False,
+    )
+    if fits_beside(rows, columns, style):
+        return pieces_of(beside(panel, a, b, pair), pair, style)
+    return pieces_of(above(panel, a, b, pair), pair, style)
+
+
+def fits_beside(rows: int, columns: int, style: FigureStyle) -> bool:
+    """Do two such grids become a figure of better proportions beside each other?"""
+    page, both = page_of(style), 2 * columns + 1
+    if style.split is not None or both > TEXT_COLUMNS:
+        return False
+    (narrow, low), (wide, _) = TEXT_CELL
+    if page.width is not None:
+        return both * narrow * page.scale <= 0.7 * page.width  # beside labels and colour bar
+    cell = (narrow + wide) / 2
+    return max(both * cell, rows * low) < max(columns * cell, 2 * rows * low)
+
+
+def above(panel: Panel, a: Panel, b: Panel, pair: Pair) -> Panel:
+    """A's grid above B's."""
+    columns = len(a.input_labels)
+    gap, blank = np.full((1, columns), np.nan), [[""] * columns]
+    return replace(
+        panel,
+        values=np.vstack([b.values, gap, a.values, gap]),
         texts=b.texts + blank + a.texts + blank,
         outlined=np.vstack([b.outlined, gap > 0, a.outlined, gap > 0]),
         rows=[*b.rows, "", *a.rows, ""],
         input_labels=input_labels(pair),
         next_labels=next_labels(pair),
-        title=comparison_title(pair, words, style),
-        notes=side_notes(pair, key),
-        bar_label=a.bar_label,
-        colors=limits(scores.scale, values[:, scale_columns(pair.a, style)], style),
         next_is_guess=both_right(pair),
-        outline_meaning=GUESS_IS_FINAL if name == TOPK else None,
         star_meaning=BOTH_RIGHT,
-        guesses=name == TOPK,
-        headings={
-            len(b.rows): f"B: {pair.b_name}",
-            len(b.rows) + 1 + len(a.rows): f"A: {pair.a_name}",
-        },
+        headings=[
+            Heading(len(b.rows), 0, columns, f"B: {pair.b_name}"),
+            Heading(len(b.rows) + 1 + len(a.rows), 0, columns, f"A: {pair.a_name}"),
+        ],
     )
-    return pieces_of(panel, pair, style)
+
+
+def beside(panel: Panel, a: Panel, b: Panel, pair: Pair) -> Panel:
+    """A's grid at the left of B's, each with its own labels."""
+    rows, columns = a.values.shape
+    gap, line = np.full((rows, 1), np.nan), np.full((1, 2 * columns + 1), np.nan)
+    return replace(
+        panel,
+        values=np.vstack([np.hstack([a.values, gap, b.values]), line]),
+        texts=[[*s, "", *t] for s, t in zip(a.texts, b.texts, strict=True)] + [[""] * line.size],
+        outlined=np.vstack([np.hstack([a.outlined, gap > 0, b.outlined]), line > 0]),
+        rows=[*a.rows, ""],
+        input_labels=[*a.input_labels, "", *b.input_labels],
+        next_labels=[*a.next_labels, "", *b.next_labels],
+        next_is_guess=[*a.next_is_guess, False, *b.next_is_guess],
+        headings=[
+            Heading(rows, 0, columns, f"A: {pair.a_name}"),
+            Heading(rows, columns + 1, columns, f"B: {pair.b_name}"),
+        ],
+        gap=columns,
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -195,7 +251,7 @@ def comparison_title(pair: Pair, words: str, style: FigureStyle) -> str:
         return style.title
     words = f"{words[:1].upper()}{words[1:]}"
     a, b = pair.a.model.name, pair.b.model.name
-    return f"{words} – {a}" if a == b else words
+    return f"{words} – {model_words(pair.a.model, style)}" if a == b else words
 
 
 def side_notes(pair: Pair, key: str) -> list[str]:

@@ -33,6 +33,17 @@ class FooterRow:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """What names the grid below it, in a row that is no layer."""
+
+    row: int
+    column: int
+    """the first of the grid's"""
+    columns: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Panel:
     """One figure as data; rows run from the lowest layer up, columns along the text."""
 
@@ -76,8 +87,9 @@ class Panel:
     """is the lowest row the input row, which is no layer?"""
     skips_blocks: bool = False
     """is there a block without a row?"""
-    headings: dict[int, str] = field(default_factory=dict)
-    """rows that are no layers but name the grid below them"""
+    headings: list[Heading] = field(default_factory=list)
+    gap: int | None = None
+    """a column that parts two grids"""
 
     def all_notes(self, outline: str = "outlined") -> list[str]:
         """What a reader must know, in the order of reading; ``outline`` says how outlined cells

@@ -24,6 +24,7 @@ from logitlens_cli.figures.words import (
     count_of,
     decoded_words,
     mean_words,
+    model_words,
     or_dash,
     style_notes,
     window_words,
@@ -32,6 +33,9 @@ from logitlens_cli.metrics.spec import DIFFERENCE_SCALE, Scale
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import COLORS, FOLLOWED, METRICS, TOPK, TRACE, metric_of
 from logitlens_cli.reading.record import Followed, Reading, Scores, lock_in_of, skips_blocks
+
+SMALLEST = 1e-300
+"""a probability that stands for 0 on a logarithmic scale"""
 
 
 def figures_of(reading: Reading) -> list[str]:
@@ -66,12 +70,15 @@ def grid_panel(reading: Reading, name: str, style: FigureStyle) -> Panel:
     shown = drawn_rows(reading, name, style)
     values = reading.values(key)[shown]
     scale, bar = scores.scale, f"{scores.quantity} [{scores.unit}]"
+    if style.log and (metric := metric_of(key)) and metric.log_scale is not None:
+        scale = metric.log_scale
+        values = np.maximum(values, SMALLEST)
     if style.delta:
         values, bar, scale = deltas(values, scale), delta_words(scores), DIFFERENCE_SCALE
     texts = cell_texts(reading, name, shown, values, style)
     footer_rows = footer_rows_of(reading, style)
     colors = limits(scale, values[:, scale_columns(reading, style)], style)
-    topk, about = name == TOPK, headline(reading, name, scores)
+    topk, about = name == TOPK, headline(reading, name, scores, style)
     return Panel(
         values=values,
         texts=blank_repeats(texts) if style.changes_only else texts,
@@ -155,7 +162,7 @@ def followed_panel(reading: Reading, followed: Followed, style: FigureStyle) -> 
     scale = METRICS["rank"].scale(METRICS["rank"].spec())
     token = next(t for t in reading.tokens if t.position == followed.position)
     ever = f"Ranks of all that was ever the top guess after {token_text(token.label)}"
-    title = f"{ever} – {reading.model.name}"
+    title = f"{ever} – {model_words(reading.model, style)}"
     return Panel(
         values=ranks,
         texts=blank_repeats(texts) if style.changes_only else texts,
@@ -275,6 +282,6 @@ def next_is_guess(reading: Reading) -> list[bool]:
     ]
 
 
-def headline(reading: Reading, name: str, scores: Scores) -> str:
+def headline(reading: Reading, name: str, scores: Scores, style: FigureStyle) -> str:
     words = "Top guess of every layer" if name == TOPK else scores.quantity
-    return f"{words[:1].upper()}{words[1:]} – {reading.model.name}"
+    return f"{words[:1].upper()}{words[1:]} – {model_words(reading.model, style)}"

@@ -38,7 +38,11 @@ class FigureStyle:
     vmin: float | None = None
     vmax: float | None = None
     cmap: str | None = None
+    log: bool = False
+    """logarithmic colours for probabilities"""
     title: str | None = None
+    model_label: str | None = None
+    """what the model is called, instead of its name"""
     changes_only: bool = False
     color: str | None = None
     dpi: int = 300

@@ -17,7 +17,7 @@ from logitlens_cli.figures.fonts import escaped, fallback
 from logitlens_cli.figures.line_data import Band
 from logitlens_cli.figures.page import PAGES, require_size
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.figures.words import OF_ROWS, count_of, lens_words
+from logitlens_cli.figures.words import OF_ROWS, count_of, lens_words, model_words
 from logitlens_cli.metrics.spec import KL_SCALE
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import METRICS
@@ -50,7 +50,8 @@ CURVES, POSITIONS = "stats", "positions"
 def draw_summary(summary: Summary, name: str, style: FigureStyle) -> Drawing:
     """One of the two figures: "stats" or "positions"."""
     # What comes from outside may be in any script.
-    about = f"{summary.model.name}, layer by layer" if style.title is None else style.title
+    model = model_words(summary.model, style)
+    about = f"{model}, layer by layer" if style.title is None else style.title
     families, missing = fallback([about], style.families)
     title = "" if style.bare else escaped(about[:LONGEST_TITLE], missing)
     with matplotlib_settings(families):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from logitlens_cli.figures.style import FigureStyle
-from logitlens_cli.reading.record import MapsRecord, Reading, Token
+from logitlens_cli.reading.record import MapsRecord, ModelRecord, Reading, Token
 
 
 def or_dash(values: Sequence[object | None]) -> list[str]:
@@ -34,6 +34,11 @@ def decoded_words(reading: Reading) -> str:
     blocks = f"the last {count_of(count, 'block')} and " if count else ""
     maps = "" if reading.lens.maps is None else f"{lens_words(reading.lens.maps)}, "
     return f"{maps}decoded with {blocks}the model's head, {norm}"
+
+
+def model_words(model: ModelRecord, style: FigureStyle) -> str:
+    """What figures call a model."""
+    return model.name if style.model_label is None else style.model_label
 
 
 def lens_words(maps: MapsRecord) -> str:

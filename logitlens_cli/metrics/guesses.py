@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from logitlens_cli.metrics.spec import Metric, MetricSpec, Scale, two_decimals
+from logitlens_cli.metrics.spec import (
+    LOG_PROBABILITY_SCALE,
+    PROBABILITY_SCALE,
+    Metric,
+    MetricSpec,
+    probability_text,
+)
 from logitlens_cli.metrics.sums import Floats, Sums, log_probs_of
 
 
@@ -48,8 +54,9 @@ PROB = Metric(
     unit="probability",
     quantity=lambda spec: "probability of the layer's own top guess",
     formula=own_prob,
-    scale=lambda spec: Scale("linear", 0, 1),
-    format_value=two_decimals,
+    scale=lambda spec: PROBABILITY_SCALE,
+    log_scale=LOG_PROBABILITY_SCALE,
+    format_value=probability_text,
     command=False,
     colors_guesses=True,
 )

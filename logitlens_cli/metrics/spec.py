@@ -54,6 +54,7 @@ class Scale:
 
 
 KL_SCALE = Scale("linear", 0, 30, "mako_r")
+PROBABILITY_SCALE, LOG_PROBABILITY_SCALE = Scale("linear", 0, 1), Scale("log", 1e-6, 1)
 # Blue to red through white, which the colour-blind tell apart.
 DIFFERENCE_SCALE = Scale(cmap="vlag", center=0)
 
@@ -87,6 +88,8 @@ class Metric:
     """whose sums it needs, by role: "target", "minus" """
     reference: Callable[[MetricSpec], str | None] = field(default=lambda spec: None)
     """what layers are held against, for the dump"""
+    log_scale: Scale | None = None
+    """its scale where small values are to be told apart; None where its command has no --log"""
     parameters: tuple[str, ...] = ()
     """fields of MetricSpec that its command has an option for"""
     defaults: Mapping[str, str] = field(default_factory=dict)
@@ -130,6 +133,14 @@ def clamp(values: Floats) -> Floats:
 def short_number(value: float) -> str:
     """Two figures that matter: 0.3, 7.1, 28."""
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def probability_text(value: float) -> str:
+    """Two figures that matter, or one of what is small: 0.31, 3e-5."""
+    if value >= 0.0095 or value == 0:
+        return two_decimals(value) if value else "0"
+    digits, _, exponent = f"{value:.0e}".partition("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def two_decimals(value: float) -> str:

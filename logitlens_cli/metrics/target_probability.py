@@ -5,11 +5,12 @@ from __future__ import annotations
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import (
     DIFFERENCE_SCALE,
+    LOG_PROBABILITY_SCALE,
+    PROBABILITY_SCALE,
     Metric,
     MetricSpec,
-    Scale,
+    probability_text,
     target_alone,
-    two_decimals,
 )
 from logitlens_cli.metrics.sums import Floats, Sums, log_probs_of
 from logitlens_cli.metrics.target_names import target_words
@@ -40,8 +41,9 @@ TOKEN_PROB = Metric(
     unit="probability",
     quantity=lambda spec: f"probability of {target_words(spec.target, spec.target_label)}",
     formula=token_prob,
-    scale=lambda spec: Scale("linear", 0, 1),
-    format_value=two_decimals,
+    scale=lambda spec: PROBABILITY_SCALE,
+    log_scale=LOG_PROBABILITY_SCALE,
+    format_value=probability_text,
     targets=target_alone,
     parameters=("target",),
 )

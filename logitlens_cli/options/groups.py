@@ -124,6 +124,10 @@ class FigureOptions(OutputOptions, ABC):
             "--title", section=FIGURE, help='Title, instead of quantity and model; "" for none.'
         ),
     ] = FigureStyle.title
+    model_label: Annotated[
+        str | None,
+        option("--model-label", section=FIGURE, help="What the model is called in figures."),
+    ] = FigureStyle.model_label
     font: Annotated[
         str | None,
         option("--font", section=FIGURE, help="Font family, or several with commas."),

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.spec import Direction
-from logitlens_cli.metrics.table import COLORS
+from logitlens_cli.metrics.table import COLORS, METRICS
 from logitlens_cli.metrics.target_names import AUTO
-from logitlens_cli.options.option import METRIC, option
+from logitlens_cli.options.option import FIGURE, METRIC, option
 
 Color = StrEnum("Color", {name.replace("-", "_"): name for name in COLORS})  # type: ignore[misc]
 
@@ -19,6 +19,9 @@ GuessesOption = Annotated[
 ]
 ColorOption = Annotated[
     Color, option("--color", section=METRIC, help="What the colours of top guesses show.")
+]
+LogOption = Annotated[
+    bool, option("--log", section=FIGURE, help="A logarithmic scale for probabilities.")
 ]
 DumpedColorOption = Annotated[
     Color | None,
@@ -76,6 +79,14 @@ PARAMETERS: dict[str, Any] = {
     "one_hot": OneHotOption,
 }
 """the option of each parameter of a metric that has a command of its own name"""
+
+
+def require_log_scale(color: Color, log: bool) -> None:
+    """UsageError for --log where no probability is drawn."""
+    if log and METRICS[color].log_scale is None:
+        raise UsageError(
+            f"--log is of probabilities, and the colours show {color}", "give --color prob"
+        )
 
 
 def require_one_token(flag: str, target: str) -> None:

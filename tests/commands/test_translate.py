@@ -101,8 +101,9 @@ def test_a_style_is_filled_from_the_option_of_its_name(
     command: type[Any], field: Field[Any]
 ) -> None:
     value = other_value(command, field)
+    beside = {"color": "prob"} if field.name == "log" and command in (All, TopK) else {}
     usual = figure_style(command(text="a"))
-    style = figure_style(command(text="a", **{field.name: value}))
+    style = figure_style(command(text="a", **beside, **{field.name: value}))
     assert getattr(style, field.name) == value != getattr(usual, field.name)
 
 

@@ -3,6 +3,7 @@
 import csv
 import gc
 import io
+import re
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from conftest import Shell
 from matplotlib.figure import Figure
 
 from logitlens_cli.batch.prompts import Prompt
@@ -188,3 +190,22 @@ def test_bytes_as_they_are() -> None:
     file = io.BytesIO()
     write_bytes(file, b"\x00a\r\n")
     assert file.getvalue() == b"\x00a\r\n"
+
+
+@pytest.mark.parametrize("name", ["topk", "trace"])
+def test_a_bare_figure_has_its_caption_in_a_file(
+    logitlens: Shell, tiny_folder: Path, out: Path, name: str
+) -> None:
+    line = [name, "the cat", "-m", tiny_folder, "-o", out, "--format", "svg", "--bare", "-q"]
+    ran = logitlens(*line, "--name", "x")
+    assert ran.code == 0
+    assert [Path(path).name for path in ran.out] == [
+        *(f"x.{name}.json", f"x.{name}.svg", f"x.{name}.txt")
+    ]
+    caption = (out / f"x.{name}.txt").read_text()
+    assert tiny_folder.name in caption
+    assert "decoded with the model's head" in caption.lower()
+    svg = (out / f"x.{name}.svg").read_text()
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    assert words
+    assert not any("decoded with" in text for text in words)

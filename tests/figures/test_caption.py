@@ -103,5 +103,5 @@ def test_captions_of_comparisons_speak_of_both() -> None:
     assert "In 3 of 3 columns A and B have the same guess from layer 0 up." in caption.alt_text(
         panel
     )
-    (stacked,) = pair_panels.stacked_panels(both, "topk", FigureStyle())
+    (stacked,) = pair_panels.over_panels(both, "topk", FigureStyle())
     assert caption.finding(stacked) == ""  # its rows are of two grids

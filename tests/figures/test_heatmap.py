@@ -85,3 +85,7 @@ def test_a_figure_that_is_too_wide() -> None:
     wide = make([["a"] * 4000] * 2)
     with pytest.raises(UsageError, match=r"inches, at 300 dpi \d+ x \d+ pixels; use --split"):
         heatmap.draw_heatmaps(wide, "topk", FigureStyle())
+
+
+def test_a_model_may_be_called_otherwise() -> None:
+    assert "– step 512" in all_texts(heatmap_of(make(), "topk", model_label="step 512"))

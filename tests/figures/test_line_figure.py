@@ -161,3 +161,16 @@ def test_spreading_keeps_the_distance(wanted: list[float]) -> None:
     assert len(places) == len(wanted)
     assert all(np.diff(places) >= 1 - 1e-9)
     assert all(-1e-9 <= place <= 10 + 1e-9 for place in places)
+
+
+def test_a_bare_figure_is_lower_and_says_itself_in_words() -> None:
+    reading = traced("prob", followed=followed(["a", "b", "c"], [0.5, 0.25, 0.125]))
+    whole, untitled, bare = (
+        line_figure.draw_lines(reading, "trace", style)[0]
+        for style in (FigureStyle(), FigureStyle(title=""), FigureStyle(bare=True))
+    )
+    assert len(untitled.figure.texts) == len(whole.figure.texts) - 1
+    assert not bare.figure.texts
+    heights = [one.figure.get_size_inches()[1] for one in (whole, untitled, bare)]
+    assert heights == sorted(heights, reverse=True)
+    assert line_figure.line_words(reading, FigureStyle(bare=True)) == whole.alt

@@ -146,7 +146,7 @@ def test_columns_that_fit() -> None:
     ],
     ids=["direction", "reference", "target", "unit", "scale", "metric", "color", "input", "layer"],
 )
-@pytest.mark.parametrize("draw", [difference_of, pair_panels.stacked_panels])
+@pytest.mark.parametrize("draw", [difference_of, pair_panels.over_panels])
 def test_figures_that_do_not_fit(
     draw: Callable[..., object], b: Reading, name: str, words: str
 ) -> None:

@@ -14,7 +14,8 @@ from readings import OTHER, changed, compared, kl, lens, moved, pair, reading_of
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import heatmap, pair_panels
 from logitlens_cli.figures.pair import Pair, difference_of
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.panel import Heading
+from logitlens_cli.figures.style import FigureStyle, Width
 from logitlens_cli.reading.record import Scores
 
 
@@ -135,8 +136,8 @@ def test_a_split_cuts_numbers_labels_and_outlines() -> None:
     assert (second.values.shape, second.outlined.shape) == ((2, 1), (2, 1))
     assert "positions 4–5 of 20 tokens" in first.all_notes()
     assert "position 6 of 20 tokens" in second.all_notes()
-    assert [part.colors for part in pair_panels.stacked_panels(both, "topk", style)] == [
-        pair_panels.stacked_panels(both, "topk", FigureStyle())[0].colors
+    assert [part.colors for part in pair_panels.over_panels(both, "topk", style)] == [
+        pair_panels.over_panels(both, "topk", FigureStyle())[0].colors
     ] * 2
 
 
@@ -145,12 +146,12 @@ def test_a_split_cuts_numbers_labels_and_outlines() -> None:
 
 def test_a_lies_over_b_on_one_scale() -> None:
     b = Scores(values=[[-9, 0, 0], [1, 2, 3], [4, 5, 60]], unit="logit", quantity="own logit")
-    panel = pair_panels.stacked_panels(
+    panel = pair_panels.over_panels(
         pair(reading_of(), scored(own_logit=b)), "own-logit", FigureStyle()
     )[0]
     # From the bottom: B, its name, A, its name; the input rows are hidden.
     assert panel.rows == ["0", "1", "", "0", "1", ""]
-    assert panel.headings == {2: "B: two", 5: "A: one"}
+    assert panel.headings == [Heading(2, 0, 3, "B: two"), Heading(5, 0, 3, "A: one")]
     nan = [math.nan] * 3
     np.testing.assert_array_equal(
         panel.values, [[1, 2, 3], [4, 5, 60], nan, [10, 11, 12], [20, 21, 22], nan]
@@ -165,7 +166,7 @@ def test_top_guesses_over_one_another_keep_their_outlines() -> None:
     with pytest.raises(UsageError, match="token 4 is"):
         pair(reading_of(), b)
     b = reading_of(labels=[["in", "x", "y"], ["b", "c", "z"], ["c", "b", "z"]])
-    panel = pair_panels.stacked_panels(pair(reading_of(), b), "topk", FigureStyle())[0]
+    panel = pair_panels.over_panels(pair(reading_of(), b), "topk", FigureStyle())[0]
     off, on = [False] * 3, [True] * 3
     assert panel.outlined.tolist() == [[False, False, True], on, off, [True, True, False], on, off]
     assert panel.texts[1] == ["c", "b", "z"]
@@ -173,18 +174,50 @@ def test_top_guesses_over_one_another_keep_their_outlines() -> None:
 
 
 def test_a_logarithmic_scale_stays_one() -> None:
-    panel = pair_panels.stacked_panels(
-        pair(reading_of(), reading_of()), "rank", FigureStyle(vmax=50)
-    )[0]
+    panel = pair_panels.over_panels(pair(reading_of(), reading_of()), "rank", FigureStyle(vmax=50))[
+        0
+    ]
     assert (panel.colors.kind, panel.colors.low, panel.colors.high) == ("log", 1, 50)
     assert panel.clipping() == ["2 cells > 50"]
+
+
+def test_narrow_grids_lie_beside_each_other() -> None:
+    """Thirty rows by three columns would become a tower."""
+    rows: list[list[float | None]] = [[float(n * c) for c in (1, 2, 3)] for n in range(31)]
+    mirrored: list[list[float | None]] = [[-float(n * c) for c in (1, 2, 3)] for n in range(31)]
+    labels = [["in", "x", "y"]] + [["b", "c", "z"]] * 30
+    a, b = (
+        reading_of(
+            labels=labels,
+            metrics={"own-logit": Scores(values=values, unit="logit", quantity="own")},
+        )
+        for values in (rows, mirrored)
+    )
+    both = pair(a, b)
+    panel = pair_panels.over_panels(both, "own-logit", FigureStyle())[0]
+    assert panel.values.shape == (31, 7)
+    np.testing.assert_array_equal(panel.values[2], [3, 6, 9, math.nan, -3, -6, -9])
+    assert np.isnan(panel.values[30]).all()
+    assert panel.headings == [Heading(30, 0, 3, "A: one"), Heading(30, 4, 3, "B: two")]
+    assert (panel.colors.low, panel.colors.high) == (-90, 90)
+    assert panel.gap == 3
+    assert panel.input_labels[:3] == panel.input_labels[4:]
+    assert panel.input_labels[3] == ""
+    fig = heatmap.draw_panels([panel], FigureStyle(dpi=60))[0].figure
+    assert fig.get_size_inches()[0] < 8
+    stacked = pair_panels.over_panels(both, "own-logit", FigureStyle(split=3))[0]
+    assert stacked.values.shape == (62, 3)
+    for width, most in ((Width.single, 3), (Width.double, 7)):
+        page = FigureStyle(width=width)
+        fits = [pair_panels.fits_beside(31, columns, page) for columns in (most, most + 1)]
+        assert fits == [True, False], width
 
 
 def test_names_are_drawn_between_the_grids() -> None:
     both = Pair(
         reading_of(), reading_of("the dog sat"), "one", "a name that is much too long for it"
     )
-    panel = pair_panels.stacked_panels(both, "kl-final", FigureStyle())[0]
+    panel = pair_panels.over_panels(both, "kl-final", FigureStyle())[0]
     fig = heatmap.draw_panels([panel], FigureStyle(dpi=100))[0].figure
     written = [(t.get_position()[1], t.get_text()) for t in fig.axes[0].texts]
     assert written[1] == (7.5, "A: one")

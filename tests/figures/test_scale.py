@@ -3,7 +3,8 @@
 import matplotlib
 import numpy as np
 import pytest
-from drawn import all_texts, heatmap_of, mesh_of
+from drawn import all_texts, heatmap_of, mesh_of, texts_of
+from matplotlib.colors import LogNorm
 from readings import make
 
 from logitlens_cli.errors import UsageError
@@ -58,3 +59,20 @@ def test_refusals() -> None:
         heatmap.draw_heatmaps(make(), "kl-final", FigureStyle(vmin=99))
     with pytest.raises(UsageError, match="--skip-first 7 leaves no column"):
         heatmap.draw_heatmaps(make(), "topk", FigureStyle(skip_first=7))
+
+
+def test_probabilities_may_have_a_logarithmic_scale() -> None:
+    scores = Scores(values=[[0.5, 3.1e-5], [0.0, 1e-9]], unit="probability", quantity="p",
+                    scale=Scale("linear", 0, 1))  # fmt: skip
+    reading = make([["a", "b"], ["a", "c"]], **{"token-prob": scores})
+    fig = heatmap_of(reading, "token-prob", input_row=True, log=True)
+    mesh = mesh_of(fig)
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (1e-6, 1)
+    assert isinstance(mesh.norm, LogNorm)
+    assert {"0.50", "3e-5", "0", "1e-9"} <= {cell.text for cell in texts_of(fig)}
+    assert "2 cells < 1e-06" in all_texts(fig).replace("\n", " ")
+    below = mesh.cmap.get_under()
+    colors = mesh.to_rgba(np.asarray(mesh.get_array()).reshape(2, 2))
+    np.testing.assert_allclose(colors[1], [below, below])  # a probability of 0 is small, not absent
+    # What is no probability keeps its own scale.
+    assert not isinstance(mesh_of(heatmap_of(make(), "kl-final", log=True)).norm, LogNorm)

@@ -114,3 +114,31 @@ def test_an_input_row_beyond_the_scale_is_told(made: Summary, tmp_path: Path) ->
     ax = summary_figure.draw_summary(summary, "stats", FigureStyle()).figure.axes[1]
     assert ax.get_ylim()[1] < 1000
     assert [text.get_text() for text in ax.texts] == ["input: median 1000"]
+
+
+@pytest.mark.parametrize("name", ["stats", "positions"])
+def test_a_bare_summary_has_neither_title_nor_notes(made: Summary, name: str) -> None:
+    whole, untitled, bare = (
+        summary_figure.draw_summary(made, name, style).figure
+        for style in (FigureStyle(), FigureStyle(title=""), FigureStyle(bare=True))
+    )
+    assert len(whole.texts) == 2
+    assert len(untitled.texts) == 1
+    assert not bare.texts
+    heights = [figure.get_size_inches()[1] for figure in (whole, untitled, bare)]
+    assert heights[0] - heights[1] == pytest.approx(0.24)
+    assert heights[1] > heights[2]
+
+
+def test_short_texts_leave_no_gaps(made: Summary) -> None:
+    """Three columns of positions 4 to 6 of 20 tokens: a quarter of the text holds all."""
+    fig = summary_figure.draw_summary(made, "positions", FigureStyle()).figure
+    bins = made.tallies["kl-final"].filled()
+    mesh = next(c for c in fig.axes[0].collections if isinstance(c, QuadMesh))
+    assert np.asarray(mesh.get_array()).size == 5 * bins
+    assert f"mean of every {100 // bins} % of the text" in words(fig)
+
+
+def test_a_model_may_be_called_otherwise(made: Summary) -> None:
+    fig = summary_figure.draw_summary(made, "stats", FigureStyle(model_label="step 512")).figure
+    assert "step 512, layer by layer" in words(fig)

@@ -127,7 +127,7 @@ def compared(other: Reading, reading: Reading, style: FigureStyle, draw: Random)
     pair = Pair(other, reading, "a", "b")
     name = draw.choice(pair.figures() or [TOPK])
     if draw.randrange(2):
-        made = pair_panels.stacked_panels(pair, name, style)
+        made = pair_panels.over_panels(pair, name, style)
     else:
         numbers = difference_of(pair, name, style)
         assert other is not reading or not any(v for row in numbers.values for v in row)

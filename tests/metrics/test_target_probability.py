@@ -69,7 +69,15 @@ def test_words_and_colours(spec: MetricSpec, words: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     ("metric", "value", "text"),
     [
-        ("token-prob", 0.004, "0.00"),
+        ("token-prob", 1.0, "1.00"),
+        ("token-prob", 0.314, "0.31"),
+        ("token-prob", 0.0095, "0.01"),
+        ("token-prob", 0.0094, "9e-3"),
+        ("token-prob", 0.004, "4e-3"),
+        ("token-prob", 3.14e-5, "3e-5"),
+        ("token-prob", 9.6e-11, "1e-10"),
+        ("token-prob", 5e-324, "5e-324"),
+        ("token-prob", 0.0, "0"),
         ("logit-diff", -12.345, "-12.3"),
         ("logit-diff", -0.04, "0.0"),
     ],

@@ -75,7 +75,7 @@ def test_every_option_of_the_command_line() -> None:
         *("--name", "n", "--no-json", "--skip-existing", "--dry-run", "--quiet"),
         *("--show", "--table", "md", "--caption", "--lens", "plain", "--lens", "a/b"),
         *("--lens-revision", "v1", "--font", "DejaVu Serif", "--font-size", "6.5"),
-        *("--height", "4", "--bare"),
+        *("--height", "4", "--bare", "--model-label", "step 512", "--log"),
     )
     assert made == All(
         file=Path("t.txt"), model="gpt2", revision="main", device="cuda:1",
@@ -89,6 +89,7 @@ def test_every_option_of_the_command_line() -> None:
         jobs=3, batch_tokens=99, width=Width.double, lock_in=True, next_ranks=True, probs=True,
         delta=True, show=True, table="md", caption=True, lens=["plain", "a/b"], lens_revision="v1",
         font="DejaVu Serif", font_size=6.5, height=4.0, bare=True,
+        model_label="step 512", log=True,
     )  # fmt: skip
     same = {field.name for field in fields(All) if getattr(made, field.name) == field.default}
     absent = {
