@@ -1,6 +1,7 @@
 """The texts of a figure's cells: how large they may be, what fits, and how large cells become."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -88,15 +89,12 @@ class Cells:
     def text_size(self, width: float | None, highest: float) -> float:
         """Points of text, as large as cells of at most this width and height allow, or 0 for none;
         None is a page that grows."""
-        panel, small, large = self.panel, self.smallest, self.page.text[1]
-        sizes = [large - SIZE_STEP * n for n in range(int((large - small) / SIZE_STEP) + 1)]
-        fitting = [size for size in sizes if size * LINE * (self.lines + 0.05) <= highest]
+        panel, small, fitting = self.panel, self.smallest, self.sizes(highest)
+        too_small = f"no text in the cells: it would be smaller than {small:.3g} pt"
         if width is None:
             if len(panel.input_labels) > TEXT_COLUMNS:
                 return self.wordless(f"no text in the cells of more than {TEXT_COLUMNS} columns")
-            if not fitting:
-                return self.wordless(f"no text in the cells: it would be smaller than {small:g} pt")
-            return fitting[0]
+            return fitting[0] if fitting else self.wordless(too_small)
         whole = [size for size in fitting if self.longest(size) <= width - self.padding(size)]
         if whole:
             return whole[0]
@@ -105,7 +103,44 @@ class Cells:
         room = width - self.padding(small)
         if fitting and panel.guesses and room >= self.text.ruler.width("·the", small):
             return small
-        return self.wordless(f"no text in the cells: it would be smaller than {small:g} pt")
+        return self.wordless(too_small)
+
+    def uneven(self, width: float, highest: float) -> tuple[float, list[float]] | None:
+        """Points of text and widths of columns where equal columns would cut words, or have no
+        text: each as wide as it needs, and if that is too wide the widest give way first. None
+        where equal columns do, and where labels have no room."""
+        panel, small, ruler = self.panel, self.smallest, self.text.ruler
+        count, sizes = len(panel.input_labels), self.sizes(highest)
+        least = self.page.label_size * GLYPH / SLOPE  # so that tilted labels do not meet
+        equal = any(self.longest(size) <= width - self.padding(size) for size in sizes)
+        if equal or not sizes or not panel.guesses or least > width:
+            return None
+        total = width * count
+        for size in sizes:
+            needs = self.needs(size, least)
+            if sum(needs) <= total:
+                return size, [need + (total - sum(needs)) / count for need in needs]
+        needs = self.needs(small, least)
+        most = level(needs, total)
+        if most - self.padding(small) < ruler.width("·the", small):
+            return None
+        return small, [min(need, most) for need in needs]
+
+    def needs(self, size: float, least: float) -> list[float]:
+        """Width of each column with its texts whole."""
+        panel, width = self.panel, self.text.ruler.width
+        rows = [*panel.texts, *(row.texts for row in panel.footer_rows)]
+        widths = [[width(self.text.drawn(text), size) for text in row] for row in rows]
+        widths += [[width(text, size * SECOND) for text in row] for row in panel.second_lines]
+        return [
+            max(max(column) + self.padding(size), least) for column in zip(*widths, strict=True)
+        ]
+
+    def sizes(self, highest: float) -> list[float]:
+        """Points of text that rows of this height allow, the largest first."""
+        small, large = self.smallest, self.page.text[1]
+        sizes = [large - SIZE_STEP * n for n in range(int((large - small) / SIZE_STEP) + 1)]
+        return [size for size in sizes if size * LINE * (self.lines + 0.05) <= highest]
 
     def words(self, size: float, width: float | None) -> FittedTexts:
         """The texts as they fit into cells of this width."""
@@ -113,7 +148,7 @@ class Cells:
             blank = [["" for _ in row] for row in self.panel.texts]
             return FittedTexts(0, blank, [], [], {}, {})
         most = TEXT_CELL[1][0] * self.page.scale if width is None else width
-        return self.written(size, most - self.padding(size))
+        return self.written(size, [most - self.padding(size)] * len(self.panel.input_labels))
 
     def padding(self, size: float) -> float:
         """Room beside the text of a cell, both sides together."""
@@ -130,11 +165,15 @@ class Cells:
             max((width(text, size * SECOND) for text in second), default=0.0),
         )
 
-    def written(self, size: float, room: float) -> FittedTexts:
+    def written(self, size: float, rooms: Sequence[float]) -> FittedTexts:
+        """The texts as they fit into columns with this much room each."""
         panel, small, ruler = self.panel, size * SECOND, self.text.ruler
 
         def fit(rows: list[list[str]]) -> list[list[str]]:
-            return [[self.text.fitted(text, size, room) for text in row] for row in rows]
+            return [
+                [self.text.fitted(text, size, room) for text, room in zip(row, rooms, strict=True)]
+                for row in rows
+            ]
 
         texts, footer_rows = fit(panel.texts), fit([row.texts for row in panel.footer_rows])
         drawn = {(text, size) for text in chain(*texts, *footer_rows)}
@@ -163,3 +202,15 @@ class Cells:
             width = max(TEXT_CELL[0][0] * scale, longest + self.padding(words.size))
         line = words.size * LINE
         return width, highest if fills else min(highest, line * (words.lines + 0.53))
+
+
+def level(needs: Sequence[float], total: float) -> float:
+    """The height at which needs are cut so that they sum up to ``total``, which is less than they
+    do."""
+    rest, cut = total, len(needs)
+    for need in sorted(needs):
+        if need * cut > rest:
+            break
+        rest -= need
+        cut -= 1
+    return rest / cut

@@ -23,6 +23,7 @@ from logitlens_cli.figures.layout import PanelLayout, lay_out
 from logitlens_cli.figures.page import require_drawable, require_size
 from logitlens_cli.figures.panel import Panel
 from logitlens_cli.figures.reading_panels import panels
+from logitlens_cli.figures.scale import limit_text, log_ticks
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.reading.record import Reading
 
@@ -100,9 +101,22 @@ def paint_cells(ax: Axes, panel: Panel, layout: PanelLayout) -> QuadMesh:
         yticklabels=False,
     )
     ax.invert_yaxis()
+    stretch_columns(ax, layout)
     mesh = ax.collections[0]
     assert isinstance(mesh, QuadMesh)
     return mesh
+
+
+def stretch_columns(ax: Axes, layout: PanelLayout) -> None:
+    """Draw columns as wide as laid out; whatever is drawn still counts in columns."""
+    if layout.even:
+        return
+    counts, edges = np.arange(len(layout.columns) + 1), np.array(layout.edges)
+    ax.set_xscale(
+        "function",
+        functions=(lambda x: np.interp(x, counts, edges), lambda x: np.interp(x, edges, counts)),
+    )
+    ax.set_xlim(0, len(layout.columns))
 
 
 def paint_footer(figure: Figure, layout: PanelLayout) -> Axes | None:
@@ -116,6 +130,7 @@ def paint_footer(figure: Figure, layout: PanelLayout) -> Axes | None:
     ax.set_facecolor("0.94")
     ax.set_xlim(0, len(layout.input_labels))
     ax.set_ylim(count, 0)
+    stretch_columns(ax, layout)
     size = words.size
     cells = [
         CellText(j + 0.5, i + 0.5, text, "black", words.widths[text, size], size, -words.rise[size])
@@ -146,8 +161,16 @@ def paint_labels(ax: Axes, lowest: Axes, panel: Panel, layout: PanelLayout) -> N
     if lowest is not ax:
         ax.set_xticks([])
     lowest.set_xticks(columns, layout.input_labels, ha="right", va="center", **tilt)
-    top = ax.secondary_xaxis("top")
-    top.set_xticks(columns, layout.next_labels, ha="left", va="center", **tilt)
+    top = ax.secondary_xaxis("top")  # which counts evenly
+    middles = np.diff(layout.edges) / 2 + layout.edges[:-1]
+    columns = len(columns) * middles / layout.edges[-1]
+    top.set_xticks(
+        columns,
+        layout.next_labels,
+        ha="left",
+        va="center",
+        **tilt,
+    )
     for axis in (ax, lowest, top):
         bare(axis)
     grid_width, grid_height = layout.grid()
@@ -207,14 +230,12 @@ def paint_color_bar(
     arrow = 0.12 * page.scale / layout.tall
     bar = figure.colorbar(mesh, cax=ax, extend=extend(*panel.clipped), extendfrac=arrow)
     bar.outline.set_visible(False)
-    low, high = panel.colors.low, panel.colors.high
     if panel.colors.kind == "log":
-        steps = [m * 10.0**e for e in range(-3, 7) for m in (1, 3)]
-        bar.set_ticks([low, *(s for s in steps if low < s < high), high])
+        bar.set_ticks(log_ticks(panel.colors))
         bar.ax.yaxis.set_minor_locator(NullLocator())
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    bar.ax.tick_params(labelsize=max(6, page.label_size - 0.5), length=2, width=0.6, color="0.4")
-    x = layout.left + layout.grid()[0] + sum(page.bar_widths)
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: limit_text(value)))
+    bar.ax.tick_params(labelsize=page.tick_size, length=2, width=0.6, color="0.4")
+    x = layout.left + layout.grid()[0] + layout.bar_room
     figure.text(
         x / layout.width, (layout.bottom + layout.tall / 2) / layout.height, "\n".join(layout.bar),
         fontsize=page.label_size, rotation=90, ha="left", va="center",

@@ -7,6 +7,7 @@ or too small to read; the figure then says so. Draws nothing.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from logitlens_cli.figures.fitted_texts import (
     GLYPH,
@@ -26,6 +27,7 @@ from logitlens_cli.figures.page import (
     require_page_width,
 )
 from logitlens_cli.figures.panel import Heading, Panel
+from logitlens_cli.figures.scale import limit_text, log_ticks
 from logitlens_cli.figures.style import FigureStyle
 
 LEAST_WIDTH = 3.4  # of a page that grows: room for a title
@@ -62,8 +64,22 @@ class PanelLayout:
     """lines of the colour bar's label"""
     tall: float
     """height of the colour bar"""
+    bar_room: float
+    """from the grid to the bar's label"""
     headings: list[Heading]
     families: list[str]
+    columns: list[float]
+    """width of each; ``cell`` has their mean"""
+
+    @property
+    def even(self) -> bool:
+        """Are all columns of one width?"""
+        return len(set(self.columns)) == 1
+
+    @property
+    def edges(self) -> list[float]:
+        """Of the columns, from the left of the grid."""
+        return [0.0, *accumulate(self.columns)]
 
     def grid(self) -> tuple[float, float]:
         """Width and height of the heatmap."""
@@ -108,8 +124,14 @@ def arrange(
     tall = min(highest, 0.2) * count
     fixed = text.page.width is not None
     width = min(each.cell_width(tall) for each in surrounds) if fixed else None
-    size = min(each.text_size(width, highest) for each in cells)
-    words = [each.words(size, width) for each in cells]
+    uneven = cells[0].uneven(width, highest) if width is not None and len(pieces) == 1 else None
+    if uneven is None:
+        size = min(each.text_size(width, highest) for each in cells)
+        words = [each.words(size, width) for each in cells]
+    else:
+        size, columns = uneven
+        words = [cells[0].written(size, [wide - cells[0].padding(size) for wide in columns])]
+        surrounds[0].shares = [wide / (sum(columns) / len(columns)) for wide in columns]
     sizes = [each.size(fit, width, highest) for each, fit in zip(cells, words, strict=True)]
     cell = max(wide for wide, _ in sizes), max(high for _, high in sizes)
     tall = max(cell[1] * count, min(BAR_HEIGHT * text.page.scale, highest * count))
@@ -162,6 +184,8 @@ class Surround:
     def __init__(self, panel: Panel, text: TextBlock) -> None:
         self.panel, self.text, self.page = panel, text, text.page
         self.notes = panel.all_notes()
+        self.shares = [1.0] * len(panel.input_labels)
+        """widths of columns, of their mean"""
         self.rows = [text.label(row) for row in panel.rows]
         self.footer_labels = [text.label(row.label) for row in panel.footer_rows]
         self.name_columns(
@@ -213,13 +237,15 @@ class Surround:
             head=head,
             header=header,
             title=title,
-            bar=self.bar(tall),
+            bar=bar_lines(panel, text, tall),
             tall=tall,
+            bar_room=bar_room(panel, text),
             headings=[
                 replace(h, text=text.fitted(h.text, page.label_size, h.columns * cell[0]))
                 for h in panel.headings
             ],
             families=text.ruler.families,
+            columns=[share * cell[0] for share in self.shares],
         )
 
     def across(self, cell: float, tall: float, least: float = 0.0) -> tuple[float, float]:
@@ -244,12 +270,15 @@ class Surround:
     def sides(self, cell: float, tall: float) -> tuple[float, float]:
         """Left and right of a grid with cells of this width: labels below lean to the left of their
         column, labels above to its right; the bar and its label are as high as ``tall``."""
-        page, line, columns = self.page, self.text.line, len(self.input_labels)
+        page, line = self.page, self.text.line
+        middles = [(end - share / 2) * cell for end, share in
+                   zip(accumulate(self.shares), self.shares, strict=True)]  # fmt: skip
+        grid = cell * sum(self.shares)
         names = max(self.text.label_width(text) for text in (*self.rows, *self.footer_labels))
         least = line + 0.05 + names + 0.12 * page.scale
-        lean = max(lean - (i + 0.5) * cell for i, lean in enumerate(self.lean))
-        rise = max(rise - (columns - i - 0.5) * cell for i, rise in enumerate(self.rise))
-        bar = sum(page.bar_widths) + len(self.bar(tall)) * line
+        lean = max(lean - x for x, lean in zip(middles, self.lean, strict=True))
+        rise = max(rise - (grid - x) for x, rise in zip(middles, self.rise, strict=True))
+        bar = bar_room(self.panel, self.text) + len(bar_lines(self.panel, self.text, tall)) * line
         return page.margin + max(least, lean), max(bar, rise)
 
     def cell_width(self, tall: float) -> float:
@@ -275,13 +304,6 @@ class Surround:
         require_page_height(free / rows, rows, page)
         return free / rows
 
-    def bar(self, tall: float) -> list[str]:
-        """Lines of the colour bar's label."""
-        size, ruler = self.page.label_size, self.text.ruler
-        lines = ruler.broken(self.text.drawn(self.panel.bar_label), size, tall)
-        # A part is never broken, and the highest bar has room for the longest.
-        return ruler.wrapped([*lines, *self.panel.clipping()], size, tall, ", ")
-
     def header(self, room: float) -> tuple[list[str], list[str], float]:
         """Lines of the title, of the notes, and the height of all."""
         page, text = self.page, self.text
@@ -301,3 +323,19 @@ class Surround:
             self.notes.append(f"one {noun} in {step} is named")
         last = len(labels) - 1
         return [label if (last - i) % step == 0 else "" for i, label in enumerate(labels)]
+
+
+def bar_lines(panel: Panel, text: TextBlock, tall: float) -> list[str]:
+    """Lines of the colour bar's label."""
+    size, ruler = text.page.label_size, text.ruler
+    lines = ruler.broken(text.drawn(panel.bar_label), size, tall)
+    # A part is never broken, and the highest bar has room for the longest.
+    return ruler.wrapped([*lines, *panel.clipping()], size, tall, ", ")
+
+
+def bar_room(panel: Panel, text: TextBlock) -> float:
+    """From the grid to the colour bar's label."""
+    gap, bar, room = text.page.bar_widths
+    numbers = log_ticks(panel.colors) if panel.colors.kind == "log" else []
+    widths = (text.ruler.width(limit_text(number), text.page.tick_size) for number in numbers)
+    return gap + bar + max(room, max(widths, default=0.0) + 0.14 * text.page.scale)

@@ -47,6 +47,11 @@ class Page:
     """do rows take all the height there is?"""
 
     @property
+    def tick_size(self) -> float:
+        """Points of the colour bar's numbers."""
+        return min(self.label_size, max(6, self.label_size - 0.5))
+
+    @property
     def scale(self) -> float:
         """Factor for the sizes of lines, gaps and cells."""
         return self.label_size / 8

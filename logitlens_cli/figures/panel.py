@@ -12,6 +12,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from logitlens_cli.figures.scale import limit_text
 from logitlens_cli.figures.style import Colors
 from logitlens_cli.figures.token_texts import key_of
 from logitlens_cli.figures.words import count_of
@@ -125,8 +126,8 @@ class Panel:
         return [
             f"{count_of(count, 'cell')} {limit}"
             for count, limit in (
-                (below, f"< {self.colors.low:g}"),
-                (above, f"> {self.colors.high:g}"),
+                (below, f"< {limit_text(self.colors.low)}"),
+                (above, f"> {limit_text(self.colors.high)}"),
             )
             if count
         ]

@@ -66,3 +66,20 @@ def limits(scale: Scale, values: Floats | None, style: FigureStyle) -> Colors:
         given = "--vmin" if style.vmin is not None else "a value of"
         raise UsageError(f"{given} {low:g} on a logarithmic scale", "give a limit above 0")
     return Colors(scale.kind, low, high, style.cmap or scale.cmap, scale.center is not None)
+
+
+def log_ticks(colors: Colors) -> list[float]:
+    """Numbers beside a logarithmic colour bar: both limits, and between them powers of ten, with
+    their threefold where they are few."""
+    low, high = colors.low, colors.high
+    decades = math.log10(high / low)
+    step = math.ceil(decades / 12)
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, step)
+    steps = [m * 10.0**e for e in exponents for m in ((1, 3) if decades <= 5 else (1,))]
+    return [low, *(s for s in steps if low < s < high and not math.isclose(s, low)), high]
+
+
+def limit_text(value: float) -> str:
+    """A limit of colours: 0.001, 30, 3e-6."""
+    digits, _, exponent = f"{value:g}".partition("e")
+    return f"{digits}e{int(exponent)}" if exponent else digits

@@ -9,7 +9,9 @@ from readings import make
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import heatmap
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.layout import lay_out
+from logitlens_cli.figures.reading_panels import panels
+from logitlens_cli.figures.style import FigureStyle, Width
 from logitlens_cli.reading.record import Followed, Token
 
 
@@ -89,3 +91,25 @@ def test_a_figure_that_is_too_wide() -> None:
 
 def test_a_model_may_be_called_otherwise() -> None:
     assert "– step 512" in all_texts(heatmap_of(make(), "topk", model_label="step 512"))
+
+
+def test_uneven_columns_are_drawn_as_laid_out() -> None:
+    """Cells, labels below and labels above stand over one another."""
+    words = [["a", "·internationalization", "b", "c", "·some", "·cat", "·a", "e"]] * 5
+    style = FigureStyle(width=Width.single)
+    pieces = panels(make(words), "topk", style)
+    (layout,), _ = lay_out(pieces, style)
+    assert not layout.even
+    fig = heatmap.draw_panels(pieces, style)[0].figure
+    fig.draw_without_rendering()
+    ax = fig.axes[0]
+    inches = fig.dpi_scale_trans.inverted()
+    edges = [
+        inches.transform(ax.transData.transform((n, 0)))[0] - layout.left
+        for n in range(len(layout.edges))
+    ]
+    np.testing.assert_allclose(edges, layout.edges, atol=1e-6)
+    below = [ax.transData.transform((n + 0.5, 0))[0] for n in range(8)]
+    (top,) = ax.child_axes
+    above = [top.transData.transform((x, 0))[0] for x in top.get_xticks()]
+    np.testing.assert_allclose(above, below, atol=0.01)

@@ -9,7 +9,8 @@ from readings import make
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures import heatmap
-from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.scale import limit_text, log_ticks
+from logitlens_cli.figures.style import Colors, FigureStyle
 from logitlens_cli.metrics.spec import Scale
 from logitlens_cli.reading.record import Scores
 
@@ -70,9 +71,23 @@ def test_probabilities_may_have_a_logarithmic_scale() -> None:
     assert (mesh.norm.vmin, mesh.norm.vmax) == (1e-6, 1)
     assert isinstance(mesh.norm, LogNorm)
     assert {"0.50", "3e-5", "0", "1e-9"} <= {cell.text for cell in texts_of(fig)}
-    assert "2 cells < 1e-06" in all_texts(fig).replace("\n", " ")
+    assert "2 cells < 1e-6" in all_texts(fig).replace("\n", " ")
     below = mesh.cmap.get_under()
     colors = mesh.to_rgba(np.asarray(mesh.get_array()).reshape(2, 2))
     np.testing.assert_allclose(colors[1], [below, below])  # a probability of 0 is small, not absent
     # What is no probability keeps its own scale.
     assert not isinstance(mesh_of(heatmap_of(make(), "kl-final", log=True)).norm, LogNorm)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (1, 1000, ["1", "3", "10", "30", "100", "300", "1000"]),
+        (2, 50, ["2", "3", "10", "30", "50"]),
+        (1e-6, 1, ["1e-6", "1e-5", "0.0001", "0.001", "0.01", "0.1", "1"]),
+        (1e-30, 1, ["1e-30", "1e-27", *(f"1e-{n}" for n in range(24, 5, -3)), "0.001", "1"]),
+    ],
+)
+def test_numbers_beside_a_logarithmic_bar(low: float, high: float, ticks: list[str]) -> None:
+    made = log_ticks(Colors("log", low, high, "viridis"))
+    assert [limit_text(number) for number in made] == ticks

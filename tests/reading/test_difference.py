@@ -65,7 +65,7 @@ def test_what_colours_top_guesses_can_be_chosen() -> None:
     assert (made.metric, made.values) == ("prob", [[0, 0, 0], [0, -0.25, 0.5]])
     assert panel.texts[1] == ["b", "c", "a"]
     _, panel = compared(scored(prob=halves), scored(prob=prob), "prob")
-    assert panel.texts[1] == ["0.00", "-0.25", "+0.50"]
+    assert panel.texts[1] == ["0", "-0.25", "+0.50"]
 
 
 def test_two_that_are_the_same() -> None:
