@@ -68,6 +68,12 @@ gallery: $(VENV)/.ready
 		$(BIN)/logitlens topk --config configs/smollm2/$$name.topk.toml --quiet --lens fitted \
 			--name $$name-fitted --out outputs/gallery --format png --dpi 110 --no-json; \
 	done
+	set -e; pair=$$(mktemp -d); trap "rm -r $$pair" EXIT; for lens in plain fitted; do \
+		$(BIN)/python tests/bench/sentences.py 200 | $(BIN)/logitlens stats --lines - --quiet \
+			--lens $$lens --name $$lens --out $$pair --format none; \
+	done; \
+	$(BIN)/logitlens overlay $$pair/plain.stats.json $$pair/fitted.stats.json kl-final --quiet \
+		--out outputs/gallery --format png --dpi 110
 
 # A lens fitted to the default model, in the cache, where `--lens fitted` looks: some four minutes.
 lens: build/python-reference.jsonl

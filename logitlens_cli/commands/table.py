@@ -8,6 +8,7 @@ from logitlens_cli.commands.fit import Fit
 from logitlens_cli.commands.lenses import Convert, Show
 from logitlens_cli.commands.metric import metric_commands
 from logitlens_cli.commands.models import Check, Families, Fetch, Verify
+from logitlens_cli.commands.overlay import Overlay
 from logitlens_cli.commands.rank import Rank
 from logitlens_cli.commands.render import Render
 from logitlens_cli.commands.stats import Stats
@@ -27,6 +28,7 @@ def commands() -> Mapping[str, type[CommandOptions]]:
         "fit": Fit,
         "render": Render,
         "diff": Diff,
+        "overlay": Overlay,
         "tokens": Tokens,
     }
     return {**first, **metric_commands(without=first), **last}

@@ -9,9 +9,10 @@ name flags.
 In the order of reading: ``style`` (what a user may choose), ``scale`` (limits of colours),
 ``words`` (what figures say), ``token_texts`` (how they write tokens), ``panel`` (a grid as data),
 ``reading_panels`` (the grids of a reading), ``shared_scale`` (of several), ``pair`` and
-``pair_panels`` (two compared), ``line_data`` (lines over layers);
+``pair_panels`` (two compared), ``line_data`` (lines over layers), ``overlay_data`` (several
+summaries in one);
 ``caption``, ``tables`` (shown as text); ``page`` (sizes of paper), ``fonts``, ``fitted_texts``
 (what cells say in how little room), ``layout`` (what goes where), ``colors``, ``cell_texts``,
 ``drawing`` (a figure that can be saved); ``heatmap``, ``line_figure``, ``summary_figure``,
-``fit_figure`` (the painters).
+``overlay_figure``, ``fit_figure`` (the painters).
 """
