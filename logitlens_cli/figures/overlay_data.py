@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError, nearest
-from logitlens_cli.figures.words import count_of, lens_words
+from logitlens_cli.figures.words import count_of, kind_of_lens, lens_words
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import METRICS, MOST_LINES
 from logitlens_cli.reading.record import Layer, MapsRecord
@@ -150,7 +150,7 @@ def labels_of(summaries: Sequence[tuple[str, Summary]], given: Sequence[str]) ->
 def traits_of(summary: Summary) -> list[str]:
     """What may tell two summaries apart, in words."""
     model, maps = summary.model, summary.lens.get("maps")
-    lens = PLAIN if maps is None else f"{maps['kind']} lens {maps['name']}"
+    lens = PLAIN if maps is None else kind_of_lens(msgspec.convert(maps, MapsRecord))
     return [
         model.name,
         (model.revision or "")[:12],

@@ -41,9 +41,13 @@ def model_words(model: ModelRecord, style: FigureStyle) -> str:
     return model.name if style.model_label is None else style.model_label
 
 
+def kind_of_lens(maps: MapsRecord) -> str:
+    return f"{maps.kind} lens" + f" {maps.name}" * (maps.name != "fitted")
+
+
 def lens_words(maps: MapsRecord) -> str:
     """Which maps the rows went through, and what they were fitted on."""
-    kind = f"{maps.kind} lens" + f" {maps.name}" * (maps.name != "fitted")
+    kind = kind_of_lens(maps)
     texts = f" on {maps.corpus}" if maps.corpus else ""
     if maps.tokens is not None:
         return f"{kind}, fitted{texts} ({maps.tokens:,} tokens)"

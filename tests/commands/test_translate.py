@@ -144,7 +144,8 @@ def test_which_fields_have_no_option() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in commands() if name not in ("render", "diff", "tokens", "fit")]
+    "name",
+    [n for n in commands() if n not in ("render", "diff", "overlay", "tokens", "fit")],
 )
 def test_defaults_are_the_librarys(name: str) -> None:
     """An option that is not given asks for nothing; but guesses of each cell are some."""
