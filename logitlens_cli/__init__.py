@@ -4,15 +4,14 @@
 first asked for, since it needs torch and the command line's help does not.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it; typing takes as long to load as Python itself
 if TYPE_CHECKING:
     from logitlens_cli.lens.api import read
 
 __all__ = ["read"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "read":
         from logitlens_cli.lens.api import read
 

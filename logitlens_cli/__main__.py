@@ -3,6 +3,13 @@
 Signals are handled before anything slow is loaded.
 """
 
+import _signal  # type: ignore[import-not-found]  # the part of signal that is loaded already
+
+# A signal while this file's own imports load ends the process as it ends any other program, not in
+# a traceback.
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 import gc
 import os
 import sys

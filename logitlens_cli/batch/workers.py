@@ -20,7 +20,9 @@ import psutil
 from logitlens_cli.errors import LogitLensError, WorkError, as_known_error
 from logitlens_cli.model.silence import hush_matplotlib
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 @contextmanager
@@ -52,8 +54,8 @@ def start_worker() -> None:
     """In a process that draws: the parent gets the user's interrupt and decides; if it is killed,
     this process goes too."""
     hush_matplotlib()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):  # see signals_held
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     parent = multiprocessing.parent_process()

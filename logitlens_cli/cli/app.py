@@ -3,9 +3,11 @@
 import gc
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -13,7 +15,12 @@ from typer.exceptions import TyperException
 from logitlens_cli.cli.environment import misspelt_variables
 from logitlens_cli.cli.exit_codes import EXIT_CODES, INTERRUPTED, USAGE
 from logitlens_cli.cli.interrupts import interrupts
-from logitlens_cli.cli.messages import print_error, print_path, usage_message
+from logitlens_cli.cli.messages import (
+    print_error,
+    print_path,
+    show_whatever_can_be_shown,
+    usage_message,
+)
 from logitlens_cli.commands.models import list_models
 from logitlens_cli.commands.progress import TerminalProgress
 from logitlens_cli.commands.table import LENS_COMMANDS, MODEL_COMMANDS, commands
@@ -95,6 +102,19 @@ def print_group_help(context: typer.Context) -> None:
         raise typer.Exit(USAGE)
 
 
+def note_own_warnings(progress: TerminalProgress) -> None:
+    """What this package warns other programs of is a line here; warnings of others stay."""
+    show, ours = warnings.showwarning, str(Path(__file__).parent.parent)
+
+    def note(message: Any, category: Any, filename: str, *rest: Any) -> None:
+        if filename.startswith(ours):
+            progress.note(str(message))
+        else:
+            show(message, category, filename, *rest)
+
+    warnings.showwarning = note  # type: ignore[assignment]  # which takes the rest as it comes
+
+
 def carry_out(options: CommandOptions) -> None:
     """Do what a command asks for, and print each path once it is written."""
     # Loading the libraries makes a million objects, all of which stay: to look for garbage among
@@ -113,12 +133,14 @@ def carry_out(options: CommandOptions) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; every error ends in one line on standard error."""
+    show_whatever_can_be_shown()
     try:
         result = build_app()(args=arguments, prog_name="logitlens", standalone_mode=False)
         if isinstance(result, CommandOptions):
             progress = TerminalProgress(quiet=getattr(result, "quiet", False))
             for sentence in misspelt_variables(os.environ):
                 progress.note(sentence)
+            note_own_warnings(progress)
             carry_out(result)
         elif result == INTERRUPTED:
             raise KeyboardInterrupt

@@ -15,11 +15,19 @@ MOST_COMMANDS = 4
 """that are named as having an option"""
 
 
+def show_whatever_can_be_shown() -> None:
+    """Write what the encoding of a stream does not have as an escape, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_path(path: Path) -> None:
     """Print a path that was written. The reader of standard output may be gone, which is its right
     and does not stop the work; or full."""
     try:
         try:
+            str(path).encode(getattr(sys.stdout, "encoding", None) or "utf-8")
             print(path, flush=True)
         except UnicodeEncodeError:  # as a file's name it is bytes, whatever a terminal can show
             sys.stdout.buffer.write(os.fsencode(path) + b"\n")

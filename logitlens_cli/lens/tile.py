@@ -1,6 +1,7 @@
 """One tile of logits, step by step (``tiles_numba.reduce_rows`` does the same in one go)."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -24,11 +25,18 @@ KERNEL_MIN_LOGITS = 5 * 10**8
 
 @cache
 def numba_kernel() -> Any:
-    """What does ``reduce_tile`` in one go, if the extra for it is installed; else None."""
+    """What does ``reduce_tile`` in one go, if the extra for it is installed; else None. One that is
+    installed and does not load is warned of, once, and done without."""
     if find_spec("numba") is None:
         return None
-    from logitlens_cli.lens import tiles_numba
-
+    try:
+        from logitlens_cli.lens import tiles_numba
+    except Exception as error:  # of another version of Python, numpy or llvmlite: anything
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        warnings.warn(
+            f"numba is installed and does not load ({said}); torch computes instead", stacklevel=2
+        )
+        return None
     return tiles_numba.reduce_rows
 
 

@@ -42,6 +42,9 @@ def read_config(files: ModelFiles, allowed: Permissions) -> "PretrainedConfig":
         part._attn_implementation = None  # could name a kernel (code) to fetch from the hub
         part._experts_implementation = None
         part.transformers_weights = None  # could name another file than the one checked
+        # What a pass gives back is asked for by who runs it, not by a file.
+        part.output_hidden_states = part.output_attentions = False
+        part.return_dict = True
     return config
 
 

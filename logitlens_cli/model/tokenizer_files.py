@@ -69,6 +69,8 @@ def read_tokenizer(
             f"{files} has no tokenizer",
             "put the model's tokenizer.json beside its config.json",
         )
+    # A number of the file, or whatever else is there; the model's own is what counts.
+    tokenizer.model_max_length = sys.maxsize
     return tokenizer
 
 

@@ -1,5 +1,7 @@
 """Every way to end has an exit code."""
 
+import signal
+
 from logitlens_cli import errors
 from logitlens_cli.cli.exit_codes import ENDINGS, EXIT_CODES, INTERRUPTED, USAGE
 from logitlens_cli.errors import LogitLensError
@@ -23,7 +25,10 @@ def test_every_error_has_an_exit_code() -> None:
 
 
 def test_signals_end_as_shells_have_it() -> None:
-    assert {int(number): code for number, (_, code) in ENDINGS.items()} == {2: 130, 15: 143}
+    assert {int(number): code for number, (_, code) in ENDINGS.items()} == {
+        **{2: 130, 15: 143},
+        **({1: 129} if hasattr(signal, "SIGHUP") else {}),
+    }
     assert INTERRUPTED == 130
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,3 +191,37 @@ def test_a_lost_interrupt_can_be_made_again_without_timers(monkeypatch: pytest.M
         interrupts(signal.SIGTERM, None)
     assert interrupts.number == signal.SIGTERM
     interrupts.stop_timer()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal")
+def test_a_closed_terminal_ends_the_run_in_order(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "text")
+    line = [str(SCRIPT), "topk", "-f", str(tmp_path / "text")]
+    with (
+        subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as child,
+        (tmp_path / "text").open("w"),
+    ):
+        child.send_signal(signal.SIGHUP)
+        _, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (129, "logitlens: hung up\n")
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.01, 0.02, 0.03, 0.05, 0.08])
+def test_an_interrupt_in_the_first_moments_gives_no_traceback(wait: float) -> None:
+    """But for those of Python's own start, before any of this program runs."""
+    program = "import logitlens_cli.__main__ as m, sys; sys.argv[1:] = ['--version']; m.entry()"
+    started = f"import sys, time; sys.stdout.write('x'); sys.stdout.flush(); {program}"
+    with subprocess.Popen(
+        [sys.executable, "-c", started],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.read(1)
+        time.sleep(wait)
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    if wait:
+        assert b"Traceback" not in err
+        assert child.returncode in (0, 130, -signal.SIGINT)

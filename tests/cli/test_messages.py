@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -146,3 +147,16 @@ def test_words_of_typer_about_a_command() -> None:
 )
 def test_usage_names_the_value(logitlens: Shell, arguments: list[str], said: str) -> None:
     assert logitlens(*arguments).refusal(2) == said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_does_not_have_is_written_as_an_escape(
+    encoding: str, tiny_folder: Path
+) -> None:
+    line = [sys.executable, "-m", "logitlens_cli", "tokens", "\u65e5", "-m", str(tiny_folder)]
+    ran = subprocess.run(
+        line, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout
+    assert ran.stdout.isascii()

@@ -104,7 +104,8 @@ def test_commands(
 
 
 def test_all_commands() -> None:
-    assert [*commands()] == [*READING, "stats", "fit", "render", "diff", "tokens"]
+    last = ["stats", "fit", "render", "diff", "overlay", "tokens"]
+    assert [*commands()] == [*READING, *last]
 
 
 @pytest.mark.parametrize("command", READING)

@@ -1,5 +1,9 @@
 """Sums over tiles against a dumb float64 computation of the same logits, both ways."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,3 +196,26 @@ def test_the_kernel_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tile_module, "find_spec", lambda name: None)
     assert numba_kernel() is None
     numba_kernel.cache_clear()
+
+
+def test_a_numba_that_does_not_load_is_done_without(tmp_path: Path) -> None:
+    """In a process of its own, where an installed numba is broken: said once."""
+    broken = tmp_path / "numba"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('numpy is too new')")
+    program = (
+        "import warnings; from logitlens_cli.lens.tile import numba_kernel\n"
+        "with warnings.catch_warnings(record=True) as said:\n"
+        "    warnings.simplefilter('always')\n"
+        "    assert numba_kernel() is None and numba_kernel() is None\n"
+        "print(*(str(one.message) for one in said), sep='\\n')"
+    )
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert ran.stdout == (
+        "numba is installed and does not load (ImportError: numpy is too new); "
+        "torch computes instead\n"
+    )

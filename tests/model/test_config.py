@@ -36,6 +36,26 @@ def test_the_context_of_other_families(tmp_path: Path) -> None:
     assert context_length(BloomConfig()) is None
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"output_hidden_states": "x"},
+        {"output_attentions": True},
+        {"output_attentions": "x"},
+        {"return_dict": False},
+        {"torchscript": True},
+        {"architectures": [7]},
+    ],
+    ids=str,
+)
+def test_what_a_pass_gives_back_is_not_the_files_to_say(
+    odd: dict[str, Any], model_copy: Path
+) -> None:
+    before = logits(opened(model_copy))
+    edit_json(model_copy / "config.json", **odd)
+    torch.testing.assert_close(logits(opened(model_copy)), before, rtol=0, atol=0)
+
+
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no type": (lambda f: edit_json(f / "config.json", model_type=None), "model_type"),
     "unknown type": (lambda f: edit_json(f / "config.json", model_type="zzz"), "'zzz', unknown"),
