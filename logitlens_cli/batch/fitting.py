@@ -104,10 +104,10 @@ class FitSession:
         self, maps: LensMaps, chunks: Sequence[Chunk], done: Callable[[int, int], None]
     ) -> tuple[HeldOut, HeldOut]:
         """Chunks decoded plainly and through maps; ``done`` is told chunks and tokens."""
-        both = []
+        both, loaded = [], maps.on(self.lens_model.parts.inner.device)
         for group in packing.packed(chunks, self.budget):
             texts = [chunk.ids for chunk in group]
-            both.append(held_out_pass(self.lens_model, maps, texts, self.job.skip_first))
+            both.append(held_out_pass(self.lens_model, loaded, texts, self.job.skip_first))
             done(len(group), sum(map(len, texts)))
         plain, fitted = (
             HeldOut(*(np.concatenate([getattr(one[n], name) for one in both], 1)

@@ -7,7 +7,7 @@ column is kept. Knows nothing of norms, decoding or metrics.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, count
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from logitlens_cli.errors import ProofError, WorkError
-from logitlens_cli.lens.maps.lens_maps import LensMaps, Share, one_by_one
+from logitlens_cli.lens.maps.lens_maps import LoadedMaps, Share, one_by_one
 from logitlens_cli.model.anatomy import passes, tensors
 from logitlens_cli.model.anatomy.parts import ModelParts
 
@@ -62,6 +62,10 @@ class PromptSlice(NamedTuple):
     """indices into the window where the model's own logits are computed"""
 
 
+MAPPED_AT_ONCE = 8 * 2**20
+"""most numbers of a stream that is copied as a whole: 32 MiB"""
+
+
 @dataclass(frozen=True)
 class Stream:
     """What one pass leaves behind, in the body's dtype, for the columns of a window; the windows of
@@ -78,8 +82,18 @@ class Stream:
     """(checked,) indices into the positions, ascending"""
     logits: Tensor
     """(checked, vocabulary) the model's own logits there"""
-    maps: LensMaps | None = None
+    maps: LoadedMaps | None = None
     """what rows go through before they are decoded; never the last"""
+
+    def mapped_at_once(self, share: Share = one_by_one) -> "Stream":
+        """A small stream with all its rows mapped, so that maps, which are larger, are read once
+        for all positions; any other as it is."""
+        if self.maps is None or self.resid.dtype != torch.float32:
+            return self
+        if self.resid.numel() > MAPPED_AT_ONCE:
+            return self
+        numbers = [site.block if site.is_post else None for site in self.rows]
+        return replace(self, resid=self.maps.apply(self.resid, numbers, share), maps=None)
 
     def decoded_rows(
         self, sites: Sequence[StreamSite], columns: slice, share: Share = one_by_one

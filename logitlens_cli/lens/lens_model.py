@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logitlens_cli.lens import decoder, proof
-from logitlens_cli.lens.maps.lens_maps import LensMaps
+from logitlens_cli.lens.maps.lens_maps import LoadedMaps
 from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.model.anatomy import find
 from logitlens_cli.model.anatomy.parts import ModelParts
@@ -27,7 +27,7 @@ class LensModel:
     """by class of lengths: the length up to which inner rows were proven on a text"""
     shared_lengths: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
     """by length: whether texts up to it may share a pass, as far as it was tried"""
-    maps: LensMaps | None = None
+    maps: LoadedMaps | None = None
     """what inner rows go through before they are decoded; None is the plain lens"""
 
 

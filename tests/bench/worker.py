@@ -328,7 +328,7 @@ def mapped(shape: str, ids: list[int]) -> dict[str, Callable[[], float | None]]:
         record,
         {row: torch.randn(width, width) / width**0.5 for row in range(-1, len(parts.blocks) - 1)},
         {row: torch.randn(width) for row in range(-1, len(parts.blocks) - 1)},
-    )
+    ).on("cpu")
     needs = Needs(frozenset({"final"}), frozenset({"final", "input"}))
     wanted = grid.GridSpec(rows, 1, needs, {})
     direct = Direct(parts)

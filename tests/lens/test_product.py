@@ -8,6 +8,7 @@ from torch import Tensor
 
 from logitlens_cli.lens import product as product_module
 from logitlens_cli.lens.product import (
+    in_parts,
     onednn,
     onednn_product,
     processor_vendor,
@@ -54,6 +55,20 @@ def test_a_pair_of_vectors_gives_the_same_bits_in_every_product(width: int) -> N
             assert torch.equal(product(rows[:m], weight[:n]), whole[:m, :n]), (m, n)
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
     assert torch.equal(product(rows[order], weight[order]), whole[order][:, order])
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("width", [64, 192, 200, 576])
+def test_a_weight_in_parts_gives_the_same_bits(width: int) -> None:
+    rows, weight = vectors(width)
+    parts = in_parts(weight)
+    assert parts.shape == weight.shape
+    for m in SIZES:
+        assert torch.equal(product(rows[:m], parts), product(rows[:m], weight)), m
+    out = torch.full((600, 700), torch.nan)
+    assert torch.equal(product(rows, parts, out), out)
+    few = in_parts(weight[:15])
+    assert torch.equal(product(rows, few), product(rows, weight)[:, :15])
 
 
 @pytest.mark.usefixtures("library")

@@ -10,7 +10,7 @@ from logitlens_cli.lens import decoders, grid, output_check
 from logitlens_cli.lens.capture import Stream
 from logitlens_cli.lens.fitting.passes import fit_sites, stream_of
 from logitlens_cli.lens.lens_model import LensModel
-from logitlens_cli.lens.maps.lens_maps import LensMaps
+from logitlens_cli.lens.maps.lens_maps import LoadedMaps
 from logitlens_cli.lens.undisturbed import undisturbed, without_autocast
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import METRICS
@@ -30,7 +30,7 @@ class HeldOut:
 
 def held_out_pass(
     lens_model: LensModel,
-    maps: LensMaps,
+    maps: LoadedMaps,
     texts: Sequence[Sequence[int]],
     skip_first: int,
 ) -> tuple[HeldOut, HeldOut]:

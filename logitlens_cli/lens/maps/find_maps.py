@@ -118,4 +118,4 @@ def with_lens(
     for warning in warnings_of(maps, lens_model):
         note(warning)
     spec = rows_with_maps(maps, spec, lens_model.record.blocks, note)
-    return replace(lens_model, maps=maps.to(lens_model.parts.inner.device)), spec
+    return replace(lens_model, maps=maps.on(lens_model.parts.inner.device)), spec

@@ -1,13 +1,13 @@
 """Maps in memory, and what becomes of a stream by them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from logitlens_cli.lens.product import product
+from logitlens_cli.lens.product import WeightParts, in_parts, product
 from logitlens_cli.reading.record import MapsRecord
 
 Share: TypeAlias = Callable[[Callable[[int], None], Iterable[int]], None]
@@ -41,13 +41,23 @@ class LensMaps:
     def width(self) -> int:
         return next(iter(self.weights.values())).shape[0]
 
-    def to(self, device: Any) -> "LensMaps":
-        """The same on a device; nothing is copied where they are there already."""
-        weights, biases = (
-            {row: tensor.to(device) for row, tensor in tensors.items()}
-            for tensors in (self.weights, self.biases)
+    def on(self, device: Any) -> "LoadedMaps":
+        """The maps on a device, ready to be applied many times."""
+        return LoadedMaps(
+            self.record,
+            {row: in_parts(weight.to(device)) for row, weight in self.weights.items()},
+            {row: bias.to(device) for row, bias in self.biases.items()},
         )
-        return replace(self, weights=weights, biases=biases)
+
+
+@dataclass(frozen=True)
+class LoadedMaps:
+    """Maps as they are applied: once in memory, shared by all threads."""
+
+    record: MapsRecord
+    weights: Mapping[int, Tensor | WeightParts]
+    """as the product of this machine takes them"""
+    biases: Mapping[int, Tensor]
 
     def apply(self, resid: Tensor, rows: Sequence[int | None], share: Share = one_by_one) -> Tensor:
         """Map rows (row, position, width) of a stream: in float32, whatever the model's dtype.
@@ -65,7 +75,10 @@ class LensMaps:
             if row is None or row not in self.weights:
                 out.copy_(resid[n])
                 return
-            written = product(resid[n].float(), self.weights[row].to(resid.device), out)
+            weight = self.weights[row]
+            if isinstance(weight, Tensor):  # a stream may lie on several devices
+                weight = weight.to(resid.device)
+            written = product(resid[n].float(), weight, out)
             if written is not out:
                 out.copy_(written)
             if row in self.biases:

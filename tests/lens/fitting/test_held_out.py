@@ -19,7 +19,7 @@ def test_plain_and_mapped(tiny: LensModel, with_bias: bool) -> None:
     biases = torch.randn(4, 32, generator=generator)
     record = MapsRecord(name="mine", kind="linear", sha256="")
     of_rows = dict(enumerate(weights, -1)), dict(enumerate(biases, -1)) if with_bias else {}
-    plain, fitted = held_out_pass(tiny, LensMaps(record, *of_rows), TEXTS[:3], 4)
+    plain, fitted = held_out_pass(tiny, LensMaps(record, *of_rows).on("cpu"), TEXTS[:3], 4)
     norm, head = tiny.model.model.norm, tiny.model.lm_head.weight.double()
     start = 0
     for ids in TEXTS[:3]:

@@ -39,7 +39,8 @@ def random_maps(width: int, blocks: int, biased: bool = True) -> LensMaps:
 def read(lens_model: LensModel, maps: LensMaps | None, **options: Any) -> Reading:
     metrics = all_metrics("own-logit", ["final"], "forward", False)
     spec = ReadSpec(metrics=metrics, k=3, **options)
-    return read_text(replace(lens_model, maps=maps), spec, TEXT, "text")
+    loaded = None if maps is None else maps.on("cpu")
+    return read_text(replace(lens_model, maps=loaded), spec, TEXT, "text")
 
 
 @pytest.mark.parametrize("window", [None, "4:9"])
@@ -108,6 +109,6 @@ def test_families_agree_with_float64(key: str, biased: bool) -> None:
     logits = [families.decode(reference.twin, ids, row.to(dtype))[0].double() for row in rows]
     labels = ["input", *(str(n) for n in range(len(rows) - 1))]
     spec = ReadSpec(metrics=METRICS, k=3)
-    reading = read_text(replace(lens_model, maps=maps), spec, text_of(ids), "x")
+    reading = read_text(replace(lens_model, maps=maps.on("cpu")), spec, text_of(ids), "x")
     truth = Truth(labels, torch.stack(logits), logits[-1])
     require_numbers(reading, truth, KL_ERROR[torch.float32], NEAR[torch.float32])
