@@ -33,6 +33,7 @@ def test_texts_read_together_are_as_each_alone(tiny: LensModel, window: str | No
         assert mine.check.passed
 
 
+@pytest.mark.slow
 def test_the_default_models_texts_read_together_are_as_each_alone(smollm2: LensModel) -> None:
     _, spec = with_spec(smollm2, k=3, target=["final", "auto"])
     assert can_share_pass(smollm2, spec)

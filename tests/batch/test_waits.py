@@ -81,7 +81,9 @@ def test_a_folder_that_the_shell_has_locked(line: list[str], out: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", ["0", pytest.param("2", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_locked_folder_is_told_and_the_first_signal_ends_the_wait(
     jobs: str,
     number: signal.Signals,
@@ -117,6 +119,7 @@ def test_a_locked_folder_is_waited_for(
     assert len(printed.splitlines()) == 2 * PROMPTS
 
 
+@pytest.mark.slow
 def test_drawing_processes_that_are_stopped_do_not_hold_up_an_interrupt(
     line: list[str], out: Path, logitlens: Shell
 ) -> None:
@@ -144,6 +147,7 @@ def test_drawing_processes_that_are_stopped_do_not_hold_up_an_interrupt(
     assert len(files(out)) == 2 * PROMPTS + 1
 
 
+@pytest.mark.slow
 def test_two_batches_with_other_options_in_one_folder(line: list[str], out: Path) -> None:
     """Whoever is the last to write a prompt's files wrote all of them."""
     children = [start([*line, "-q", "--jobs", "1", "--title", name]) for name in ("one", "two")]
