@@ -4,7 +4,7 @@
 first asked for, since it needs torch and the command line's help does not.
 """
 
-TYPE_CHECKING = False  # as type checkers know it; typing takes as long to load as Python itself
+TYPE_CHECKING = False  # without loading typing, before which no signal is handled
 if TYPE_CHECKING:
     from logitlens_cli.lens.api import read
 

@@ -4,7 +4,8 @@ import gc
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,7 +103,8 @@ def print_group_help(context: typer.Context) -> None:
         raise typer.Exit(USAGE)
 
 
-def note_own_warnings(progress: TerminalProgress) -> None:
+@contextmanager
+def own_warnings_noted(progress: TerminalProgress) -> Iterator[None]:
     """What this package warns other programs of is a line here; warnings of others stay."""
     show, ours = warnings.showwarning, str(Path(__file__).parent.parent)
 
@@ -113,6 +115,10 @@ def note_own_warnings(progress: TerminalProgress) -> None:
             show(message, category, filename, *rest)
 
     warnings.showwarning = note  # type: ignore[assignment]  # which takes the rest as it comes
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def carry_out(options: CommandOptions) -> None:
@@ -140,8 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
             progress = TerminalProgress(quiet=getattr(result, "quiet", False))
             for sentence in misspelt_variables(os.environ):
                 progress.note(sentence)
-            note_own_warnings(progress)
-            carry_out(result)
+            with own_warnings_noted(progress):
+                carry_out(result)
         elif result == INTERRUPTED:
             raise KeyboardInterrupt
         if sys.stdout is not None:  # it is where the shell closed it

@@ -8,8 +8,8 @@ EXIT_CODES = {WorkError: 1, DiskError: 1, UsageError: 2, ProofError: 3, BatchErr
 """by the kind of the error that ended the command"""
 USAGE = EXIT_CODES[UsageError]
 ENDINGS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
-if hasattr(signal, "SIGHUP"):  # Windows has none
-    ENDINGS[signal.SIGHUP] = ("hung up", 129)
 """by the signal that ended it, the words on standard error and the exit code: 128 plus its number,
 as shells have it"""
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    ENDINGS[signal.SIGHUP] = ("hung up", 129)
 INTERRUPTED = ENDINGS[signal.SIGINT][1]

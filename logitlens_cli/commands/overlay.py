@@ -9,7 +9,7 @@ import typer
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.metrics.sets import summarized_metrics
-from logitlens_cli.options.groups import CommandOptions, FigureOptions
+from logitlens_cli.options.groups import CommandOptions, FigureOptions, files_and_metric
 from logitlens_cli.options.option import FIGURE, option
 
 if TYPE_CHECKING:
@@ -46,23 +46,16 @@ class Overlay(FigureOptions, CommandOptions):
     ] = False
 
     @property
-    def only_files(self) -> bool:
-        last = self.given[-1]
-        return last.endswith(".json") or Path(last).exists()
-
-    @property
     def metric(self) -> str | None:
-        """The last of what was given, if it is not a file."""
-        return None if self.only_files else self.given[-1]
+        """The quantity asked for; None is all that the summaries share."""
+        return files_and_metric(self.given)[1]
 
     @property
     def summaries(self) -> list[Path]:
-        return [Path(name) for name in self.given[: None if self.only_files else -1]]
+        return files_and_metric(self.given)[0]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.summaries:
-            raise UsageError("there is no summary", "name files of logitlens stats")
         if not self.formats:
             raise UsageError("--format none leaves nothing to draw", "name a format")
 

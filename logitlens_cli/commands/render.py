@@ -14,6 +14,7 @@ from logitlens_cli.options.groups import (
     CommandOptions,
     FigureOptions,
     ReadingCellOptions,
+    files_and_metric,
     flag_of,
 )
 from logitlens_cli.options.metric import DumpedColorOption, LogOption
@@ -46,18 +47,13 @@ class Render(ReadingCellOptions, CommandOptions):
 
     @property
     def metric(self) -> str | None:
-        """The last of what was given, if it is not a file."""
-        last = self.given[-1]
-        return None if self.only_files or last == "all" else last
+        """The figure asked for; None is all of a dump."""
+        _, metric = files_and_metric(self.given)
+        return None if metric == "all" else metric
 
     @property
     def dumps(self) -> list[Path]:
-        return [Path(name) for name in self.given[: None if self.only_files else -1]]
-
-    @property
-    def only_files(self) -> bool:
-        last = self.given[-1]
-        return len(self.given) == 1 or last.endswith(".json") or Path(last).exists()
+        return files_and_metric(self.given)[0]
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -163,14 +163,8 @@ def paint_labels(ax: Axes, lowest: Axes, panel: Panel, layout: PanelLayout) -> N
     lowest.set_xticks(columns, layout.input_labels, ha="right", va="center", **tilt)
     top = ax.secondary_xaxis("top")  # which counts evenly
     middles = np.diff(layout.edges) / 2 + layout.edges[:-1]
-    columns = len(columns) * middles / layout.edges[-1]
-    top.set_xticks(
-        columns,
-        layout.next_labels,
-        ha="left",
-        va="center",
-        **tilt,
-    )
+    above = len(columns) * middles / layout.edges[-1]
+    top.set_xticks(above, layout.next_labels, ha="left", va="center", **tilt)
     for axis in (ax, lowest, top):
         bare(axis)
     grid_width, grid_height = layout.grid()

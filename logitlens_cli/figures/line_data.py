@@ -4,6 +4,7 @@ Either a line for each of some tokens, or for a metric, at one position; or the 
 over all positions. Knows neither matplotlib nor files.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +85,11 @@ class LinePanel:
     drawn: Lines | Band
     title: str
     notes: list[str]
+
+
+def numbers_of(values: Sequence[float | None]) -> Floats:
+    """Values of layers, NaN where there is none."""
+    return np.array([np.nan if value is None else value for value in values], float)
 
 
 AXES = {

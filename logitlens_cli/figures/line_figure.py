@@ -1,5 +1,6 @@
 """Trace -> lines over layers, named at their right ends; or the band of a metric."""
 
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -14,6 +15,7 @@ from logitlens_cli.figures.fitted_texts import LINE
 from logitlens_cli.figures.fonts import Ruler, escaped, fallback
 from logitlens_cli.figures.layout import TITLE_LINES
 from logitlens_cli.figures.line_data import Band, LinePanel, Lines, line_panel
+from logitlens_cli.figures.scale import limit_text
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.summary_figure import (
     LABEL_SIZE,
@@ -58,13 +60,27 @@ def draw_lines(reading: Reading, name: str, style: FigureStyle) -> list[Drawing]
     width = min(max(AXES_WIDTH[0], LAYER_STEP * layers), AXES_WIDTH[1])
     whole = LEFT + width + right + STUB + PAGE.margin
     room = whole - 2 * PAGE.margin
-    title = ruler.broken(escaped(panel.title, missing), TITLE_SIZE, room, "bold", TITLE_LINES)
-    notes = ruler.wrapped([escaped(note, missing) for note in panel.notes], NOTE_SIZE, room)
-    if style.bare:
-        title, notes = [], []
+    title, notes = heading_lines(ruler, panel.title, panel.notes, room, missing, style)
     with matplotlib_settings(families):
         figure = paint_line_panel(panel, title, notes, names, width, whole)
     return [Drawing(figure, families, missing, harmless(panel.title), lines_alt_text(panel))]
+
+
+def heading_lines(
+    ruler: Ruler,
+    title: str,
+    notes: Sequence[str],
+    room: float,
+    missing: frozenset[str],
+    style: FigureStyle,
+) -> tuple[list[str], list[str]]:
+    """Lines of title and notes; none of a bare figure."""
+    if style.bare:
+        return [], []
+    return (
+        ruler.broken(escaped(title, missing), TITLE_SIZE, room, "bold", TITLE_LINES),
+        ruler.wrapped([escaped(note, missing) for note in notes], NOTE_SIZE, room),
+    )
 
 
 def line_words(reading: Reading, style: FigureStyle) -> str:
@@ -156,25 +172,35 @@ def scale_axis(ax: Axes, drawn: Lines) -> None:
 
 
 def plain(value: float) -> str:
-    """A power of ten: whole numbers in full, 0.001, 1e-05."""
-    return f"{value:.0f}" if value >= 1 else f"{value:g}"
+    """A power of ten: whole numbers in full, 0.001, 1e-5."""
+    return f"{value:.0f}" if value >= 1 else limit_text(value)
 
 
 def paint_names(ax: Axes, drawn: Lines, names: list[str], width: float) -> None:
-    """Each line's name beside its end, apart from each other."""
-    named = [n for n, name in enumerate(names) if name]
+    """The name of each line that has one."""
     last = len(drawn.layers) - 1
-    ends = {}
-    for n in named:
-        end = ax.transData.transform((last, drawn.lines[n].values[-1]))
-        x, y = ax.transAxes.inverted().transform(end)
-        ends[n] = float(x), float(np.clip(np.nan_to_num(y), 0, 1))
-    named.sort(key=lambda n: ends[n][1])
-    heights = spread([ends[n][1] * AXES_HEIGHT for n in named], LABEL_SIZE * LINE, AXES_HEIGHT)
-    for n, height in zip(named, heights, strict=True):
-        y = height / AXES_HEIGHT
+    ends = {n: (last, float(drawn.lines[n].values[-1])) for n, name in enumerate(names) if name}
+    name_ends(ax, ends, names, (width, AXES_HEIGHT))
+
+
+def name_ends(
+    ax: Axes,
+    ends: Mapping[int, tuple[float, float]],
+    names: Sequence[str],
+    size: tuple[float, float],
+) -> None:
+    """Lines' names beside their ends (x, y), apart from each other, at axes of ``size`` inches."""
+    width, height = size
+    places = {}
+    for n, end in ends.items():
+        x, y = ax.transAxes.inverted().transform(ax.transData.transform(end))
+        places[n] = float(x), float(np.clip(np.nan_to_num(y), 0, 1))
+    order = sorted(places, key=lambda n: places[n][1])
+    tops = spread([places[n][1] * height for n in order], LABEL_SIZE * LINE, height)
+    for n, top in zip(order, tops, strict=True):
+        y = top / height
         ax.plot(
-            [ends[n][0], 1 + 0.7 * STUB / width], [ends[n][1], y], lw=0.8, clip_on=False,
+            [places[n][0], 1 + 0.7 * STUB / width], [places[n][1], y], lw=0.8, clip_on=False,
             markevery=[1], transform=ax.transAxes, scalex=False, scaley=False, **marked(n),
         )  # fmt: skip
         ax.text(

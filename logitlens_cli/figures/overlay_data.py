@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 
 from logitlens_cli.errors import UsageError, nearest
+from logitlens_cli.figures.line_data import numbers_of
 from logitlens_cli.figures.words import count_of, kind_of_lens, lens_words
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import METRICS, MOST_LINES
-from logitlens_cli.reading.record import Layer, MapsRecord
+from logitlens_cli.reading.record import MapsRecord
 from logitlens_cli.reading.summary import (
     AGREES,
     LOCK_IN,
@@ -105,25 +106,15 @@ def overlay_line(
     label: str, summary: Summary, name: str, relative: bool, input_row: bool
 ) -> OverlayLine:
     shown = [n for n, x in enumerate(summary.layers) if input_row or x.kind != "input"]
-    x = np.array([depth_of(summary.layers[n]) for n in shown])
+    heights = [summary.layers[n].height for n in shown]
+    x = np.array([-1.0 if height is None else height for height in heights])
     if relative:
         x = (x + 1) / summary.model.blocks
     if name in SHARES:
-        return OverlayLine(label, x, numbers(shares(summary, name))[shown], None, None)
+        return OverlayLine(label, x, numbers_of(shares(summary, name))[shown], None, None)
     found = summary_numbers(summary)[name]
-    low, middle, high = (numbers(found[quantile])[shown] for quantile in ("p25", "p50", "p75"))
+    low, middle, high = (numbers_of(found[quantile])[shown] for quantile in ("p25", "p50", "p75"))
     return OverlayLine(label, x, middle, low, high)
-
-
-def depth_of(layer: Layer) -> float:
-    """The number of a layer's block, a half less after its attention, -1 for the input row."""
-    if layer.block is None:
-        return -1.0
-    return layer.block - 0.5 if layer.kind == "mid" else float(layer.block)
-
-
-def numbers(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], float)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -10,19 +10,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
-from logitlens_cli.figures.fitted_texts import LINE
 from logitlens_cli.figures.fonts import Ruler, escaped, fallback
-from logitlens_cli.figures.layout import TITLE_LINES
 from logitlens_cli.figures.line_figure import (
     DASHES,
     LINE_COLORS,
     MARKED,
     STUB,
+    heading_lines,
     marked,
+    name_ends,
     plain,
-    spread,
 )
 from logitlens_cli.figures.overlay_data import (
+    OverlayLine,
     OverlayPanel,
     labels_of,
     overlay_notes,
@@ -32,9 +32,7 @@ from logitlens_cli.figures.page import require_size
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.summary_figure import (
     LABEL_SIZE,
-    NOTE_SIZE,
     PAGE,
-    TITLE_SIZE,
     head_room,
     paint_title,
 )
@@ -86,23 +84,6 @@ def draw_overlay(
     return Drawing(figure, families, missing, harmless(title), in_words(title, notes, panels))
 
 
-def heading_lines(
-    ruler: Ruler,
-    title: str,
-    notes: list[str],
-    room: float,
-    missing: frozenset[str],
-    style: FigureStyle,
-) -> tuple[list[str], list[str]]:
-    """Lines of title and notes; none of a bare figure."""
-    if style.bare:
-        return [], []
-    return (
-        ruler.broken(escaped(title, missing), TITLE_SIZE, room, "bold", TITLE_LINES),
-        ruler.wrapped([escaped(note, missing) for note in notes], NOTE_SIZE, room),
-    )
-
-
 def in_words(title: str, notes: list[str], panels: list[OverlayPanel]) -> str:
     """The figure in words: where each line begins and ends."""
     sentences = [
@@ -143,7 +124,8 @@ def paint_panel_of_lines(
     ax.set_axisbelow(True)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
-    name_ends(ax, panel, names)
+    ends = {n: end_of(line) for n, line in enumerate(panel.lines)}
+    name_ends(ax, ends, names, (WIDTH, HEIGHT))
 
 
 def scale_values(ax: Axes, panel: OverlayPanel, style: FigureStyle) -> None:
@@ -175,23 +157,8 @@ def scale_values(ax: Axes, panel: OverlayPanel, style: FigureStyle) -> None:
     ax.set_ylim(low, high)
 
 
-def name_ends(ax: Axes, panel: OverlayPanel, names: Sequence[str]) -> None:
-    """Each line's name beside its end, apart from each other."""
-    ends: dict[int, tuple[float, float]] = {}
-    for n, line in enumerate(panel.lines):
-        last = np.flatnonzero(np.isfinite(line.middle))
-        at = int(last[-1]) if len(last) else len(line.x) - 1
-        point = ax.transData.transform((line.x[at], np.nan_to_num(line.middle[at])))
-        x, y = ax.transAxes.inverted().transform(point)
-        ends[n] = float(np.clip(x, 0, 1)), float(np.clip(y, 0, 1))
-    order = sorted(ends, key=lambda n: (ends[n][1], -n))
-    heights = spread([ends[n][1] * HEIGHT for n in order], LABEL_SIZE * LINE, HEIGHT)
-    for n, height in zip(order, heights, strict=True):
-        y = height / HEIGHT
-        ax.plot(
-            [ends[n][0], 1 + 0.7 * STUB / WIDTH], [ends[n][1], y], lw=0.8, clip_on=False,
-            markevery=[1], transform=ax.transAxes, scalex=False, scaley=False, **marked(n),
-        )  # fmt: skip
-        ax.text(
-            1 + STUB / WIDTH, y, names[n], fontsize=LABEL_SIZE, va="center", transform=ax.transAxes
-        )
+def end_of(line: OverlayLine) -> tuple[float, float]:
+    """The last point that a line has."""
+    held = np.flatnonzero(np.isfinite(line.middle))
+    at = int(held[-1]) if len(held) else len(line.x) - 1
+    return float(line.x[at]), float(line.middle[at])

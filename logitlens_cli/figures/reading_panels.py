@@ -149,7 +149,7 @@ def guess_texts(reading: Reading, rows: list[int]) -> list[list[str]]:
     """(row, column) the top guess."""
     labels = [token.label for token in reading.tokens]
     return [
-        [text_after(labels[: n + 1], cell[0]) for n, cell in enumerate(reading.guesses.labels[row])]
+        [text_after(labels, n, cell[0]) for n, cell in enumerate(reading.guesses.labels[row])]
         for row in rows
     ]
 

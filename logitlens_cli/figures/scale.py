@@ -8,7 +8,7 @@ import numpy as np
 
 from logitlens_cli.errors import UsageError
 from logitlens_cli.figures.style import Colors, FigureStyle
-from logitlens_cli.metrics.spec import Scale
+from logitlens_cli.metrics.spec import Scale, short_exponent
 from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.reading.record import Reading
 
@@ -81,5 +81,4 @@ def log_ticks(colors: Colors) -> list[float]:
 
 def limit_text(value: float) -> str:
     """A limit of colours: 0.001, 30, 3e-6."""
-    digits, _, exponent = f"{value:g}".partition("e")
-    return f"{digits}e{int(exponent)}" if exponent else digits
+    return short_exponent(f"{value:g}")

@@ -14,12 +14,11 @@ from logitlens_cli.figures.colors import color_map, extend
 from logitlens_cli.figures.drawing import Drawing, matplotlib_settings
 from logitlens_cli.figures.fitted_texts import LINE
 from logitlens_cli.figures.fonts import escaped, fallback
-from logitlens_cli.figures.line_data import Band
+from logitlens_cli.figures.line_data import Band, numbers_of
 from logitlens_cli.figures.page import PAGES, require_size
 from logitlens_cli.figures.style import FigureStyle
 from logitlens_cli.figures.words import OF_ROWS, count_of, lens_words, model_words
 from logitlens_cli.metrics.spec import KL_SCALE
-from logitlens_cli.metrics.sums import Floats
 from logitlens_cli.metrics.table import METRICS
 from logitlens_cli.reading.marks import harmless
 from logitlens_cli.reading.record import Layer, MapsRecord
@@ -53,7 +52,7 @@ def draw_summary(summary: Summary, name: str, style: FigureStyle) -> Drawing:
     model = model_words(summary.model, style)
     about = f"{model}, layer by layer" if style.title is None else style.title
     families, missing = fallback([about], style.families)
-    title = "" if style.bare else escaped(about[:LONGEST_TITLE], missing)
+    title = escaped(about[:LONGEST_TITLE], missing)
     with matplotlib_settings(families):
         paint = {CURVES: curves, POSITIONS: positions}[name]
         return Drawing(
@@ -109,6 +108,7 @@ def paint_title(figure: Figure, title: list[str], words: list[str]) -> float:
 
 
 def head_room(title: list[str], words: list[str]) -> float:
+    """Inches that title and notes take, with the edge above them."""
     gap = (0.24 - TITLE_SIZE * LINE) * bool(title)
     return 0.10 + len(title) * TITLE_SIZE * LINE + gap + len(words) * NOTE_SIZE * LINE
 
@@ -154,10 +154,6 @@ def curves(summary: Summary, title: str, style: FigureStyle) -> Figure:
         top=1 - (top + 0.37) / size[1], wspace=0.3, hspace=0.42,
     )  # fmt: skip
     return figure
-
-
-def numbers_of(values: list[float | None]) -> Floats:
-    return np.array([np.nan if v is None else v for v in values], float)
 
 
 def summary_band(summary: Summary, metric: str, numbers: dict[str, Any]) -> Band:

@@ -19,6 +19,9 @@ from logitlens_cli.reading.marks import (
 LONE = regex.compile(rf"{SPACE}++(?=[\p{{P}}\s{NEWLINE}{TAB}{RETURN}{FIRM_SPACE}]|$)")
 BYTES = regex.compile(r"(?:<0x[0-9A-F]{2}>)+")
 SUPERSCRIPTS = "¹²³⁴"
+SHORT_BYTES = regex.compile(r"‹[0-9A-F]{2}(?: [0-9A-F]{2})*›")
+PIECE = regex.compile(r"(?:[^\x00-\x7F¹²³⁴]|<U\+[0-9A-F]+>)[¹²³⁴]")
+"""which a text's own m² or note¹ is not: what is one byte comes in one piece"""
 MOST_PIECES = 3
 """of a character, before its last one"""
 LENGTHS: dict[str | int, int] = {
@@ -48,14 +51,15 @@ def token_text(label: str) -> str:
 
 def key_of(texts: Iterable[str]) -> str:
     """What the signs in some texts mean; "" where there are none."""
-    used = {char for text in set(texts) for char in text}
+    texts = set(texts)
+    used = {char for text in texts for char in text}
     meanings: dict[str, list[str]] = {}
     for sign, meaning in SIGNS.items():
         if sign in used:
             meanings.setdefault(meaning, []).append(sign)
     parts = [f"{meaning} {' or '.join(signs)}" for meaning, signs in meanings.items()]
-    parts += ["bytes of a character ‹E6 9D›"] * ("‹" in used)
-    parts += ["piece of a character ¹ ² ³"] * bool(used & {*SUPERSCRIPTS})
+    parts += ["bytes of a character ‹E6 9D›"] * any(map(SHORT_BYTES.search, texts))
+    parts += ["piece of a character ¹ ² ³"] * any(map(PIECE.search, texts))
     return f"signs: {', '.join(parts)}" if parts else ""
 
 
@@ -82,12 +86,13 @@ def texts_in_order(labels: Sequence[str]) -> list[str]:
     return [named(parts) for parts in pieces]
 
 
-def text_after(labels: Sequence[str], guess: str) -> str:
-    """A guess of what follows the last of these labels; where it makes a character whole of which
-    they are the beginning, a piece of that."""
+def text_after(labels: Sequence[str], column: int, guess: str) -> str:
+    """A guess of what follows one of these labels; where it makes a character whole that the text
+    up to there has begun, a piece of that."""
     if not guess.startswith("<0x"):
         return token_text(guess)
-    return texts_in_order([*labels[-MOST_PIECES:], guess])[-1]
+    before = labels[max(0, column + 1 - MOST_PIECES) : column + 1]
+    return texts_in_order([*before, guess])[-1]
 
 
 def texts_and_bytes(label: str) -> list[str | int]:

@@ -85,15 +85,16 @@ class Stream:
     maps: LoadedMaps | None = None
     """what rows go through before they are decoded; never the last"""
 
-    def mapped_at_once(self, share: Share = one_by_one) -> "Stream":
-        """A small stream with all its rows mapped, so that maps, which are larger, are read once
-        for all positions; any other as it is."""
+    def mapped_at_once(self, sites: Sequence[StreamSite], share: Share = one_by_one) -> "Stream":
+        """A small stream with these rows, the input row and the last, mapped: maps, which are
+        larger, are read once for all positions. Any other stream as it is."""
         if self.maps is None or self.resid.dtype != torch.float32:
             return self
         if self.resid.numel() > MAPPED_AT_ONCE:
             return self
-        numbers = [site.block if site.is_post else None for site in self.rows]
-        return replace(self, resid=self.maps.apply(self.resid, numbers, share), maps=None)
+        rows = tuple(site for site in self.rows if site in {INPUT, *sites, self.rows[-1]})
+        everywhere = slice(None)
+        return replace(self, rows=rows, resid=self.decoded_rows(rows, everywhere, share), maps=None)
 
     def decoded_rows(
         self, sites: Sequence[StreamSite], columns: slice, share: Share = one_by_one

@@ -55,7 +55,7 @@ def grid(decoder: Decoder, stream: Stream, spec: GridSpec) -> Sums:
     positions = stream.resid.shape[1]
     width, layers = decoder.tile_shape(positions)
     with team_of(decoder) as team:
-        stream = stream.mapped_at_once(team.share)
+        stream = stream.mapped_at_once(spec.rows, team.share)
         blocks = [
             column_sums(
                 decoder, stream, slice(start, min(start + width, positions)), layers, spec, team

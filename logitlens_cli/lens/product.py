@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-Multiply: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # rows, weight, out
+Multiply: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 # Products with fewer rows or columns than this take another routine, which sums in another order
 # (measured on CPU: with MKL 16 and more agree to the last bit and 3 do not, with oneDNN 2 do and 1

@@ -139,8 +139,13 @@ def probability_text(value: float) -> str:
     """Two figures that matter, or one of what is small: 0.31, 3e-5."""
     if value >= 0.0095 or value == 0:
         return two_decimals(value) if value else "0"
-    digits, _, exponent = f"{value:.0e}".partition("e")
-    return f"{digits}e{int(exponent)}"
+    return short_exponent(f"{value:.0e}")
+
+
+def short_exponent(number: str) -> str:
+    """A number without the zeros of its exponent: 3e-05 is 3e-5."""
+    digits, _, exponent = number.partition("e")
+    return f"{digits}e{int(exponent)}" if exponent else digits
 
 
 def two_decimals(value: float) -> str:

@@ -199,6 +199,14 @@ class FigureOptions(OutputOptions, ABC):
         return False
 
 
+def files_and_metric(given: list[str]) -> tuple[list[Path], str | None]:
+    """Files, and the last of what was given apart, if it is no file."""
+    last = given[-1]
+    only_files = len(given) == 1 or last.endswith(".json") or Path(last).exists()
+    names, metric = (given, None) if only_files else (given[:-1], last)
+    return [Path(name) for name in names], metric
+
+
 def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 

@@ -8,8 +8,8 @@ LONE_SPACE = "␣"
 """what figures write for a space with no word behind it"""
 MARKS = {" ": SPACE, "\n": NEWLINE, "\t": TAB, "\r": RETURN, "\u00a0": FIRM_SPACE}
 """every mark is in the font that comes with matplotlib"""
-TAKEN = {*MARKS.values(), LONE_SPACE}
-"""characters that mean something else where they are written"""
+RESERVED = {*MARKS.values(), LONE_SPACE}
+"""characters that labels and figures give a meaning; in a text they are escaped"""
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}  # categories of Unicode
 # Marks, letters and symbols that draw nothing: joiners, fillers, selectors of variants.
 BLANK = {
@@ -28,7 +28,7 @@ def with_marks(text: str) -> str:
 def harmless(text: str) -> str:
     """``text`` without what a terminal would obey and XML forbids: labels stay as they are, but a
     foreign dump may hold anything."""
-    return "".join(c if c == " " or c in TAKEN else mark_of(c) for c in text)
+    return "".join(c if c == " " or c in RESERVED else mark_of(c) for c in text)
 
 
 @cache
@@ -36,4 +36,4 @@ def mark_of(char: str) -> str:
     if char in MARKS:
         return MARKS[char]
     unseen = unicodedata.category(char) in UNSEEN or char in BLANK
-    return f"<U+{ord(char):04X}>" if unseen or char in TAKEN else char
+    return f"<U+{ord(char):04X}>" if unseen or char in RESERVED else char

@@ -5,7 +5,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from logitlens_cli.reading.record import Layer, Reading
+from logitlens_cli.reading.record import Reading
 
 GUESSES = {
     "ids": pa.int32(),
@@ -30,12 +30,6 @@ def table(reading: Reading) -> pa.Table:
         """One value per layer, for every position."""
         return pa.array([value for value in values for _ in range(columns)], kind)
 
-    def height(layer: Layer) -> float | None:
-        """Where a row stands among the blocks' numbers: between them, where it is within one."""
-        if layer.block is None:
-            return None
-        return layer.block - 0.5 if layer.kind == "mid" else float(layer.block)
-
     def cells(grid: list[list[Any]], kind: Any) -> Any:
         return pa.array([cell for row in grid for cell in row], kind)
 
@@ -46,7 +40,7 @@ def table(reading: Reading) -> pa.Table:
         "token": along([t.label for t in tokens], pa.string()),
         "next_id": along([t.next_id for t in tokens], pa.int32()),
         "next": along([t.next_label for t in tokens], pa.string()),
-        "layer": up([height(layer) for layer in layers], pa.float64()),
+        "layer": up([layer.height for layer in layers], pa.float64()),
         "layer_label": up([layer.label for layer in layers], pa.string()),
         "kind": up([layer.kind for layer in layers], pa.string()),
         "block": up([layer.block for layer in layers], pa.int32()),

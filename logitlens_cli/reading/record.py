@@ -57,6 +57,14 @@ class Layer(Record, frozen=True):
     block: Nonnegative | None
     """its number; where blocks run more than once, the number of the run, from 0"""
 
+    @property
+    def height(self) -> float | None:
+        """Where the row stands among the blocks' numbers: between them, where it is within one;
+        None for the input row."""
+        if self.block is None:
+            return None
+        return self.block - 0.5 if self.kind == "mid" else float(self.block)
+
 
 class Guesses(Record, frozen=True):
     """The best k tokens of every cell, [layer][position][k], best first."""

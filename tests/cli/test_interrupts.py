@@ -206,7 +206,7 @@ def test_a_closed_terminal_ends_the_run_in_order(tmp_path: Path) -> None:
     assert (child.returncode, err) == (129, "logitlens: hung up\n")
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.01, 0.02, 0.03, 0.05, 0.08])
+@pytest.mark.parametrize("wait", [0.01, 0.02, 0.03, 0.05, 0.08])
 def test_an_interrupt_in_the_first_moments_gives_no_traceback(wait: float) -> None:
     """But for those of Python's own start, before any of this program runs."""
     program = "import logitlens_cli.__main__ as m, sys; sys.argv[1:] = ['--version']; m.entry()"
@@ -222,6 +222,5 @@ def test_an_interrupt_in_the_first_moments_gives_no_traceback(wait: float) -> No
         time.sleep(wait)
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=60)
-    if wait:
-        assert b"Traceback" not in err
-        assert child.returncode in (0, 130, -signal.SIGINT)
+    assert b"Traceback" not in err
+    assert child.returncode in (0, 130, -signal.SIGINT)

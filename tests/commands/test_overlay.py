@@ -39,7 +39,7 @@ def test_figures_are_named_by_their_summaries(
 def test_refusals(logitlens: Shell, summaries: list[Path], out: Path) -> None:
     for arguments, refused in (
         ([*summaries, "kl-finl"], "'kl-finl' is not in all of these summaries; did you mean"),
-        (["kl-final"], "there is no summary; name files of logitlens stats"),
+        (["kl-final"], "kl-final: No such file or directory; name a summary"),
         ([*summaries, "--label", "a"], "--label names 1 of 2 files; give one"),
         ([*summaries, "--format", "none"], "--format none leaves nothing to draw"),
         ([summaries[0].with_suffix(".csv.json")], "No such file or directory; name a summary"),

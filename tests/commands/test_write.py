@@ -29,6 +29,7 @@ from logitlens_cli.commands.write import (
 )
 from logitlens_cli.errors import UsageError, WorkError
 from logitlens_cli.figures.drawing import Drawing
+from logitlens_cli.figures.fonts import fallback
 from logitlens_cli.figures.pair import Pair, difference_of
 from logitlens_cli.figures.pair_panels import difference_panels
 from logitlens_cli.figures.style import FigureStyle
@@ -46,6 +47,10 @@ def reading(dump_file: Path) -> Reading:
     return load_dump(dump_file)
 
 
+NO_GLYPH = fallback(["日"])[1]
+"""of the reading's pieces of a character; whether there is one depends on the machine"""
+
+
 def options_in(folder: Path, **options: Any) -> TextReadOptions:
     return All(text="a", target=["next"], out=folder, dpi=40, **options)
 
@@ -57,7 +62,7 @@ def names(folder: Path) -> list[str]:
 def test_every_file_is_written_and_no_other(reading: Reading, out: Path) -> None:
     options = options_in(out, format="png,svg,pdf", caption=True, table="md,csv")
     files = prompt_files(options, PROMPT, None)
-    assert write_reading(reading, files, figure_style(options)) <= {"日"}
+    assert write_reading(reading, files, figure_style(options)) == NO_GLYPH
     assert names(out) == sorted(str(path.relative_to(out)) for path in files.paths())
     for path in files.paths():
         beginning = BEGINNINGS.get(path.suffix, b"")
@@ -170,7 +175,7 @@ def test_comparisons_are_written_together(reading: Reading, out: Path) -> None:
                 numbers,
             )
         )
-    assert write_comparisons(comparisons, style) <= {"日"}
+    assert write_comparisons(comparisons, style) == NO_GLYPH
     assert names(out) == [
         *("x.diff-kl-final.svg", "x.diff-kl-final.txt"),
         *("x.diff-topk.json", "x.diff-topk.svg", "x.diff-topk.txt"),
@@ -182,7 +187,7 @@ def test_comparisons_are_written_together(reading: Reading, out: Path) -> None:
 
 def test_a_comparison_without_numbers_has_no_json(reading: Reading, out: Path) -> None:
     files = Outputs(out / "x.json", None, {}, {})
-    assert write_comparisons([Comparison(files, [], None)], FigureStyle()) <= {"日"}
+    assert write_comparisons([Comparison(files, [], None)], FigureStyle()) == frozenset()
     assert not out.exists()
 
 

@@ -67,7 +67,7 @@ def test_rank_one_is_at_the_top() -> None:
     assert 0 < top < 1
     assert ax.get_yscale() == "log"
     shown = [ax.yaxis.get_major_formatter()(n, 0) for n in (1, 100000, 0.001, 1e-5)]
-    assert shown == ["1", "100000", "0.001", "1e-05"]
+    assert shown == ["1", "100000", "0.001", "1e-5"]
 
 
 def test_eight_lines_differ_in_colour_and_in_shape() -> None:

@@ -195,7 +195,7 @@ def test_a_summary_of_no_sane_number_of_layers(
     path.write_bytes(msgspec.json.encode(made))
     ran = logitlens("stats", "--merge", path, "-o", tmp_path / "merged", "-q", "--dpi", "1200")
     assert re.fullmatch(
-        r"the figure would be 9 x 67 inches, at 1200 dpi \d+ x 7974\d pixels; use --dpi \d+",
+        r"the figure would be 9 x 67 inches, at 1200 dpi \d+ x 79741 pixels; use --dpi \d+",
         ran.refusal(2),
     )
     sharp = ran.err[0].rpartition(" ")[2]

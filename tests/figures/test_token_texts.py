@@ -75,13 +75,14 @@ def test_tokens_in_their_text(labels: list[str], texts: list[str]) -> None:
     ],
 )
 def test_a_guess_after_a_text(labels: list[str], guess: str, text: str) -> None:
-    assert text_after(labels, guess) == text
+    assert text_after([*labels, "·later"], len(labels) - 1, guess) == text
 
 
 def test_the_key_names_the_signs_that_are_used() -> None:
     assert key_of(["the", "."]) == ""
     assert key_of(["·the", "␣"]) == "signs: space · or ␣"
     assert key_of(["␣", "a↵", "⇥"]) == "signs: space ␣, line end ↵, tab ⇥"
+    assert key_of(["m²", "¹", "‹ut›", "«"]) == ""  # of the text itself
     assert key_of(["東¹", "‹E6›"]) == (
         "signs: bytes of a character ‹E6 9D›, piece of a character ¹ ² ³"
     )

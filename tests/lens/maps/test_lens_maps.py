@@ -13,6 +13,7 @@ from conftest import as_lens_model, tiny_llama
 from family_readings import CONTEXT, reference_of, text_of, word_tokenizer
 from torch import Tensor
 
+from logitlens_cli.lens import capture
 from logitlens_cli.lens.lens_model import LensModel, lens_model_of
 from logitlens_cli.lens.maps.lens_maps import LensMaps
 from logitlens_cli.lens.read import read_text
@@ -53,6 +54,19 @@ def test_identity_is_the_plain_lens_bit_for_bit(tiny: LensModel, window: str | N
     assert mapped.metrics == plain.metrics
     assert mapped.lens.maps == RECORD
     assert plain.lens.maps is None
+
+
+@pytest.mark.parametrize("options", [{}, {"every": 2}, {"window": "4:9"}, {"lock_in": True}])
+def test_a_small_stream_is_mapped_at_once_to_the_same_bits(
+    tiny: LensModel, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = random_maps(tiny.record.width, tiny.record.blocks)
+    at_once = read(tiny, maps, **options)
+    monkeypatch.setattr(capture, "MAPPED_AT_ONCE", 0)
+    by_blocks = read(tiny, maps, **options)
+    assert at_once.guesses == by_blocks.guesses
+    assert at_once.metrics == by_blocks.metrics
+    assert at_once.lock_in == by_blocks.lock_in
 
 
 def test_the_last_row_is_never_mapped(tiny: LensModel) -> None:
