@@ -195,7 +195,7 @@ def name_ends(
     for n, end in ends.items():
         x, y = ax.transAxes.inverted().transform(ax.transData.transform(end))
         places[n] = float(x), float(np.clip(np.nan_to_num(y), 0, 1))
-    order = sorted(places, key=lambda n: places[n][1])
+    order = sorted(places, key=lambda n: (places[n][1], -n))  # of two as high, the first on top
     tops = spread([places[n][1] * height for n in order], LABEL_SIZE * LINE, height)
     for n, top in zip(order, tops, strict=True):
         y = top / height
