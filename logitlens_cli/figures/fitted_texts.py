@@ -8,12 +8,12 @@ from itertools import chain
 from logitlens_cli.figures.fonts import Ruler, escaped
 from logitlens_cli.figures.page import PLAIN, TEXT_CELL, TEXT_COLUMNS, Page
 from logitlens_cli.figures.panel import Panel
+from logitlens_cli.figures.token_texts import LONGEST_TEXT
 
 LINE = 1.35 / 72  # height of a line of text, per point
 GLYPH = 1.0 / 72  # height of its letters
 SECOND = 0.8  # size of the second line of a cell, of the first
 SLOPE = math.sqrt(0.5)  # labels are tilted by 45 degrees
-LONGEST_TEXT = 1000  # characters of a text that may be drawn; no room takes as many
 SIZE_STEP = 0.5  # points between two sizes that are tried
 
 

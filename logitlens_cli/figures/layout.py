@@ -12,7 +12,6 @@ from itertools import accumulate
 from logitlens_cli.figures.fitted_texts import (
     GLYPH,
     LINE,
-    LONGEST_TEXT,
     SLOPE,
     Cells,
     FittedTexts,
@@ -29,6 +28,7 @@ from logitlens_cli.figures.page import (
 from logitlens_cli.figures.panel import Heading, Panel
 from logitlens_cli.figures.scale import limit_text, log_ticks
 from logitlens_cli.figures.style import FigureStyle
+from logitlens_cli.figures.token_texts import LONGEST_TEXT
 
 LEAST_WIDTH = 3.4  # of a page that grows: room for a title
 TITLE_LINES = 3

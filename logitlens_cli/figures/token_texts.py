@@ -18,6 +18,8 @@ from logitlens_cli.reading.marks import (
 # A dot stands well before a word; alone, or before a full stop, it would be one more full stop.
 LONE = regex.compile(rf"{SPACE}++(?=[\p{{P}}\s{NEWLINE}{TAB}{RETURN}{FIRM_SPACE}]|$)")
 BYTES = regex.compile(r"(?:<0x[0-9A-F]{2}>)+")
+LONGEST_TEXT = 1000
+"""characters of a text that may be drawn; no room takes as many"""
 SUPERSCRIPTS = "¹²³⁴"
 SHORT_BYTES = regex.compile(r"‹[0-9A-F]{2}(?: [0-9A-F]{2})*›")
 PIECE = regex.compile(r"(?:[^\x00-\x7F¹²³⁴]|<U\+[0-9A-F]+>)[¹²³⁴]")
@@ -51,7 +53,7 @@ def token_text(label: str) -> str:
 
 def key_of(texts: Iterable[str]) -> str:
     """What the signs in some texts mean; "" where there are none."""
-    texts = set(texts)
+    texts = {text[:LONGEST_TEXT] for text in texts}
     used = {char for text in texts for char in text}
     meanings: dict[str, list[str]] = {}
     for sign, meaning in SIGNS.items():

@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 
 from logitlens_cli.figures.drawing import matplotlib_settings
 from logitlens_cli.figures.fonts import BASE
-from logitlens_cli.figures.token_texts import SIGNS, key_of, text_after, texts_in_order, token_text
+from logitlens_cli.figures.token_texts import (
+    LONGEST_TEXT,
+    SIGNS,
+    key_of,
+    text_after,
+    texts_in_order,
+    token_text,
+)
 
 EAST = ["<0xE6>", "<0x9D>", "<0xB1>"]  # 東 in UTF-8
 
@@ -86,6 +93,12 @@ def test_the_key_names_the_signs_that_are_used() -> None:
     assert key_of(["東¹", "‹E6›"]) == (
         "signs: bytes of a character ‹E6 9D›, piece of a character ¹ ² ³"
     )
+
+
+def test_the_key_looks_only_at_what_may_be_drawn() -> None:
+    """A hostile dump may hold labels of forty million characters."""
+    assert key_of(["x" * LONGEST_TEXT + "·"]) == ""
+    assert key_of(["x" * (LONGEST_TEXT - 1) + "·"]) == "signs: space ·"
 
 
 @pytest.mark.parametrize("rotation", [0, 45])
