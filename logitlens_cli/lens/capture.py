@@ -93,8 +93,10 @@ class Stream:
         if self.resid.numel() > MAPPED_AT_ONCE:
             return self
         rows = tuple(site for site in self.rows if site in {INPUT, *sites, self.rows[-1]})
-        everywhere = slice(None)
-        return replace(self, rows=rows, resid=self.decoded_rows(rows, everywhere, share), maps=None)
+        numbers = [site.block if site.is_post else None for site in rows]
+        # Nothing is copied where all rows are wanted, as is usual.
+        resid = self.resid if rows == self.rows else self.resid[list(map(self.rows.index, rows))]
+        return replace(self, rows=rows, resid=self.maps.apply(resid, numbers, share), maps=None)
 
     def decoded_rows(
         self, sites: Sequence[StreamSite], columns: slice, share: Share = one_by_one
